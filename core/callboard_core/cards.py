@@ -1,0 +1,262 @@
+"""Cards: what a node announces, one retained JSON object per thing, told apart by ``kind``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError, field_validator, model_validator
+
+from callboard_core.errors import BadPayload, TooLarge
+from callboard_core.messages import CARD_LIMIT, Level, Payload, Value, describe
+from callboard_core.topics import Address, check_id
+
+__all__ = [
+    "ActionCard",
+    "AnyCard",
+    "CameraCard",
+    "Card",
+    "ControlCard",
+    "Host",
+    "LoopCard",
+    "NodeCard",
+    "Range",
+    "SensorCard",
+    "SlotCard",
+    "WorkerCard",
+    "parse_card",
+]
+
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+class Range(Payload):
+    """A closed interval; a missing bound is open."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float):
+            return False
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+
+class Card(Payload):
+    """What every card carries."""
+
+    name: str
+    epoch: int = Field(ge=0)
+    label: str | None = Field(default=None, description="what people read; the name when missing")
+    description: str | None = None
+    tags: list[str] = Field(default_factory=list)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_an_id(cls, value: str) -> str:
+        return check_id(value, "name")
+
+    @property
+    def title(self) -> str:
+        """What people read: the label, or the name."""
+        return self.label or self.name
+
+
+class Host(Payload):
+    """The machine a node runs on."""
+
+    hostname: str
+    system: str = Field(description="e.g. Linux")
+    machine: str = Field(description="e.g. aarch64")
+    model: str | None = Field(default=None, description="e.g. Raspberry Pi 5 Model B")
+    python: str | None = None
+    addresses: list[str] = Field(default_factory=list)
+
+
+class NodeCard(Card):
+    """A node's own card, on ``{site}/{node}/announce``; ``name`` is the node id."""
+
+    kind: Literal["node"] = "node"
+    version: str
+    keepalive: int = Field(default=10, ge=1, description="seconds; a silent node is lost after 1.5 times this")
+    host: Host | None = None
+
+
+class SensorCard(Card):
+    """Something that is read.
+
+    A number inside ``normal`` (or with no range declared) is normal, else inside ``warning`` a warning, else
+    an error.
+    """
+
+    kind: Literal["sensor"] = "sensor"
+    type: Literal["number", "text", "boolean", "enum"] = "number"
+    unit: str | None = None
+    every: float | None = Field(default=None, gt=0, description="seconds between readings")
+    minimum: float | None = None
+    maximum: float | None = None
+    normal: Range | None = None
+    warning: Range | None = None
+    deadband: float | None = Field(
+        default=None, ge=0, description="smaller changes are not published as a state"
+    )
+    min_interval: float | None = Field(default=None, ge=0, description="least seconds between two states")
+    options: list[str] | None = Field(default=None, description="the values of an enum")
+
+    @model_validator(mode="after")
+    def _enum_has_options(self) -> SensorCard:
+        if self.type == "enum" and not self.options:
+            raise ValueError("options: an enum needs at least one")
+        return self
+
+    def level(self, value: Value | None) -> Level:
+        """Return how ``value`` stands against the declared ranges."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return Level.NORMAL
+        if self.normal is None and self.warning is None:
+            return Level.NORMAL
+        if self.normal is not None and value in self.normal:
+            return Level.NORMAL
+        if self.warning is not None and value in self.warning:
+            return Level.NORMAL if self.normal is None else Level.WARNING
+        return Level.ERROR if self.warning is not None else Level.WARNING
+
+
+class ControlCard(Card):
+    """Something that is set. Its state topic echoes the value in force."""
+
+    kind: Literal["control"] = "control"
+    type: Literal["number", "boolean", "enum", "text", "colour"] = "number"
+    unit: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = Field(default=None, gt=0)
+    options: list[str] | None = None
+    max_length: int | None = Field(default=None, ge=1, description="characters of a text")
+
+    @model_validator(mode="after")
+    def _enum_has_options(self) -> ControlCard:
+        if self.type == "enum" and not self.options:
+            raise ValueError("options: an enum needs at least one")
+        return self
+
+    def check(self, value: JsonValue) -> Value:
+        """Return ``value`` as this control takes it.
+
+        Raises:
+            ValueError: wrong type or out of range; the message says what is expected.
+        """
+        match self.type:
+            case "boolean":
+                if isinstance(value, bool):
+                    return value
+                raise ValueError(f"value: expected true or false, got {value!r}")
+            case "number":
+                return self._check_number(value)
+            case _:
+                return self._check_text(value)
+
+    def _check_number(self, value: JsonValue) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"value: expected a number, got {value!r}")
+        if value not in Range(low=self.minimum, high=self.maximum):
+            raise ValueError(f"value: {value} is outside {self.minimum} … {self.maximum}")
+        return value
+
+    def _check_text(self, value: JsonValue) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"value: expected a text, got {value!r}")
+        if self.type == "enum" and value not in (self.options or []):
+            raise ValueError(f"value: {value!r} is not one of {', '.join(self.options or [])}")
+        if self.type == "colour" and not _COLOUR.fullmatch(value):
+            raise ValueError(f"value: {value!r} is not a colour like #ff8800")
+        if self.max_length is not None and len(value) > self.max_length:
+            raise ValueError(f"value: {len(value)} characters are more than {self.max_length}")
+        return value
+
+
+class ActionCard(Card):
+    """Something that is done once when called."""
+
+    kind: Literal["action"] = "action"
+    parameters: dict[str, JsonValue] = Field(
+        default_factory=lambda: {"type": "object", "properties": {}},
+        description="JSON Schema of args",
+    )
+    confirm: str | None = Field(default=None, description="a question to ask a person before calling")
+    timeout: float = Field(default=30.0, gt=0, description="seconds after which the call fails")
+    interruptible: bool = False
+
+
+class WorkerCard(Card):
+    """A callable function; several workers with one ``service`` form a pool."""
+
+    kind: Literal["worker"] = "worker"
+    service: str
+    scope: str | None = None
+    parameters: dict[str, JsonValue] = Field(default_factory=dict, description="JSON Schema of args")
+    result: dict[str, JsonValue] = Field(default_factory=dict, description="JSON Schema of the result")
+    concurrency: int = Field(default=1, ge=1)
+    timeout: float = Field(default=30.0, gt=0)
+    idempotent: bool = False
+
+
+class SlotCard(Card):
+    """A place where one render task can run."""
+
+    kind: Literal["slot"] = "slot"
+    engine: str
+    version: str | None = None
+
+
+class LoopCard(Card):
+    """A MAPE-K loop and its elements."""
+
+    kind: Literal["loop"] = "loop"
+    elements: list[str] = Field(default_factory=list)
+
+
+class CameraCard(Card):
+    """A source of JPEG frames on the thing's ``stream`` topic."""
+
+    kind: Literal["camera"] = "camera"
+    width: int | None = Field(default=None, ge=1, description="pixels")
+    height: int | None = Field(default=None, ge=1, description="pixels")
+    fps: float | None = Field(default=None, gt=0)
+
+
+AnyCard = Annotated[
+    NodeCard | SensorCard | ControlCard | ActionCard | WorkerCard | SlotCard | LoopCard | CameraCard,
+    Field(discriminator="kind"),
+]
+
+_ADAPTER: TypeAdapter[AnyCard] = TypeAdapter(AnyCard)
+#: pydantic puts the chosen member of the union in front of the key; people want the key.
+_TAGS = frozenset({"node", "sensor", "control", "action", "worker", "slot", "loop", "camera"})
+
+
+def parse_card(payload: bytes | str, *, address: Address | None = None, limit: int = CARD_LIMIT) -> AnyCard:
+    """Parse a card and, if an address is given, check that it hangs where it says.
+
+    Raises:
+        TooLarge: over ``limit`` bytes.
+        BadPayload: not JSON, a key missing or wrong, or ``kind``/``name`` differ from the topic's.
+    """
+    if len(payload) > limit:
+        raise TooLarge(f"card of {len(payload)} bytes is over the limit of {limit}")
+    try:
+        card = _ADAPTER.validate_json(payload)
+    except ValidationError as error:
+        raise describe(error, skip=_TAGS) from None
+    if address is not None:
+        _check_place(card, address)
+    return card
+
+
+def _check_place(card: AnyCard, address: Address) -> None:
+    kind = address.kind.value if address.kind is not None else "node"
+    name = address.name or address.node
+    if card.kind != kind:
+        raise BadPayload(f"kind: the card says {card.kind!r}, its topic {kind!r}", key="kind")
+    if card.name != name:
+        raise BadPayload(f"name: the card says {card.name!r}, its topic {name!r}", key="name")

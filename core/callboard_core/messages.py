@@ -1,0 +1,225 @@
+"""Payloads: what travels on ``status``, ``state``, ``series``, ``command``, ``reply`` and ``event``.
+
+Every payload is a UTF-8 JSON object. Unknown keys are ignored, missing ones are an error that names the key.
+Times are Unix seconds (float) by the sender's clock.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from callboard_core.errors import BadPayload, CallboardError, TooLarge, error_from_code
+
+__all__ = [
+    "CARD_LIMIT",
+    "MESSAGE_LIMIT",
+    "Batch",
+    "Call",
+    "ErrorBody",
+    "Event",
+    "Level",
+    "Payload",
+    "Reading",
+    "Reply",
+    "Severity",
+    "State",
+    "Status",
+    "StatusName",
+    "Value",
+    "describe",
+    "parse",
+]
+
+#: Largest card in bytes (settable on the board; larger ones are refused).
+CARD_LIMIT = 64 * 1024
+#: Largest message in bytes; bigger things go over HTTP as artifacts.
+MESSAGE_LIMIT = 1024 * 1024
+
+#: What a sensor or control can hold.
+Value = bool | int | float | str
+
+Time = Annotated[float, Field(description="Unix seconds by the sender's clock", ge=0)]
+
+
+class Payload(BaseModel):
+    """Base of every payload: frozen, unknown keys ignored, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    def encode(self) -> bytes:
+        """Return the payload as UTF-8 JSON without the keys that hold nothing."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class StatusName(StrEnum):
+    """Liveness of a node. ``lost`` is only ever published by the broker, as the node's last will."""
+
+    INIT = "init"
+    READY = "ready"
+    SLEEPING = "sleeping"
+    DISCONNECTED = "disconnected"
+    LOST = "lost"
+
+
+class Status(Payload):
+    """Liveness of a node, retained on ``{site}/{node}/status``."""
+
+    status: StatusName
+    epoch: int = Field(ge=0, description="raised at every start of the node and kept on its disk")
+    t: Time
+    instance: str | None = Field(
+        default=None, description="random id of the running process; tells two nodes of one name apart"
+    )
+
+
+class Level(StrEnum):
+    """How a value stands against the ranges its card declares."""
+
+    NORMAL = "normal"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class ErrorBody(Payload):
+    """An error as it crosses the wire."""
+
+    code: str
+    message: str
+    type: str | None = Field(default=None, description="the exception's class, when the callee raised")
+    traceback: str | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> ErrorBody:
+        """Describe any exception; one of ours keeps its code, any other is ``failed``."""
+        if isinstance(error, CallboardError):
+            return cls(code=error.code, message=error.message)
+        kind = type(error).__name__
+        return cls(code="failed", message=f"{kind}: {error}", type=kind)
+
+    def to_exception(self) -> CallboardError:
+        """Return the exception this body stands for."""
+        return error_from_code(self.code, self.message)
+
+
+class Reading(Payload):
+    """One value at one time."""
+
+    v: Value
+    t: Time
+
+
+class State(Payload):
+    """Last value or state of a thing, retained on ``{site}/{node}/state/{kind}/{name}``.
+
+    ``v`` is null while there is no value; ``error`` is set while the thing's handler fails.
+    A control's state is the value in force (the echo that acknowledges a set); an action's is one of
+    ``idle``, ``running``, ``done``, ``failed``.
+    """
+
+    v: Value | None = None
+    t: Time
+    level: Level = Level.NORMAL
+    error: ErrorBody | None = None
+    call: str | None = Field(default=None, description="id of the call that caused this state, if any")
+
+
+class Batch(Payload):
+    """Readings of one thing in time order, on ``{site}/{node}/series/{kind}/{name}``."""
+
+    t: list[Time] = Field(min_length=1)
+    v: list[Value] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Batch:
+        if len(self.t) != len(self.v):
+            raise ValueError(f"t has {len(self.t)} items and v has {len(self.v)}; they must be equal")
+        return self
+
+
+class Call(Payload):
+    """A command, on ``{site}/{node}/command/{kind}/{name}``; QoS 1, never retained.
+
+    ``expires - t`` is how long the call is valid, counted by the receiver from the arrival, so that a node
+    whose clock is wrong still obeys. Without ``t``, ``expires`` is read on the receiver's own clock.
+    """
+
+    id: str = Field(min_length=1, max_length=64)
+    reply_to: str | None = None
+    args: dict[str, JsonValue] = Field(default_factory=dict)
+    expires: Time | None = None
+    t: Time | None = None
+    cancel: str | None = Field(default=None, description="id of a running call to interrupt; args are ignored")
+
+
+class Reply(Payload):
+    """Anything sent to a caller: an acknowledgement, progress, or the one final answer."""
+
+    id: str
+    ack: bool | None = None
+    progress: float | None = Field(default=None, ge=0, le=1)
+    ok: bool | None = None
+    result: JsonValue = None
+    error: ErrorBody | None = None
+
+    @property
+    def final(self) -> bool:
+        """True for the answer that ends the call."""
+        return self.ok is not None
+
+
+class Severity(StrEnum):
+    """How much an event matters."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Event(Payload):
+    """Something that happened, on ``{site}/{node}/event/{name}``: a log line, an alarm, a job's progress."""
+
+    t: Time
+    severity: Severity = Severity.INFO
+    message: str = ""
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+_P = TypeVar("_P", bound=Payload)
+
+
+def parse(model: type[_P], payload: bytes | str, *, limit: int = MESSAGE_LIMIT) -> _P:
+    """Parse a payload.
+
+    Args:
+        model: what the topic carries.
+        payload: the message's bytes.
+        limit: largest acceptable size in bytes.
+
+    Raises:
+        TooLarge: the payload is over ``limit``.
+        BadPayload: it is not JSON, or a key is missing or wrong; ``key`` names the first one.
+    """
+    if len(payload) > limit:
+        raise TooLarge(f"payload of {len(payload)} bytes is over the limit of {limit}; send it as an artifact")
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError as error:
+        raise describe(error) from None
+
+
+def describe(error: ValidationError, *, skip: frozenset[str] = frozenset()) -> BadPayload:
+    """Turn pydantic's report into one sentence that names the first offending key.
+
+    Args:
+        error: what pydantic found.
+        skip: leading parts of the location that are not keys (the tags of a union).
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    location = first["loc"][1:] if first["loc"][:1] and first["loc"][0] in skip else first["loc"]
+    key = ".".join(str(part) for part in location)
+    what = first["msg"].removeprefix("Value error, ")
+    return BadPayload(f"{key}: {what}" if key else what, key=key)
