@@ -1,0 +1,45 @@
+"""Settings: one model, filled from defaults < TOML file < ``CALLBOARD_…`` environment < flags.
+
+``model`` says what can be set, ``loader`` fills any such model and remembers where each value came from.
+"""
+
+from callboard_core.settings.loader import Flag, Loaded, Row, Secret, TomlName, load
+from callboard_core.settings.model import (
+    BrokerLimits,
+    Console,
+    Database,
+    Discovery,
+    History,
+    Http,
+    Mqtt,
+    NodeSettings,
+    Registry,
+    Settings,
+    default_config_file,
+    default_state_dir,
+    load_settings,
+    read_secret,
+)
+
+__all__ = [
+    "BrokerLimits",
+    "Console",
+    "Database",
+    "Discovery",
+    "Flag",
+    "History",
+    "Http",
+    "Loaded",
+    "Mqtt",
+    "NodeSettings",
+    "Registry",
+    "Row",
+    "Secret",
+    "Settings",
+    "TomlName",
+    "default_config_file",
+    "default_state_dir",
+    "load",
+    "load_settings",
+    "read_secret",
+]
