@@ -1,0 +1,142 @@
+"""What each role may do, as topic patterns, and a grant compiled from them for one client.
+
+Pure. ``{site}`` and ``{client}`` in a pattern stand for the site id and the client's own id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from callboard_core.topics import Leaf, matches
+
+__all__ = ["RULES", "Grant", "Role", "Rule", "compile_grant", "covers", "is_command"]
+
+#: Answers kept per client and kind of question; a client that walks through more topics starts afresh.
+CACHE_LIMIT = 10_000
+
+
+class Role(StrEnum):
+    """What a credential is for."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    NODE = "node"
+    BOARD = "board"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Topic filters a role may publish to and subscribe to; everything else is denied."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+_READ = ("{site}/#", "$SYS/#")
+_OWN_REPLY = "{site}/{client}/reply"
+
+RULES: dict[Role, Rule] = {
+    Role.VIEWER: Rule(publish=(_OWN_REPLY,), subscribe=_READ),
+    Role.OPERATOR: Rule(publish=(_OWN_REPLY, "{site}/+/command/#"), subscribe=_READ),
+    Role.NODE: Rule(
+        # The answer goes to the caller's reply topic; a starting node asks its namesake whether it lives.
+        publish=("{site}/{client}/#", "{site}/+/reply", "{site}/+/command/action/ping"),
+        subscribe=("{site}/{client}/#", "{site}/+/announce/#", "{site}/+/status"),
+    ),
+    Role.BOARD: Rule(publish=("{site}/#",), subscribe=_READ),
+    Role.ADMIN: Rule(publish=("#", "$SYS/#"), subscribe=("#", "$SYS/#")),
+}
+
+
+class _Answers(dict[str, bool]):
+    """Answers by topic, worked out once each."""
+
+    def __init__(self, decide: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._decide = decide
+
+    def __missing__(self, topic: str) -> bool:
+        if len(self) >= CACHE_LIMIT:
+            self.clear()
+        answer = self[topic] = self._decide(topic)
+        return answer
+
+
+class Grant:
+    """What one client may do. Cheap to ask: every answer is kept by topic."""
+
+    __slots__ = ("_publish", "_receive", "_site", "_subscribe")
+
+    def __init__(self, *, site: str, publish: Sequence[str], subscribe: Sequence[str]) -> None:
+        self._site = site
+        self._publish = _Answers(lambda topic: any(matches(allowed, topic) for allowed in publish))
+        self._receive = _Answers(lambda topic: any(matches(allowed, topic) for allowed in subscribe))
+        self._subscribe = _Answers(lambda wanted: _may_subscribe(subscribe, wanted))
+
+    def may_publish(self, topic: str, retain: bool = False) -> bool:
+        """Tell whether the client may publish to ``topic``; nobody may retain a command."""
+        return self._publish[topic] and not (retain and is_command(self._site, topic))
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        """Tell whether everything ``topic_filter`` can match may be received (``$share/…/`` is looked through)."""
+        return self._subscribe[topic_filter]
+
+    def may_receive(self, topic: str) -> bool:
+        """Tell whether a message on ``topic`` may be delivered to the client."""
+        return self._receive[topic]
+
+
+def compile_grant(role: Role | str, site: str, client_id: str) -> Grant:
+    """Return what a client of ``role`` may do.
+
+    A client id that holds a wildcard or a level separator gets nothing that depends on its id.
+
+    Raises:
+        ValueError: there is no such role.
+    """
+    rule = RULES[Role(role)]
+    return Grant(
+        site=site,
+        publish=_fill(rule.publish, site, client_id),
+        subscribe=_fill(rule.subscribe, site, client_id),
+    )
+
+
+def is_command(site: str, topic: str) -> bool:
+    """Tell whether ``topic`` carries commands of ``site``."""
+    levels = topic.split("/", 3)
+    return len(levels) == 4 and levels[0] == site and levels[2] == Leaf.COMMAND  # noqa: PLR2004
+
+
+def covers(allowed: str, wanted: str) -> bool:
+    """Tell whether every topic that matches the filter ``wanted`` also matches the filter ``allowed``."""
+    if wanted.startswith("$") and allowed[:1] in {"+", "#"}:
+        return False
+    ours, theirs = allowed.split("/"), wanted.split("/")
+    for position, level in enumerate(ours):
+        if level == "#":
+            return True
+        # `a/#` also matches `a` itself, so a trailing `#` reaches one level less than `+`.
+        if position >= len(theirs) or theirs[position] == "#":
+            return False
+        if level not in {"+", theirs[position]}:
+            return False
+    return len(ours) == len(theirs)
+
+
+def _fill(patterns: Sequence[str], site: str, client_id: str) -> tuple[str, ...]:
+    usable = bool(client_id) and not set(client_id) & set("+#/$\0")
+    return tuple(
+        pattern.replace("{site}", site).replace("{client}", client_id)
+        for pattern in patterns
+        if usable or "{client}" not in pattern
+    )
+
+
+def _may_subscribe(allowed: Sequence[str], wanted: str) -> bool:
+    if wanted.startswith("$share/"):
+        _, _, wanted = wanted.removeprefix("$share/").partition("/")
+    return bool(wanted) and any(covers(one, wanted) for one in allowed)

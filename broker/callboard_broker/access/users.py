@@ -1,0 +1,260 @@
+"""The users file: names, roles and password hashes, and the first users' random passwords.
+
+One JSON file (0600) in the state folder (0700). It is written atomically under a lock and read again whenever
+it changes, so several processes can share it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from callboard_broker.access import mosquitto
+from callboard_broker.access.rules import Role
+from callboard_core.errors import Failed, Forbidden, NotFound
+
+__all__ = ["User", "Users", "credential_file", "ensure_first_users", "users_file", "write_private"]
+
+# OWASP's first choice for argon2id: 19 MiB, 2 passes. About 20 ms here and well under a second on a Pi.
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+#: Bytes of randomness in a password we make.
+_PASSWORD_BYTES = 18
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who a valid credential belongs to."""
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """One user as stored. ``mosquitto`` is the same password in the form that broker can check."""
+
+    role: Role
+    argon2: str
+    mosquitto: str
+    disabled: bool = False
+
+
+def users_file(state: Path) -> Path:
+    """Return where a state folder keeps its users."""
+    return state / "users.json"
+
+
+def credential_file(state: Path, role: Role | str) -> Path:
+    """Return where the first user of a role finds the password."""
+    return state / "credentials" / f"{Role(role)}.password"
+
+
+def ensure_first_users(state: Path) -> Users:
+    """Return the users of a state folder; make one user per role, each with a random password, where missing.
+
+    A user whose password file was removed gets a new password. Safe when several processes start at once.
+
+    Raises:
+        Failed: the users file is damaged.
+        Forbidden: the folder cannot be written.
+    """
+    users = Users(users_file(state))
+    try:
+        _private_folder(state)
+        _private_folder(state / "credentials")
+        with users.locked():
+            for role in Role:
+                _ensure(users, role, credential_file(state, role))
+    except PermissionError as error:
+        raise Forbidden(
+            f"cannot write {error.filename or state}; give yourself the folder, or use another with --state"
+        ) from None
+    return users
+
+
+def _ensure(users: Users, role: Role, password_file: Path) -> None:
+    if role in users.names() and password_file.exists():
+        return
+    # Forgotten first, file second, user last: stopped anywhere in between, the next start finishes the work.
+    users.remove(role)
+    if not password_file.exists():
+        write_private(password_file, secrets.token_urlsafe(_PASSWORD_BYTES) + "\n")
+    users.put(role, role, password_file.read_text().strip())
+
+
+class Users:
+    """Names, roles and passwords, kept in one file.
+
+    Args:
+        path: the users file; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._records: dict[str, _Record] = {}
+        self._guard = threading.RLock()
+        self._lock_depth = 0
+        # Fast verifiers live only in this process: the key never leaves it.
+        self._key = secrets.token_bytes(32)
+        self._fast: dict[str, tuple[str, bytes]] = {}
+
+    def names(self) -> list[str]:
+        """Return all user names, disabled ones too."""
+        return list(self._load())
+
+    def verify(self, username: str, password: str) -> User | None:
+        """Return whose credential this is, or None.
+
+        The first success costs an argon2 verification (about 20 ms, so call it off the event loop), later ones
+        microseconds. Every refusal costs one argon2 verification, whatever the reason, so that its duration
+        does not tell which names exist.
+
+        Raises:
+            Failed: the users file is damaged.
+        """
+        record = self._load().get(username)
+        mark = hmac.digest(self._key, password.encode(errors="surrogatepass"), hashlib.sha256)
+        known_hash, known_mark = self._fast.get(username, ("", b""))
+        if (
+            record
+            and not record.disabled
+            and record.argon2 == known_hash
+            and hmac.compare_digest(mark, known_mark)
+        ):
+            return User(username, record.role)
+        if not _check(record.argon2 if record else _nobody(), password) or record is None or record.disabled:
+            return None
+        self._fast[username] = (record.argon2, mark)
+        return User(username, record.role)
+
+    def put(self, name: str, role: Role | str, password: str) -> None:
+        """Add a user, or replace role and password of one."""
+        record = _Record(Role(role), _HASHER.hash(password), mosquitto.hash_password(password))
+        with self.locked():
+            self._save({**self._load(), str(name): record})
+
+    def disable(self, name: str, *, disabled: bool = True) -> None:
+        """Refuse a user's password from now on, or accept it again.
+
+        Raises:
+            NotFound: there is no such user.
+        """
+        with self.locked():
+            records = self._load()
+            if name not in records:
+                raise NotFound(f"there is no user {name!r}; known are {', '.join(sorted(records)) or 'none'}")
+            self._save({**records, name: replace(records[name], disabled=disabled)})
+
+    def remove(self, name: str) -> None:
+        """Forget a user; one that does not exist is no error."""
+        with self.locked():
+            records = self._load()
+            if name in records:
+                self._save({other: record for other, record in records.items() if other != name})
+
+    def mosquitto_passwords(self) -> str:
+        """Return the text of a Mosquitto password file with every enabled user."""
+        return "".join(
+            f"{name}:{r.mosquitto}\n" for name, r in sorted(self._load().items()) if not r.disabled
+        )
+
+    def roles(self) -> dict[str, Role]:
+        """Return the role of every enabled user."""
+        return {name: record.role for name, record in sorted(self._load().items()) if not record.disabled}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the file against other threads and processes (may be nested)."""
+        with self._guard:
+            if self._lock_depth:
+                yield
+                return
+            with self.path.with_suffix(".lock").open("w") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                self._lock_depth += 1
+                try:
+                    yield
+                finally:
+                    self._lock_depth -= 1
+
+    def _load(self) -> dict[str, _Record]:
+        with self._guard:
+            seen = _stamp(self.path)
+            if seen != self._seen:
+                self._records = {} if seen is None else _parse(self.path)
+                self._seen = seen
+            return self._records
+
+    def _save(self, records: dict[str, _Record]) -> None:
+        rows = {name: asdict(record) for name, record in sorted(records.items())}
+        write_private(self.path, json.dumps(rows, indent=2) + "\n")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all, and on the disk before this returns."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _private_folder(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _parse(path: Path) -> dict[str, _Record]:
+    try:
+        rows = json.loads(path.read_bytes())
+        return {name: _Record(**{**row, "role": Role(row["role"])}) for name, row in rows.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Failed(
+            f"the users file {path} is damaged ({error}); restore it from a backup, "
+            "or move it away to get new users at the next start"
+        ) from None
+
+
+def _check(argon2_hash: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(argon2_hash, password)
+    except (VerificationError, InvalidHashError, UnicodeEncodeError):
+        return False
+
+
+_nobody_hash: list[str] = []
+
+
+def _nobody() -> str:
+    """Return a hash nobody's password matches, made once per process."""
+    if not _nobody_hash:
+        _nobody_hash.append(_HASHER.hash(secrets.token_urlsafe(_PASSWORD_BYTES)))
+    return _nobody_hash[0]

@@ -1,0 +1,195 @@
+import json
+import multiprocessing
+import threading
+from pathlib import Path
+
+import pytest
+
+from callboard_broker.access import mosquitto
+from callboard_broker.access.rules import Role
+from callboard_broker.access.users import Users, credential_file, ensure_first_users, users_file
+from callboard_core.errors import Failed, Forbidden, NotFound
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Users:
+    users = Users(tmp_path / "users.json")
+    users.put("anna", Role.OPERATOR, "correct horse")
+    return users
+
+
+def test_the_right_password_tells_who_it_is(users: Users):
+    for _ in range(2):
+        found = users.verify("anna", "correct horse")
+        assert found is not None
+        assert (found.name, found.role) == ("anna", Role.OPERATOR)
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [("anna", "wrong"), ("anna", ""), ("ben", "correct horse"), ("", ""), ("anna", "\ud800")],
+)
+def test_a_wrong_name_or_password_is_refused_before_and_after_a_success(
+    users: Users, name: str, password: str
+):
+    assert users.verify(name, password) is None
+    assert users.verify("anna", "correct horse")
+    assert users.verify(name, password) is None
+
+
+def test_only_the_first_success_costs_an_argon2_verification(users: Users, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "callboard_broker.access.users._check", lambda h, p: asked.append(p) or p == "correct horse"
+    )
+    for _ in range(3):
+        assert users.verify("anna", "correct horse")
+    assert asked == ["correct horse"]
+
+
+@pytest.mark.parametrize("name", ["anna", "nobody", "disabled"])
+def test_every_refusal_costs_one_argon2_verification(
+    users: Users, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    users.put("disabled", Role.VIEWER, "right")
+    users.disable("disabled")
+    assert users.verify("anna", "correct horse")
+    asked: list[str] = []
+    monkeypatch.setattr("callboard_broker.access.users._check", lambda h, p: asked.append(p) or p == "right")
+    assert users.verify(name, "right" if name == "disabled" else "wrong") is None
+    assert len(asked) == 1
+
+
+def test_a_disabled_user_is_refused_at_once_by_everyone_who_shares_the_file(users: Users):
+    elsewhere = Users(users.path)
+    assert elsewhere.verify("anna", "correct horse")
+    users.disable("anna")
+    assert elsewhere.verify("anna", "correct horse") is None
+    users.disable("anna", disabled=False)
+    assert elsewhere.verify("anna", "correct horse")
+
+
+def test_disabling_an_unknown_user_names_the_known_ones(users: Users):
+    with pytest.raises(NotFound, match="anna"):
+        users.disable("ben")
+
+
+def test_a_changed_password_replaces_the_old_one(users: Users):
+    assert users.verify("anna", "correct horse")
+    users.put("anna", Role.VIEWER, "battery staple")
+    assert users.verify("anna", "correct horse") is None
+    found = users.verify("anna", "battery staple")
+    assert found is not None
+    assert found.role is Role.VIEWER
+
+
+def test_the_file_is_private_and_holds_no_password(users: Users):
+    assert users.path.stat().st_mode & 0o777 == 0o600
+    assert "correct horse" not in users.path.read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"anna": 1}', '{"anna": {}}', '{"anna": {"role": "boss"}}', '"anna"', "\xff"]
+)
+def test_a_damaged_file_is_a_clear_error(users: Users, text: str):
+    users.path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(Failed, match=r"users\.json is damaged"):
+        users.verify("anna", "correct horse")
+
+
+def test_first_users_get_random_passwords_in_private_files(tmp_path: Path):
+    state = tmp_path / "state"
+    users = ensure_first_users(state)
+    passwords = {role: credential_file(state, role).read_text().strip() for role in Role}
+    assert len(set(passwords.values())) == len(Role)
+    assert state.stat().st_mode & 0o777 == 0o700
+    for role, password in passwords.items():
+        assert len(password) >= 24
+        assert credential_file(state, role).stat().st_mode & 0o777 == 0o600
+        found = users.verify(role, password)
+        assert found is not None
+        assert found.role is role
+
+
+def test_first_users_stay_as_they_are_at_the_next_start(tmp_path: Path):
+    ensure_first_users(tmp_path)
+    before = users_file(tmp_path).read_bytes()
+    ensure_first_users(tmp_path)
+    assert users_file(tmp_path).read_bytes() == before
+
+
+def test_a_removed_password_file_means_a_new_password(tmp_path: Path):
+    ensure_first_users(tmp_path)
+    file = credential_file(tmp_path, "viewer")
+    old = file.read_text().strip()
+    file.unlink()
+    users = ensure_first_users(tmp_path)
+    assert users.verify("viewer", old) is None
+    assert users.verify("viewer", file.read_text().strip())
+
+
+def test_a_start_cut_off_between_password_and_user_is_finished_by_the_next(tmp_path: Path):
+    users = ensure_first_users(tmp_path)
+    users.remove("viewer")
+    assert ensure_first_users(tmp_path).verify(
+        "viewer", credential_file(tmp_path, "viewer").read_text().strip()
+    )
+
+
+def test_processes_that_start_at_once_agree_on_the_passwords(tmp_path: Path):
+    context = multiprocessing.get_context("spawn")
+    starts = [context.Process(target=ensure_first_users, args=(tmp_path,)) for _ in range(3)]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join(30)
+        assert start.exitcode == 0
+    users = Users(users_file(tmp_path))
+    assert all(users.verify(role, credential_file(tmp_path, role).read_text().strip()) for role in Role)
+
+
+def test_threads_that_write_at_once_lose_nothing(users: Users):
+    names = [f"user{number}" for number in range(6)]
+    threads = [threading.Thread(target=users.put, args=(name, Role.VIEWER, name)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(users.names()) == {"anna", *names}
+    assert json.loads(users.path.read_text())
+
+
+def test_a_folder_that_cannot_be_written_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(Forbidden, match="--state"):
+        ensure_first_users(tmp_path / "state")
+
+
+def test_our_hash_is_the_one_mosquitto_passwd_writes():
+    # Made with `mosquitto_passwd -U` from `viewer:secret`.
+    theirs = "$7$101$vyGcpkvSSzx/Mtgf$vBTyOw1BR7f0Z3fmur5qijYRFOyxJqVtFgAV/N7t3wKBt6B5BZBsujyC4v6k3uslL8S9ycDnjHnVJbLRVHNtdg=="
+    import base64
+
+    salt = base64.b64decode(theirs.split("$")[3])
+    assert mosquitto.hash_password("secret", salt=salt, rounds=101) == theirs
+
+
+def test_the_mosquitto_password_file_leaves_disabled_users_out(users: Users):
+    users.put("ben", Role.VIEWER, "x")
+    users.disable("ben")
+    lines = users.mosquitto_passwords().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("anna:$7$")
+
+
+def test_the_mosquitto_access_file_spells_the_rules_out():
+    text = mosquitto.access_file("callboard", {"viewer": Role.VIEWER, "node": Role.NODE})
+    node, viewer = (block.splitlines() for block in text.split("\n\n")[1:])
+    assert viewer == ["user viewer", "topic read callboard/#", "topic read $SYS/#"]
+    assert "topic write callboard/+/status/#" in node
+    assert "topic write callboard/+/command/action/ping" in node
+    assert not [line for line in node if line.startswith("topic write") and line.endswith("command/#")]
+    assert "pattern read callboard/%c/#" in text
