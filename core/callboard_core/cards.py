@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, field_validator, model_validator
 
-from callboard_core.errors import BadPayload, TooLarge
-from callboard_core.messages import CARD_LIMIT, Level, Payload, Value, describe
+from callboard_core.errors import BadPayload, BadRequest, TooLarge
+from callboard_core.messages import CARD_LIMIT, Epoch, JsonObject, Level, Payload, Value, describe
 from callboard_core.topics import Address, check_id
 
 __all__ = [
@@ -46,7 +47,7 @@ class Card(Payload):
     """What every card carries."""
 
     name: str
-    epoch: int = Field(ge=0)
+    epoch: Epoch
     label: str | None = Field(default=None, description="what people read; the name when missing")
     description: str | None = None
     tags: list[str] = Field(default_factory=list)
@@ -54,7 +55,10 @@ class Card(Payload):
     @field_validator("name")
     @classmethod
     def _name_is_an_id(cls, value: str) -> str:
-        return check_id(value, "name")
+        try:
+            return check_id(value, "name")
+        except BadRequest as error:
+            raise BadPayload(error.message, key="name") from None
 
     @property
     def title(self) -> str:
@@ -78,7 +82,9 @@ class NodeCard(Card):
 
     kind: Literal["node"] = "node"
     version: str
-    keepalive: int = Field(default=10, ge=1, description="seconds; a silent node is lost after 1.5 times this")
+    keepalive: int = Field(
+        default=10, ge=1, description="seconds; a silent node is lost after 1.5 times this"
+    )
     host: Host | None = None
 
 
@@ -106,7 +112,7 @@ class SensorCard(Card):
     @model_validator(mode="after")
     def _enum_has_options(self) -> SensorCard:
         if self.type == "enum" and not self.options:
-            raise ValueError("options: an enum needs at least one")
+            raise BadPayload("options: an enum needs at least one", key="options")
         return self
 
     def level(self, value: Value | None) -> Level:
@@ -137,7 +143,7 @@ class ControlCard(Card):
     @model_validator(mode="after")
     def _enum_has_options(self) -> ControlCard:
         if self.type == "enum" and not self.options:
-            raise ValueError("options: an enum needs at least one")
+            raise BadPayload("options: an enum needs at least one", key="options")
         return self
 
     def check(self, value: JsonValue) -> Value:
@@ -158,14 +164,16 @@ class ControlCard(Card):
 
     def _check_number(self, value: JsonValue) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"value: expected a number, got {value!r}")
+            raise ValueError(f"value: expected a number, got {value!r}")  # noqa: TRY004 - one error to catch
+        if not math.isfinite(value):
+            raise ValueError(f"value: {value} is not a finite number")
         if value not in Range(low=self.minimum, high=self.maximum):
             raise ValueError(f"value: {value} is outside {self.minimum} … {self.maximum}")
         return value
 
     def _check_text(self, value: JsonValue) -> str:
         if not isinstance(value, str):
-            raise ValueError(f"value: expected a text, got {value!r}")
+            raise ValueError(f"value: expected a text, got {value!r}")  # noqa: TRY004 - one error to catch
         if self.type == "enum" and value not in (self.options or []):
             raise ValueError(f"value: {value!r} is not one of {', '.join(self.options or [])}")
         if self.type == "colour" and not _COLOUR.fullmatch(value):
@@ -175,14 +183,15 @@ class ControlCard(Card):
         return value
 
 
+def _no_parameters() -> dict[str, JsonValue]:
+    return {"type": "object", "properties": {}}
+
+
 class ActionCard(Card):
     """Something that is done once when called."""
 
     kind: Literal["action"] = "action"
-    parameters: dict[str, JsonValue] = Field(
-        default_factory=lambda: {"type": "object", "properties": {}},
-        description="JSON Schema of args",
-    )
+    parameters: JsonObject = Field(default_factory=_no_parameters, description="JSON Schema of args")
     confirm: str | None = Field(default=None, description="a question to ask a person before calling")
     timeout: float = Field(default=30.0, gt=0, description="seconds after which the call fails")
     interruptible: bool = False
@@ -194,8 +203,8 @@ class WorkerCard(Card):
     kind: Literal["worker"] = "worker"
     service: str
     scope: str | None = None
-    parameters: dict[str, JsonValue] = Field(default_factory=dict, description="JSON Schema of args")
-    result: dict[str, JsonValue] = Field(default_factory=dict, description="JSON Schema of the result")
+    parameters: JsonObject = Field(default_factory=dict, description="JSON Schema of args")
+    result: JsonObject = Field(default_factory=dict, description="JSON Schema of the result")
     concurrency: int = Field(default=1, ge=1)
     timeout: float = Field(default=30.0, gt=0)
     idempotent: bool = False

@@ -6,10 +6,12 @@ Times are Unix seconds (float) by the sender's clock.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from callboard_core.errors import BadPayload, CallboardError, TooLarge, error_from_code
 
@@ -18,8 +20,11 @@ __all__ = [
     "MESSAGE_LIMIT",
     "Batch",
     "Call",
+    "Epoch",
     "ErrorBody",
     "Event",
+    "Json",
+    "JsonObject",
     "Level",
     "Payload",
     "Reading",
@@ -28,6 +33,7 @@ __all__ = [
     "State",
     "Status",
     "StatusName",
+    "Time",
     "Value",
     "describe",
     "parse",
@@ -38,10 +44,40 @@ CARD_LIMIT = 64 * 1024
 #: Largest message in bytes; bigger things go over HTTP as artifacts.
 MESSAGE_LIMIT = 1024 * 1024
 
-#: What a sensor or control can hold.
-Value = bool | int | float | str
+_SixtyFourBits = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
-Time = Annotated[float, Field(description="Unix seconds by the sender's clock", ge=0)]
+#: What a sensor or control can hold. A whole number of more than 64 bits becomes a float.
+Value = bool | _SixtyFourBits | float | str
+
+#: The end is the last second of the year 9999: every such time is also a date.
+Time = Annotated[float, Field(description="Unix seconds by the sender's clock", ge=0, lt=253_402_300_800)]
+
+#: A whole number that JSON readers of any language keep exactly (RFC 8259, section 6).
+Epoch = Annotated[
+    int, Field(ge=0, lt=2**53, description="raised at every start of the node and kept on its disk")
+]
+
+
+_J = TypeVar("_J")
+
+
+def _finite(value: _J) -> _J:
+    """Refuse NaN and infinity, which pydantic reads although JSON has neither."""
+    match value:
+        case float() if not math.isfinite(value):
+            raise ValueError("NaN and infinity are no JSON numbers; send null or a text")
+        case dict():
+            for item in value.values():
+                _finite(item)
+        case list():
+            for item in value:
+                _finite(item)
+    return value
+
+
+#: Any JSON value, and any JSON object, without NaN and infinity.
+Json = Annotated[JsonValue, AfterValidator(_finite)]
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 
 
 class Payload(BaseModel):
@@ -50,8 +86,15 @@ class Payload(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     def encode(self) -> bytes:
-        """Return the payload as UTF-8 JSON without the keys that hold nothing."""
-        return self.model_dump_json(exclude_none=True).encode()
+        """Return the payload as UTF-8 JSON without the keys that hold nothing.
+
+        Raises:
+            BadPayload: a text holds half a surrogate pair, which UTF-8 cannot carry.
+        """
+        try:
+            return self.model_dump_json(exclude_none=True).encode()
+        except (PydanticSerializationError, UnicodeEncodeError) as error:
+            raise BadPayload(f"not valid Unicode text: {error}; decode it with errors='replace'") from None
 
 
 class StatusName(StrEnum):
@@ -68,7 +111,7 @@ class Status(Payload):
     """Liveness of a node, retained on ``{site}/{node}/status``."""
 
     status: StatusName
-    epoch: int = Field(ge=0, description="raised at every start of the node and kept on its disk")
+    epoch: Epoch
     t: Time
     instance: str | None = Field(
         default=None, description="random id of the running process; tells two nodes of one name apart"
@@ -135,7 +178,7 @@ class Batch(Payload):
     @model_validator(mode="after")
     def _same_length(self) -> Batch:
         if len(self.t) != len(self.v):
-            raise ValueError(f"t has {len(self.t)} items and v has {len(self.v)}; they must be equal")
+            raise BadPayload(f"v: has {len(self.v)} items and t has {len(self.t)}; send as many", key="v")
         return self
 
 
@@ -148,10 +191,12 @@ class Call(Payload):
 
     id: str = Field(min_length=1, max_length=64)
     reply_to: str | None = None
-    args: dict[str, JsonValue] = Field(default_factory=dict)
+    args: JsonObject = Field(default_factory=dict)
     expires: Time | None = None
     t: Time | None = None
-    cancel: str | None = Field(default=None, description="id of a running call to interrupt; args are ignored")
+    cancel: str | None = Field(
+        default=None, description="id of a running call to interrupt; args are ignored"
+    )
 
 
 class Reply(Payload):
@@ -161,7 +206,7 @@ class Reply(Payload):
     ack: bool | None = None
     progress: float | None = Field(default=None, ge=0, le=1)
     ok: bool | None = None
-    result: JsonValue = None
+    result: Json = None
     error: ErrorBody | None = None
 
     @property
@@ -185,7 +230,7 @@ class Event(Payload):
     t: Time
     severity: Severity = Severity.INFO
     message: str = ""
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: JsonObject = Field(default_factory=dict)
 
 
 _P = TypeVar("_P", bound=Payload)
@@ -204,22 +249,47 @@ def parse(model: type[_P], payload: bytes | str, *, limit: int = MESSAGE_LIMIT) 
         BadPayload: it is not JSON, or a key is missing or wrong; ``key`` names the first one.
     """
     if len(payload) > limit:
-        raise TooLarge(f"payload of {len(payload)} bytes is over the limit of {limit}; send it as an artifact")
+        raise TooLarge(
+            f"payload of {len(payload)} bytes is over the limit of {limit}; send it as an artifact"
+        )
     try:
         return model.model_validate_json(payload)
     except ValidationError as error:
         raise describe(error) from None
 
 
+#: How pydantic calls the members of :data:`Value` when none of them fits.
+_VALUE_MEMBERS = frozenset({"bool", "constrained-int", "float", "str"})
+
+
 def describe(error: ValidationError, *, skip: frozenset[str] = frozenset()) -> BadPayload:
-    """Turn pydantic's report into one sentence that names the first offending key.
+    """Turn pydantic's report into one sentence that names the first offending key and what it takes.
 
     Args:
         error: what pydantic found.
         skip: leading parts of the location that are not keys (the tags of a union).
     """
     first = error.errors(include_url=False, include_input=False)[0]
-    location = first["loc"][1:] if first["loc"][:1] and first["loc"][0] in skip else first["loc"]
-    key = ".".join(str(part) for part in location)
-    what = first["msg"].removeprefix("Value error, ")
+    location, what = _sentence(first)
+    key = ".".join(str(part) for part in (location[1:] if skip.intersection(location[:1]) else location))
     return BadPayload(f"{key}: {what}" if key else what, key=key)
+
+
+def _sentence(found: ErrorDetails) -> tuple[tuple[int | str, ...], str]:
+    """The key's location and what to tell about it."""
+    location, context = found["loc"], found.get("ctx", {})
+    if location[-1:] and location[-1] in _VALUE_MEMBERS:
+        return location[:-1], "expected true/false, a finite number or a text"
+    match found["type"]:
+        case "missing":
+            return location, "missing; it is required"
+        case "union_tag_not_found":
+            return (*location, _unquoted(context["discriminator"])), "missing; it is required"
+        case "union_tag_invalid":
+            expected = context["expected_tags"].replace("'", "")
+            return (*location, _unquoted(context["discriminator"])), f"expected one of {expected}"
+    return location, found["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
+
+
+def _unquoted(discriminator: str) -> str:
+    return discriminator.strip("'")
