@@ -61,6 +61,12 @@ def alive(pid: int) -> bool:
         return False
 
 
+async def gone(*pids: int) -> None:
+    async with asyncio.timeout(5):
+        while any(alive(pid) for pid in pids):  # noqa: ASYNC110 - /proc has no events
+            await asyncio.sleep(0.02)
+
+
 async def test_a_member_is_ready_when_it_says_so_and_what_it_tells_is_passed_on():
     async with running(python("one", TELL + SLEEP)) as (supervisor, recorder):
         await supervisor.wait_ready()
@@ -111,7 +117,7 @@ async def test_what_a_member_started_ends_with_it():
         grandchild = int(recorder.of(Logged)[0].line)
         os.kill(supervisor.pids["one"], signal.SIGKILL)
         await recorder.until(lambda events: any(isinstance(e, Ended) for e in events))
-        assert not alive(grandchild)
+        await gone(grandchild)
 
 
 async def test_a_crash_loop_is_reported_with_the_last_lines():
@@ -202,6 +208,4 @@ asyncio.run(main())
     pids = [int(await process.stdout.readline()) for _ in range(2)]
     process.kill()
     await process.wait()
-    async with asyncio.timeout(5):
-        while any(alive(pid) for pid in pids):  # noqa: ASYNC110 - /proc has no events
-            await asyncio.sleep(0.02)
+    await gone(*pids)
