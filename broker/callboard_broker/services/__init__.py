@@ -1,0 +1,1 @@
+"""What the board does, one module per noun: registry, historian, refusals, values, feed, tokens."""
