@@ -1,0 +1,99 @@
+"""Parameters of actions: a JSON Schema made of a function's type hints, and the check of a call's arguments."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NotRequired
+
+from pydantic import ConfigDict, JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+from typing_extensions import TypedDict
+
+from callboard_core.errors import BadRequest
+from callboard_core.messages import describe
+from callboard_nodes.values import annotation_of
+
+__all__ = ["Parameters"]
+
+#: A parameter of this name, or annotated with a class of this name, receives the running call.
+_REQUEST = "request"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a function takes.
+
+    Attributes:
+        schema: JSON Schema of ``args``, an object without further properties.
+        request: name of the parameter that receives the call itself, if the function has one.
+    """
+
+    schema: dict[str, JsonValue]
+    request: str | None
+    _adapter: TypeAdapter[dict[str, Any]]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Parameters:
+        """Read a function's signature.
+
+        Raises:
+            BadRequest: a parameter cannot be given by name, or its type has no JSON form.
+        """
+        given = dict(inspect.signature(function).parameters)
+        request = next((name for name in given if _is_request(function, name)), None)
+        given.pop(request or "", None)
+        adapter = _adapter(function, given)
+        schema = adapter.json_schema()
+        schema.pop("title", None)
+        schema.setdefault("properties", {})
+        _add_defaults(schema, given)
+        return cls(schema, request, adapter)
+
+    def check(self, args: Mapping[str, JsonValue]) -> dict[str, Any]:
+        """Return ``args`` as Python values, ready to be passed by name.
+
+        Raises:
+            BadPayload: an argument is missing, unknown or wrong; the message names it.
+        """
+        try:
+            return self._adapter.validate_json(json.dumps(dict(args)), strict=True)
+        except ValidationError as error:
+            raise describe(error) from None
+
+
+def _is_request(function: Callable[..., Any], name: str) -> bool:
+    annotation = annotation_of(function, name)
+    return getattr(annotation, "__name__", None) == "Request" or (annotation is None and name == _REQUEST)
+
+
+def _adapter(
+    function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]
+) -> TypeAdapter[dict[str, Any]]:
+    fields: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
+            raise BadRequest(f"parameter {parameter} of {function.__name__}() cannot be given by name")
+        annotation = annotation_of(function, name)
+        annotation = Any if annotation is None else annotation
+        fields[name] = annotation if parameter.default is parameter.empty else NotRequired[annotation]
+    record = TypedDict(function.__name__, fields)  # type: ignore[misc]  # made at run time
+    record.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    try:
+        return typing.cast("TypeAdapter[dict[str, Any]]", TypeAdapter(record))
+    except PydanticSchemaGenerationError as error:
+        what = str(error).partition(".")[0]
+        raise BadRequest(f"{function.__name__}(): a parameter's type has no JSON form: {what}") from None
+
+
+def _add_defaults(schema: dict[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty:
+            continue
+        try:
+            schema["properties"][name]["default"] = to_jsonable_python(parameter.default)
+        except PydanticSerializationError:
+            continue  # a form shows no default then; the function still has it
