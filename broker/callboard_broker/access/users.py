@@ -10,9 +10,7 @@ import fcntl
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +23,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from callboard_broker.access import mosquitto
 from callboard_broker.access.rules import Role
 from callboard_core.errors import Failed, Forbidden, NotFound
+from callboard_core.runtime import write_private
 
-__all__ = ["User", "Users", "credential_file", "ensure_first_users", "users_file", "write_private"]
+__all__ = ["User", "Users", "credential_file", "ensure_first_users", "users_file"]
 
 # OWASP's first choice for argon2id: 19 MiB, 2 passes. About 20 ms here and well under a second on a Pi.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
@@ -202,20 +201,6 @@ class Users:
     def _save(self, records: dict[str, _Record]) -> None:
         rows = {name: asdict(record) for name, record in sorted(records.items())}
         write_private(self.path, json.dumps(rows, indent=2) + "\n")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all, and on the disk before this returns."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _private_folder(path: Path) -> None:
