@@ -1,0 +1,169 @@
+"""The embedded engine: starts and stops the host, the hub's clock, and the listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callboard_broker.access import Users as OurUsers
+from callboard_broker.access import compile_grant
+from callboard_broker.engine.embedded.host import BrokerError, Host
+from callboard_broker.engine.embedded.login import Grants, Login, Users
+from callboard_broker.engine.embedded.sockets import SocketProtocol
+from callboard_broker.engine.embedded.turn import Turn
+from callboard_broker.errors import PortTaken
+from callboard_broker.mqtt.hub import Hub
+from callboard_broker.mqtt.limits import Limits
+from callboard_broker.mqtt.reasons import Reason
+from callboard_core.errors import Unavailable
+from callboard_core.link import Endpoint
+
+if TYPE_CHECKING:
+    from callboard_core.settings import Settings
+
+__all__ = ["EmbeddedEngine"]
+
+log = logging.getLogger("callboard.broker")
+#: Seconds between looks at the clock: how late a will, a keep-alive or an expiry may be.
+_TICK = 0.25
+
+
+class EmbeddedEngine:
+    """A broker inside this process's event loop.
+
+    Args:
+        bind: address to listen on.
+        port: 0 takes any free one.
+        site: what ``{site}`` in access rules stands for.
+        users: None lets everybody in.
+        grants: (role, site, client id) to a grant; None allows everything.
+        state: folder for what must survive; None keeps everything in memory.
+        config: amqtt's own configuration on top (listeners, plugins).
+    """
+
+    def __init__(
+        self,
+        *,
+        bind: str = "127.0.0.1",
+        port: int = 1883,
+        site: str = "callboard",
+        users: Users | None = None,
+        grants: Grants | None = None,
+        state: Path | None = None,
+        limits: Limits | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        self._bind, self._port, self._site = bind, port, site
+        self._users, self._grants, self._state = users, grants, state
+        self._limits = limits or Limits()
+        self._config = config or {}
+        self._host: Host | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ended: asyncio.Future[None] | None = None
+        self.hub = Hub(self._limits, now=time.time())
+
+    @classmethod
+    def from_settings(cls, settings: Settings, users: OurUsers) -> EmbeddedEngine:
+        """Return the engine that ``settings.mqtt`` describes."""
+        return cls(
+            bind=settings.mqtt.bind,
+            port=settings.mqtt.port,
+            site=settings.site,
+            users=users,
+            grants=compile_grant,
+            state=settings.state / "broker",
+        )
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where clients of this machine connect."""
+        host = "127.0.0.1" if self._bind in {"", "0.0.0.0", "::"} else self._bind
+        return Endpoint(host, self._host.port() if self._host is not None else self._port)
+
+    async def start(self) -> None:
+        """Return once clients can connect.
+
+        Raises:
+            PortTaken: something else listens there.
+            Unavailable: it cannot start for another reason.
+        """
+        self._ended = asyncio.get_running_loop().create_future()
+        hub = self.hub
+        hub.now = time.time()
+        self._turn = Turn(hub, self._decide, self._commit)
+        host = Host(self._listeners(), lambda: SocketProtocol(hub, self._turn, self._has_room))
+        plugins = host.agrees if host.checks_logins else None
+        self._login = Login(hub, self._site, self._users, self._grants, plugins, self._turn.soon)
+        try:
+            await host.start()
+        except (BrokerError, OSError, ValueError) as error:
+            raise self._explain(error) from None
+        self._host = host
+        task = asyncio.get_running_loop().create_task(self._tick())
+        task.add_done_callback(self._clock_stopped)
+        self._tasks = [task]
+
+    def _listeners(self) -> dict[str, Any]:
+        config = dict(self._config)
+        default = {"type": "tcp", "bind": f"{self._bind}:{self._port}"}
+        return {**config, "listeners": {"default": default, **config.get("listeners", {})}}
+
+    def _explain(self, error: BaseException) -> Exception:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+                return PortTaken(
+                    f"{self._bind}:{self._port} is taken by another program; stop it or choose another --mqtt-port"
+                )
+            cause = cause.__cause__ or cause.__context__
+        return Unavailable(f"the broker cannot start: {error}")
+
+    async def stop(self) -> None:
+        """Say goodbye to every client, write everything down, and close."""
+        host, self._host = self._host, None
+        if host is None:
+            return
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._login.stop()
+        for connection in list(self.hub.connections):
+            connection.close(Reason.SERVER_SHUTTING_DOWN)
+        self._turn.flush()
+        await host.shutdown()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def wait(self) -> None:
+        """Return only when stopped.
+
+        Raises:
+            Unavailable: the engine died by itself.
+        """
+        if self._ended is not None:
+            await asyncio.shield(self._ended)
+
+    def _has_room(self, address: str) -> bool:
+        del address
+        return len(self.hub.connections) < self._limits.connections
+
+    def _decide(self, connection: Any) -> None:
+        self._login.decide(connection)
+
+    def _commit(self) -> None:
+        pass
+
+    async def _tick(self) -> None:
+        while True:
+            self.hub.tick(time.time())
+            self._turn.soon()
+            await asyncio.sleep(_TICK)
+
+    def _clock_stopped(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._ended is None or self._ended.done():
+            return
+        self._ended.set_exception(Unavailable(f"the broker's clock stopped: {task.exception()!r}"))

@@ -1,0 +1,102 @@
+"""MQTT over an asyncio transport (TCP and TLS): bytes go to a connection, what it puts out goes to the socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from callboard_broker.engine.embedded.turn import Turn
+from callboard_broker.mqtt.connection import Connection
+from callboard_broker.mqtt.hub import Hub
+
+__all__ = ["SocketProtocol", "common_name"]
+
+#: Seconds a closing socket gets for its last bytes.
+_LINGER = 2.0
+
+
+class SocketProtocol(asyncio.Protocol):
+    """One accepted socket."""
+
+    __slots__ = ("_admit", "_connection", "_hub", "_paused", "_transport", "_turn")
+
+    def __init__(self, hub: Hub, turn: Turn, admit: Callable[[str], bool]) -> None:
+        self._hub = hub
+        self._turn = turn
+        self._admit = admit
+        self._paused = False
+        self._transport: asyncio.Transport | None = None
+        self._connection: Connection | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Make a connection, if there is room for one more."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else "local"
+        if not self._admit(address):
+            self._transport.abort()
+            return
+        high = self._hub.limits.write_buffer
+        self._transport.set_write_buffer_limits(high=high, low=high // 4)
+        connection = self._connection = Connection(self._hub, address)
+        connection.transport = self
+        connection.certificate = common_name(transport.get_extra_info("peercert"))
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the connection."""
+        if self._connection is not None:
+            self._connection.receive(data)
+            self._turn.soon()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        del exc
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            connection.transport = None
+            self._turn.soon()
+
+    def pause_writing(self) -> None:
+        """The socket takes no more for now."""
+        if self._connection is not None:
+            self._connection.choke(True)
+
+    def resume_writing(self) -> None:
+        """The socket takes more again."""
+        if self._connection is not None:
+            self._connection.choke(False)
+            self._turn.soon()
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Write; a peer that sends without reading what it is answered is not read from meanwhile."""
+        transport = self._transport
+        if transport is None:
+            return
+        transport.write(data)
+        waiting = transport.get_write_buffer_size()
+        if waiting > 2 * self._hub.limits.write_buffer and not self._paused and not transport.is_closing():
+            self._paused = True
+            transport.pause_reading()
+
+    def finish(self) -> None:
+        """Close after the last bytes; one that does not take them in time is cut."""
+        transport = self._transport
+        if transport is None:
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(_LINGER, transport.abort)
+
+
+def common_name(certificate: Any) -> str:
+    """Return the common name of a client certificate as :mod:`ssl` gives it, or an empty string."""
+    for part in (certificate or {}).get("subject", ()):
+        for key, value in part:
+            if key == "commonName":
+                return str(value)
+    return ""

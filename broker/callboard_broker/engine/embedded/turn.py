@@ -1,0 +1,75 @@
+"""One turn of the event loop: what was produced in it is made durable first, then written, once per connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from callboard_broker.mqtt.connection import Connection
+from callboard_broker.mqtt.hub import Hub
+
+__all__ = ["Transport", "Turn"]
+
+
+class Transport(Protocol):
+    """What the turn needs of a socket."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes; never blocks."""
+
+    def finish(self) -> None:
+        """Close once everything is written, or give up after a while."""
+
+
+class Turn:
+    """Collects what connections put out and hands it to their transports at the end of the loop's turn.
+
+    Args:
+        hub: whose connections.
+        login: called with every connection whose CONNECT waits for a decision.
+        commit: makes what the journal was told durable.
+    """
+
+    def __init__(self, hub: Hub, login: Callable[[Connection], None], commit: Callable[[], None]) -> None:
+        self._hub = hub
+        self._login = login
+        self._commit = commit
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+
+    def soon(self) -> None:
+        """Something may have been produced: run once this turn of the loop is over."""
+        hub = self._hub
+        if not self._scheduled and (hub.dirty or hub.logins):
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        hub = self._hub
+        while hub.logins:
+            self._login(hub.logins.pop())
+        hub.settle()
+        self.flush()
+        hub.go_on()
+        self.soon()
+
+    def flush(self) -> None:
+        """Commit and write everything now."""
+        self._commit()
+        hub = self._hub
+        written = 0
+        dirty, hub.dirty = hub.dirty, []
+        for connection in dirty:
+            transport = cast("Transport | None", connection.transport)
+            out, connection.out = connection.out, []
+            if transport is None:
+                continue
+            if out:
+                data = out[0] if len(out) == 1 else b"".join(out)
+                written += len(data)
+                transport.write(data)
+            if connection.closing:
+                transport.finish()
+        hub.counters.bytes_out += written

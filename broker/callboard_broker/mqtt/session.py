@@ -1,0 +1,277 @@
+"""One client's session: what is in flight, what waits, and in which order it goes out.
+
+Order: retained messages of a new subscription first, then what waits, then what is published now.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from callboard_broker.mqtt.access import Everything, Grant
+from callboard_broker.mqtt.message import NEVER, Message
+from callboard_broker.mqtt.tree import Subscription
+from callboard_broker.mqtt.wire import PacketType, pack_u16
+
+if TYPE_CHECKING:
+    from callboard_broker.mqtt.connection import Connection
+    from callboard_broker.mqtt.hub import Hub
+    from callboard_broker.mqtt.packets import WillSpec
+
+__all__ = ["Delivery", "Session"]
+
+_NOBODY = Everything()
+#: Bytes one session may put out in one go before others get their turn.
+_BURST = 262_144
+
+
+class Delivery:
+    """One message for one session.
+
+    Attributes:
+        qos: already the lower of published and granted.
+        retain: the flag the receiver sees.
+        released: QoS 2 only: PUBREC has come, PUBREL is what is repeated.
+        number: its key in the journal, 0 while it is not there.
+    """
+
+    __slots__ = ("identifiers", "message", "number", "qos", "released", "retain")
+
+    def __init__(
+        self, message: Message, qos: int, retain: bool = False, identifiers: tuple[int, ...] = ()
+    ) -> None:
+        self.message = message
+        self.qos = qos
+        self.retain = retain
+        self.identifiers = identifiers
+        self.released = False
+        self.number = 0
+
+
+class Session:
+    """The state that MQTT says a server keeps for a client (MQTT 5, 4.1), plus whose it is.
+
+    Attributes:
+        user: who made it; nobody else may take it over.
+        expiry: seconds it outlives its connection; 0 is a clean session.
+        inflight: what was sent and not acknowledged, by packet id; None where nothing will ever be sent again
+            (QoS 1 to a clean session).
+        received: packet ids of QoS 2 messages that were passed on and not yet released.
+        backlog: retained messages still to be sent, by filter.
+    """
+
+    __slots__ = (
+        "backlog",
+        "client_id",
+        "connection",
+        "disconnected_at",
+        "dropped",
+        "expiry",
+        "grant",
+        "hub",
+        "inflight",
+        "packet_id",
+        "pending",
+        "queue",
+        "queue_bytes",
+        "received",
+        "subscriptions",
+        "user",
+        "will",
+        "will_at",
+        "window",
+    )
+
+    def __init__(self, hub: Hub, client_id: str, user: str) -> None:
+        self.hub = hub
+        self.client_id = client_id
+        self.user = user
+        self.expiry = 0.0
+        self.grant: Grant = _NOBODY
+        self.connection: Connection | None = None
+        self.disconnected_at = 0.0
+        self.will: WillSpec | None = None
+        self.will_at = NEVER
+        self.subscriptions: dict[str, Subscription] = {}
+        self.inflight: dict[int, Delivery | None] = {}
+        self.received: set[int] = set()
+        self.queue: deque[Delivery] = deque()
+        self.queue_bytes = 0
+        self.backlog: deque[Iterator[Delivery]] = deque()
+        self.pending = 0
+        self.packet_id = 0
+        self.window = hub.limits.inflight
+        self.dropped = 0
+
+    @property
+    def persistent(self) -> bool:
+        """Whether it outlives its connection."""
+        return self.expiry > 0
+
+    def next_packet_id(self) -> int:
+        """Return a packet id that is not in flight, 1 to 65535."""
+        number = self.packet_id % 65535 + 1
+        while number in self.inflight:
+            number = number % 65535 + 1
+        self.packet_id = number
+        return number
+
+    # ---- outwards
+
+    def deliver(
+        self, message: Message, qos: int, retain: bool = False, identifiers: tuple[int, ...] = ()
+    ) -> None:
+        """Send a message now, or let it wait its turn, or count it as dropped."""
+        connection = self.connection
+        if qos == 0:
+            if connection is None:
+                return
+            if connection.direct:
+                connection.send_message(message, 1 if retain else 0, 0, identifiers)
+            elif self.backlog and len(self.queue) * 2 < self.hub.limits.queue_messages:
+                self._enqueue(Delivery(message, 0, retain, identifiers))
+            else:
+                self.drop(message)
+            return
+        delivery = Delivery(message, qos, retain, identifiers)
+        if self.persistent:
+            self.hub.journal.queued(self, delivery)
+        if (
+            connection is not None
+            and connection.direct
+            and not self.queue
+            and len(self.inflight) < self.window
+        ):
+            self._transmit(connection, delivery)
+        else:
+            self._enqueue(delivery)
+
+    def drop(self, message: Message) -> None:
+        """Count a message that this session will not get."""
+        del message
+        self.dropped += 1
+        self.hub.counters.dropped += 1
+
+    def _enqueue(self, delivery: Delivery) -> None:
+        limits = self.hub.limits
+        size = delivery.message.size
+        if len(self.queue) >= limits.queue_messages or self.queue_bytes + size > limits.queue_bytes:
+            self.hub.counters.bounds["queue"] += 1
+            self.forget(delivery)
+            self.drop(delivery.message)
+            if self.connection is not None and delivery.qos:
+                self.hub.slow_reader(self)
+            return
+        self.queue.append(delivery)
+        self.queue_bytes += size
+
+    def _transmit(self, connection: Connection, delivery: Delivery) -> None:
+        number = self.next_packet_id()
+        self.inflight[number] = delivery if self.persistent or delivery.qos > 1 else None
+        if delivery.number:
+            self.hub.journal.sent(self, delivery, number)
+        flags = delivery.qos << 1 | delivery.retain
+        connection.send_message(delivery.message, flags, number, delivery.identifiers)
+
+    def forget(self, delivery: Delivery | None) -> None:
+        """Take a delivery out of the journal."""
+        if delivery is not None and delivery.number:
+            self.hub.journal.done(self, delivery)
+
+    def add_retained(self, messages: list[Message], subscription: Subscription) -> None:
+        """Put a new subscription's retained messages before everything that is published from now on."""
+        if not messages:
+            return
+        qos, ids = subscription.qos, subscription.identifiers
+        self.pending += len(messages)
+        self.backlog.append(Delivery(message, min(qos, message.qos), True, ids) for message in messages)
+        if self.connection is not None:
+            self.connection.direct = False
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what waits, as far as window, socket and fairness allow."""
+        connection = self.connection
+        if connection is None or connection.choked or not connection.open:
+            return
+        budget = _BURST
+        while len(self.inflight) < self.window:
+            delivery = self._next()
+            if delivery is None:
+                break
+            if delivery.qos == 0:
+                connection.send_message(delivery.message, delivery.retain, 0, delivery.identifiers)
+            else:
+                self._transmit(connection, delivery)
+            budget -= delivery.message.size
+            if budget < 0:
+                self.hub.postpone(self)
+                break
+        connection.direct = not self.backlog
+
+    def _next(self) -> Delivery | None:
+        while self.backlog:
+            delivery = next(self.backlog[0], None)
+            if delivery is None:
+                self.backlog.popleft()
+                continue
+            self.pending -= 1
+            return delivery
+        now = self.hub.now
+        while self.queue:
+            delivery = self.queue.popleft()
+            self.queue_bytes -= delivery.message.size
+            if delivery.message.expires > now:
+                return delivery
+            self.forget(delivery)
+        return None
+
+    # ---- acknowledgements from the client
+
+    def acknowledged(self, packet_id: int) -> None:
+        """PUBACK, PUBCOMP, or a PUBREC that refuses: the message is done with."""
+        if packet_id not in self.inflight:
+            return
+        delivery = self.inflight.pop(packet_id)
+        if delivery is not None:
+            self.forget(delivery)
+        if self.queue or self.backlog:
+            self.pump()
+
+    def received_by_client(self, packet_id: int) -> bool:
+        """PUBREC: from now on PUBREL is what is repeated. Return whether the id is known."""
+        delivery = self.inflight.get(packet_id)
+        if delivery is None:
+            return False
+        if not delivery.released:
+            delivery.released = True
+            if delivery.number:
+                self.hub.journal.released(self, delivery)
+        return True
+
+    # ---- life
+
+    def resume(self) -> None:
+        """Repeat what was in flight on a new connection (MQTT-4.4.0-1), then send what waits."""
+        connection = self.connection
+        if connection is None:
+            return
+        for packet_id, delivery in self.inflight.items():
+            if delivery is None:
+                continue
+            if delivery.released:
+                connection.send(bytes((PacketType.PUBREL << 4 | 2, 2)) + pack_u16(packet_id))
+            else:
+                flags = 8 | delivery.qos << 1 | delivery.retain
+                connection.send_message(delivery.message, flags, packet_id, delivery.identifiers)
+        self.pump()
+
+    def detach(self) -> None:
+        """Forget what only a live connection can use: retained messages not yet sent and QoS 0."""
+        self.connection = None
+        self.backlog.clear()
+        self.pending = 0
+        if any(delivery.qos == 0 for delivery in self.queue):
+            self.queue = deque(delivery for delivery in self.queue if delivery.qos)
+            self.queue_bytes = sum(delivery.message.size for delivery in self.queue)
