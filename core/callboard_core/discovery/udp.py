@@ -43,8 +43,7 @@ class Responder:
         self._board = board
         self._bind = bind
         self._port = port
-        self._stop_reader, self._stop_writer = socket.socketpair()
-        self._thread: threading.Thread | None = None
+        self._running: tuple[threading.Thread, socket.socket] | None = None
 
     def start(self) -> None:
         """Listen.
@@ -54,20 +53,24 @@ class Responder:
             BadRequest: the address is not this machine's.
         """
         listener = _listener(listening(self._bind, own_networks()), self._port)
-        self._thread = threading.Thread(target=self._run, args=(listener,), name="discovery-udp", daemon=True)
-        self._thread.start()
+        stop_reader, stop_writer = socket.socketpair()
+        thread = threading.Thread(
+            target=self._run, args=(listener, stop_reader), name="discovery-udp", daemon=True
+        )
+        self._running = thread, stop_writer
+        thread.start()
 
     def stop(self) -> None:
-        """Stop listening; returns when the port is free."""
-        self._stop_writer.send(b"x")
-        if self._thread is not None:
-            self._thread.join()
-        self._stop_writer.close()
-        self._stop_reader.close()
+        """Stop listening; returns when the port is free. Nothing happens if it never started."""
+        if self._running is not None:
+            thread, stop_writer = self._running
+            self._running = None
+            stop_writer.close()  # its other end becomes readable
+            thread.join()
 
-    def _run(self, listener: socket.socket) -> None:
-        with listener:
-            while self._stop_reader not in _ready(listener, self._stop_reader):
+    def _run(self, listener: socket.socket, stop: socket.socket) -> None:
+        with listener, stop:
+            while stop not in _ready(listener, stop):
                 self._serve(listener)
 
     def _serve(self, listener: socket.socket) -> None:
