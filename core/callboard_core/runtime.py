@@ -24,6 +24,7 @@ __all__ = [
     "Mqtt",
     "RoleState",
     "Runtime",
+    "credential_file",
     "hold_state",
     "is_held",
     "read_runtime",
@@ -94,6 +95,11 @@ class Runtime(_Part):
     credentials: dict[str, CredentialAt]
 
 
+def credential_file(state: Path, role: str) -> Path:
+    """Return where the first user of a role (who has the role's name) finds the password."""
+    return state / "credentials" / f"{role}.password"
+
+
 def runtime_file(state: Path) -> Path:
     """Return where a state folder keeps it."""
     return state / "runtime.json"
@@ -122,7 +128,9 @@ def read_runtime(state: Path) -> Runtime | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise Failed(f"{runtime_file(state)} is damaged ({error.error_count()} errors); restart the board") from None
+        raise Failed(
+            f"{runtime_file(state)} is damaged ({error.error_count()} errors); restart the board"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ __all__ = ["User", "Users", "credential_file", "ensure_first_users", "users_file
 # OWASP's first choice for argon2id: 19 MiB, 2 passes. About 20 ms here and well under a second on a Pi.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 #: Bytes of randomness in a password we make.
-_PASSWORD_BYTES = 18
+_PASSWORD_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _ensure(users: Users, role: Role, password_file: Path) -> None:
     # Forgotten first, file second, user last: stopped anywhere in between, the next start finishes the work.
     users.remove(role)
     if not password_file.exists():
-        write_private(password_file, secrets.token_urlsafe(_PASSWORD_BYTES) + "\n")
+        write_private(password_file, secrets.token_hex(_PASSWORD_BYTES) + "\n")
     users.put(role, role, password_file.read_text().strip())
 
 
@@ -247,5 +247,5 @@ _nobody_hash: list[str] = []
 def _nobody() -> str:
     """Return a hash nobody's password matches, made once per process."""
     if not _nobody_hash:
-        _nobody_hash.append(_HASHER.hash(secrets.token_urlsafe(_PASSWORD_BYTES)))
+        _nobody_hash.append(_HASHER.hash(secrets.token_hex(_PASSWORD_BYTES)))
     return _nobody_hash[0]

@@ -1,1 +1,72 @@
-def main() -> None: ...
+"""The ``callboard`` command: its verbs, and how errors become one line and an exit code.
+
+Nothing heavy is imported up here: ``callboard --help`` and shell completion must answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from callboard_console.cli.call import call, set_control
+from callboard_console.cli.doctor import doctor
+from callboard_console.cli.failures import describe
+from callboard_console.cli.forget import forget
+from callboard_console.cli.ls import ls
+from callboard_console.cli.node import node
+from callboard_console.cli.status import status
+from callboard_console.cli.up import up
+from callboard_console.cli.watch import watch
+from callboard_core.errors import CallboardError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="callboard",
+    help="Run a board, join nodes to it, and look at and steer them.",
+    epilog="Example: callboard up   (Ctrl-C stops it)",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    # Plain help: loading rich for it costs as much time again.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"callboard {version('callboard')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
+
+
+for _verb in (up, node, status, ls, watch, call, forget, doctor):
+    app.command()(_verb)
+# A negative number is a value, not an option.
+app.command("set", context_settings={"ignore_unknown_options": True})(set_control)
+
+
+def main() -> None:
+    """Run the command line; exit code 0 done, 1 failed, 2 wrong usage."""
+    try:
+        app()
+    except (CallboardError, OSError) as error:
+        line, code = describe(error)
+        print(f"callboard: {line}", file=sys.stderr)
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

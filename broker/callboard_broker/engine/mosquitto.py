@@ -1,0 +1,209 @@
+"""Mosquitto as the engine: its files are written here, and the program is started, watched and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+from collections import deque
+from pathlib import Path
+
+from callboard_broker.access import Role, Users
+from callboard_broker.access.mosquitto import access_file
+from callboard_broker.engine import credential_for, endpoint_of
+from callboard_broker.engine.keeper import Keeper
+from callboard_core.errors import Conflict, Failed, NotFound
+from callboard_core.link import Endpoint
+from callboard_core.processes import dying_with_parent, port_holder
+from callboard_core.runtime import write_private
+from callboard_core.settings import Settings
+
+__all__ = ["MosquittoEngine", "configuration", "find_program", "version"]
+
+#: Seconds until it accepts connections, and until it has ended after SIGTERM.
+_START_TIMEOUT = 15.0
+_STOP_TIMEOUT = 3.0
+#: Seconds between two tries to connect while it starts; it has no way to tell.
+_PROBE_EVERY = 0.02
+_LINES_KEPT = 20
+# Debian keeps it where only root's PATH looks.
+_SEARCH = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/sbin"))
+
+
+def find_program() -> str:
+    """Return the path of the installed program.
+
+    Raises:
+        NotFound: it is not installed.
+    """
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path=_SEARCH)
+    if found is None:
+        raise NotFound(
+            "mosquitto is not installed; install it (sudo apt install mosquitto) or use --engine embedded"
+        )
+    return found
+
+
+def version(program: str) -> str:
+    """Return what ``mosquitto -h`` says its version is, or ``?``."""
+    told = subprocess.run([program, "-h"], capture_output=True, text=True, check=False, timeout=5).stdout
+    found = re.search(r"version (\S+)", told)
+    return found[1] if found else "?"
+
+
+def configuration(settings: Settings, folder: Path, *, root: bool) -> str:
+    """Return the text of ``mosquitto.conf``.
+
+    Args:
+        settings: address, port and limits.
+        folder: where password file, access file and the store lie.
+        root: we run as root, so that it must be told not to give its rights up (the folder is private).
+    """
+    mqtt = settings.mqtt
+    return "\n".join(
+        [
+            f"listener {mqtt.port} {mqtt.bind}",
+            *(["user root"] if root else []),
+            "allow_anonymous false",
+            f"password_file {folder / 'passwords'}",
+            f"acl_file {folder / 'access'}",
+            "persistence true",
+            f"persistence_location {folder}/",
+            "persistence_file retained.db",
+            # A save rewrites everything. Changes of the directory are saved at once by the keeper.
+            "autosave_interval 60",
+            "persistent_client_expiration 14d",
+            # A new subscriber is sent the whole directory; the default would drop all beyond 1,000 messages.
+            "max_queued_messages 100000",
+            "max_queued_bytes 134217728",
+            "max_inflight_messages 200",
+            f"message_size_limit {mqtt.limits.message_bytes}",
+            # Without it a QoS 1 round trip waits for delayed acknowledgements: 44 ms instead of 0.2.
+            "set_tcp_nodelay true",
+            "log_dest stderr",
+            "log_type error",
+            "log_type warning",
+            "log_type notice",
+            "connection_messages false",
+            "",
+        ]
+    )
+
+
+class MosquittoEngine:
+    """A Mosquitto of our own.
+
+    Args:
+        settings: ``mqtt.port`` must be a number (not 0).
+        users: who may connect.
+
+    Raises:
+        NotFound: the program is not installed.
+    """
+
+    def __init__(self, *, settings: Settings, users: Users) -> None:
+        self._settings = settings
+        self._users = users
+        self._program = find_program()
+        self._folder = settings.state / "mosquitto"
+        self._process: asyncio.subprocess.Process | None = None
+        self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._log: asyncio.Task[None] | None = None
+        self._keeper: Keeper | None = None
+        self._stopping = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where clients of this machine connect."""
+        return endpoint_of(self._settings)
+
+    async def start(self) -> None:
+        """Write the files, start the program, return once it accepts connections."""
+        self._write_files()
+        self._process = await asyncio.create_subprocess_exec(
+            self._program,
+            "-c",
+            str(self._folder / "mosquitto.conf"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            preexec_fn=dying_with_parent(),
+        )
+        self._log = asyncio.create_task(self._read_log(self._process))
+        try:
+            await self._accepting(self._process)
+        except BaseException:
+            await self.stop()
+            raise
+        credential = credential_for(self._settings, Role.BOARD)
+        self._keeper = Keeper(self.endpoint, self._settings.site, credential, self._process.pid)
+        self._keeper.start()
+
+    async def stop(self) -> None:
+        """End the program: it saves its store and goes; if it does not, it is killed."""
+        self._stopping = True
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.stop)
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), _STOP_TIMEOUT)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        if self._log is not None:
+            await self._log
+
+    async def wait(self) -> None:
+        """Return when stopped; raise when the program ended by itself."""
+        if self._process is None:
+            return
+        code = await self._process.wait()
+        if not self._stopping:
+            raise Failed(f"mosquitto ended with {code}: {self._last_words()}")
+
+    def _write_files(self) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        write_private(self._folder / "passwords", self._users.mosquitto_passwords())
+        write_private(self._folder / "access", access_file(self._settings.site, self._users.roles()))
+        text = configuration(self._settings, self._folder, root=os.geteuid() == 0)
+        write_private(self._folder / "mosquitto.conf", text)
+
+    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None  # noqa: S101 - it was asked for
+        async for line in process.stderr:
+            text = re.sub(rb"^\d+: ", b"", line).decode(errors="replace").rstrip()
+            self._lines.append(text)
+            print(f"mosquitto: {text}", flush=True)  # noqa: T201 - our output is the log
+
+    async def _accepting(self, process: asyncio.subprocess.Process) -> None:
+        deadline = asyncio.get_running_loop().time() + _START_TIMEOUT
+        while asyncio.get_running_loop().time() < deadline:
+            if process.returncode is not None:
+                raise self._start_failure()
+            try:
+                _, writer = await asyncio.open_connection(self.endpoint.host, self.endpoint.port)
+            except OSError:
+                await asyncio.sleep(_PROBE_EVERY)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+        raise Failed(f"mosquitto does not answer on {self.endpoint} after {_START_TIMEOUT:g} s")
+
+    def _start_failure(self) -> Conflict | Failed:
+        said = self._last_words()
+        port = self._settings.mqtt.port
+        if "Address already in use" in said:
+            return Conflict(
+                f"port {port} is held by {port_holder(port) or 'another process'}; use --mqtt-port"
+            )
+        return Failed(f"mosquitto does not start: {said}")
+
+    def _last_words(self) -> str:
+        said = [line for line in self._lines if not line.startswith(("Note:", "Warning:"))]
+        return " / ".join(said[-3:]) or "it said nothing"

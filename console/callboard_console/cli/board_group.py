@@ -1,0 +1,172 @@
+"""The group that ``callboard up`` runs: ports, first users, and the command line of each role."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from callboard_broker.access import Role, ensure_first_users
+from callboard_broker.engine import endpoint_of, is_outside
+from callboard_console.cli.addresses import url
+from callboard_core import runtime
+from callboard_core.errors import BadRequest, Conflict
+from callboard_core.processes import check_port, free_port, port_holder
+from callboard_core.runtime import credential_file, write_private
+from callboard_core.settings import Settings
+from callboard_core.topics import BOARD
+from callboard_nodes.group import Member, Supervisor
+
+__all__ = ["Plan", "prepare", "runtime_of"]
+
+#: Roles in the order in which people read them, and what each needs.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "broker": (),
+    "board": ("broker",),
+    "console": ("broker", "board"),
+    "node": ("broker", "board"),
+}
+
+_PORT_FLAGS = {"mqtt": "--mqtt-port", "http": "--http-port", "console": "--console-port"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to run: settings with every port decided, and the processes."""
+
+    settings: Settings
+    members: tuple[Member, ...]
+    started: float
+
+    @property
+    def http_url(self) -> str:
+        """Where programs of this machine reach the HTTP API."""
+        return url(self.settings.http.bind, self.settings.http.port)
+
+    @property
+    def console_url(self) -> str | None:
+        """Where people of this machine reach the console, if there is one."""
+        console = self.settings.console
+        return url(console.bind, console.port) if console.enabled else None
+
+
+def prepare(settings: Settings, *, with_node: bool) -> Plan:
+    """Decide the ports, make the first users, and write what the roles read.
+
+    Raises:
+        Conflict: a port is taken; the message says by whom.
+        BadRequest: an address or a role's extra is not there.
+        OSError: the state folder cannot be written.
+    """
+    if with_node and settings.node.id == BOARD:
+        raise BadRequest(
+            f"this machine's node cannot be called {BOARD!r}; set another id in [node] or --node-id"
+        )
+    settings = _decide_ports(settings)
+    ensure_first_users(settings.state)
+    folder = settings.state / "run"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = folder / "settings.json"
+    write_private(file, settings.model_dump_json(indent=2) + "\n")
+    roles = [
+        role
+        for role in NEEDS
+        if (role != "console" or settings.console.enabled) and (role != "node" or with_node)
+    ]
+    return Plan(settings, tuple(_member(role, roles, file) for role in roles), time.time())
+
+
+def runtime_of(plan: Plan, supervisor: Supervisor, *, pid: int, ready: bool) -> runtime.Runtime:
+    """Return what other programs of this machine are told."""
+    settings, endpoint = plan.settings, endpoint_of(plan.settings)
+    pids, restarts = supervisor.pids, supervisor.restarts
+    return runtime.Runtime(
+        site=settings.site,
+        version=version("callboard"),
+        pid=pid,
+        started=plan.started,
+        ready=ready,
+        engine=settings.mqtt.engine,
+        mqtt=runtime.Mqtt(host=endpoint.host, port=endpoint.port, url=str(endpoint)),
+        http=runtime.Http(url=plan.http_url),
+        console=runtime.Console(url=plan.console_url) if plan.console_url else None,
+        pids=pids,
+        roles={
+            name: runtime.RoleState(state=state, pid=pids.get(name), restarts=restarts[name])
+            for name, state in supervisor.states.items()
+        },
+        credentials={
+            role: runtime.CredentialAt(username=role, password_file=credential_file(settings.state, role))
+            for role in (Role.VIEWER.value, Role.OPERATOR.value)
+        },
+    )
+
+
+def _member(role: str, roles: list[str], file: Path) -> Member:
+    # -P: a file in the current folder must not stand in for a module of ours.
+    command = (sys.executable, "-P", "-m", "callboard_console.cli.role", role, str(file))
+    return Member(
+        name=role,
+        command=command,
+        env={"PYTHONUNBUFFERED": "1"},
+        needs=tuple(needed for needed in NEEDS[role] if needed in roles),
+    )
+
+
+def _decide_ports(settings: Settings) -> Settings:
+    """Replace every port 0 by a free one, so that it stays the same when a role is restarted; check the others."""
+    wanted: dict[str, tuple[str, int]] = {"http": (settings.http.bind, settings.http.port)}
+    if not is_outside(settings):
+        wanted["mqtt"] = (settings.mqtt.bind, settings.mqtt.port)
+    if settings.console.enabled:
+        wanted["console"] = (settings.console.bind, settings.console.port)
+    _check_distinct(wanted)
+    taken = {port for _, port in wanted.values() if port}
+    update: dict[str, Any] = {}
+    for section, (bind, port) in wanted.items():
+        decided = _decide(section, bind, port, frozenset(taken))
+        taken.add(decided)
+        update[section] = getattr(settings, section).model_copy(update={"port": decided})
+    return settings.model_copy(update=update)
+
+
+def _check_distinct(wanted: Mapping[str, tuple[str, int]]) -> None:
+    seen: dict[int, str] = {}
+    for section, (_, port) in wanted.items():
+        if port and port in seen:
+            raise BadRequest(
+                f"{section} and {seen[port]} cannot both use port {port}; "
+                f"set {_PORT_FLAGS[section]} or {_PORT_FLAGS[seen[port]]}"
+            )
+        seen[port] = section
+
+
+def _decide(section: str, bind: str, port: int, avoid: frozenset[int]) -> int:
+    flag = _PORT_FLAGS[section]
+    try:
+        if port == 0:
+            return free_port(bind, avoid)
+        check_port(bind, port)
+    except OSError as error:
+        raise _explain(error, section, bind, port, flag) from None
+    return port
+
+
+def _explain(error: OSError, section: str, bind: str, port: int, flag: str) -> Exception:
+    if error.errno == errno.EADDRINUSE:
+        holder = port_holder(port)
+        return Conflict(
+            f"port {port} ({section}) is taken by {holder or 'another process'}; stop it, "
+            f"or choose another with {flag} (0 is any free one)"
+        )
+    if error.errno in {errno.EADDRNOTAVAIL, errno.EINVAL} or isinstance(error, socket.gaierror):
+        return BadRequest(f"{bind} is no address of this machine; see `ip -brief address`")
+    if error.errno == errno.EACCES:
+        return BadRequest(f"port {port} ({section}) is only for root; choose one above 1023 with {flag}")
+    return error

@@ -1,0 +1,152 @@
+"""What every verb starts from: the settings in force, the board to talk to, and the credential to do it with."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callboard_console.cli.options import PASSWORD_FILE_VARIABLE, USERNAME_VARIABLE
+from callboard_core.errors import NotFound
+
+if TYPE_CHECKING:
+    from callboard_core.directory import Directory
+    from callboard_core.link import Credential, Endpoint, Link
+    from callboard_core.settings import Loaded, Settings
+
+__all__ = ["Access", "connect", "find_board", "find_credential", "load", "read_directory"]
+
+#: Seconds for discovery, to connect, and to read the directory.
+FIND_TIMEOUT = 3.0
+CONNECT_TIMEOUT = 5.0
+DIRECTORY_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How the user said to reach the board; None means not said."""
+
+    state: Path | None = None
+    config: Path | None = None
+    site: str | None = None
+    board: str | None = None
+    username: str | None = None
+    password_file: Path | None = None
+
+    def settings(self) -> Settings:
+        """Return the settings in force."""
+        return load(self.config, {"state": self.state, "site": self.site, "node.board": self.board}).value
+
+
+def load(config: Path | None, flags: Mapping[str, Any]) -> Loaded[Settings]:
+    """Load the settings as this command line has them.
+
+    Raises:
+        BadRequest: a setting is unknown or wrong.
+    """
+    from callboard_core.settings import load_settings
+
+    ours = {USERNAME_VARIABLE, PASSWORD_FILE_VARIABLE}
+    env = {name: value for name, value in os.environ.items() if name not in ours}
+    return load_settings(file=config, env=env, flags=flags)
+
+
+def find_board(settings: Settings, *, timeout: float = FIND_TIMEOUT) -> Endpoint:
+    """Return the board's address: what is set, else the board that runs on this machine, else what answers.
+
+    Raises:
+        NotFound: no board runs here, and looking for one is switched off.
+        Unavailable: nobody answers.
+    """
+    from callboard_core.link import Endpoint
+    from callboard_core.runtime import read_runtime
+
+    if settings.node.board:
+        return Endpoint.parse(settings.node.board)
+    runtime = read_runtime(settings.state)
+    if runtime is not None:
+        return Endpoint.parse(runtime.mqtt.url)
+    if not settings.discovery.enabled:
+        raise NotFound(
+            "no board runs here and discovery is switched off; name one with --board mqtt://HOST:PORT"
+        )
+    return _discover(settings, timeout)
+
+
+def _discover(settings: Settings, timeout: float) -> Endpoint:
+    from callboard_core.discovery import find_board as ask_around
+    from callboard_core.link import Endpoint
+
+    look = settings.discovery
+    found = ask_around(settings.site, timeout, port=look.port, mdns=look.mdns)
+    return Endpoint.parse(found.mqtt_url)
+
+
+def find_credential(access: Access, settings: Settings, role: str) -> Credential:
+    """Return what to log in with: as the options say, else the board's own user for ``role`` on this machine.
+
+    Raises:
+        NotFound: neither is there.
+        BadRequest: a password file cannot be read.
+    """
+    from callboard_core.link import Credential
+    from callboard_core.runtime import credential_file
+    from callboard_core.settings import read_secret
+
+    name = access.username or role
+    if access.password_file is not None:
+        return Credential(name, read_secret(access.password_file))
+    if settings.mqtt.username is not None and settings.mqtt.password_file is not None:
+        return Credential(settings.mqtt.username, read_secret(settings.mqtt.password_file))
+    own = credential_file(settings.state, name)
+    if not own.exists():
+        raise NotFound(
+            f"no password for user {name!r}: copy {own.name} from the board's state folder "
+            "and name it with --password-file"
+        )
+    return Credential(name, read_secret(own))
+
+
+@contextmanager
+def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> Iterator[Link]:
+    """Connect to the board as a user of ``role``; the link is stopped at the end.
+
+    Raises:
+        NotFound: no board, or no password for it.
+        Unauthorized: the board does not accept the password.
+        Unavailable: the board does not answer.
+    """
+    from callboard_core.link import Link
+
+    settings = access.settings()
+    link = Link(
+        client_id=f"cli-{secrets.token_hex(4)}",
+        endpoint=find_board(settings),
+        site=settings.site,
+        credential=find_credential(access, settings, role),
+    )
+    link.start()
+    try:
+        link.wait_connected(timeout)
+        yield link
+    finally:
+        link.stop()
+
+
+@contextmanager
+def read_directory(link: Link, *, timeout: float = DIRECTORY_TIMEOUT) -> Iterator[Directory]:
+    """Return the board's directory, complete.
+
+    Raises:
+        TimedOut: it did not arrive in time.
+    """
+    from callboard_core.directory import Directory
+
+    directory = Directory(link)
+    directory.start()
+    directory.wait_complete(timeout)
+    yield directory

@@ -1,0 +1,199 @@
+"""``callboard doctor``: the settings in force, this machine, and whether the board can be reached."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from callboard_console.cli import options
+from callboard_console.cli.context import Access, connect, find_board, load
+from callboard_console.cli.output import print_json, table
+from callboard_core.errors import CallboardError
+
+if TYPE_CHECKING:
+    from callboard_core.runtime import Runtime
+    from callboard_core.settings import Settings
+
+__all__ = ["Check", "doctor"]
+
+#: Free bytes below which a board that keeps history should worry.
+_LOW_DISK = 200_000_000
+#: Seconds a clock may differ from the board's.
+_SKEW = 2.0
+_PACKAGES = (
+    "callboard",
+    "paho-mqtt",
+    "pydantic",
+    "amqtt",
+    "sqlalchemy",
+    "fastapi",
+    "streamlit",
+    "adafruit-blinka",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    found: str
+
+
+def doctor(
+    *,
+    state: options.State = None,
+    config: options.Config = None,
+    site: options.Site = None,
+    board: options.BoardUrl = None,
+    username: options.Username = None,
+    password_file: options.PasswordFile = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show the settings in force and where each came from, and check this machine and the way to the board.
+
+    Example: callboard doctor --json
+    """
+    loaded = load(config, {"state": state, "site": site, "node.board": board})
+    access = Access(
+        state=state, config=config, site=site, board=board, username=username, password_file=password_file
+    )
+    checks = [check() for check in _checks(loaded.value, access)]
+    rows = [asdict(row) for row in loaded.rows()]
+    if as_json:
+        print_json({"settings": rows, "checks": [asdict(check) for check in checks]})
+    else:
+        table(["key", "shown", "source"], rows, empty="no settings")
+        print()
+        shown = [{**asdict(check), "ok": "ok" if check.ok else "LOOK"} for check in checks]
+        table(["ok", "what", "found"], shown, empty="nothing checked")
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+def _checks(settings: Settings, access: Access) -> list[Callable[[], Check]]:
+    from callboard_core.runtime import read_runtime
+
+    checks = [
+        _versions,
+        lambda: _state_folder(settings.state),
+        lambda: _disk(settings.state),
+        lambda: _engine(settings),
+    ]
+    try:
+        runtime = read_runtime(settings.state)
+    except CallboardError as error:
+        message = error.message
+        return [*checks, lambda: Check("board here", ok=False, found=message)]
+    if runtime is None:
+        checks += [lambda: _port("mqtt", settings.mqtt.port), lambda: _port("http", settings.http.port)]
+        checks += [lambda: _port("console", settings.console.port)]
+    else:
+        checks += [lambda: _parts(runtime)]
+    return [*checks, lambda: _reach(settings), lambda: _log_in(access), lambda: _clock(runtime)]
+
+
+def _versions() -> Check:
+    found = []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return Check("versions", ok=True, found=f"Python {platform.python_version()}, {', '.join(found)}")
+
+
+def _state_folder(state: Path) -> Check:
+    if not state.exists():
+        return Check("state folder", ok=True, found=f"{state} (made at the first start)")
+    mode = state.stat().st_mode & 0o777
+    if not os.access(state, os.W_OK):
+        return Check("state folder", ok=False, found=f"{state} cannot be written; use another with --state")
+    private = not mode & 0o077
+    remedy = "" if private else f"; others can read it: chmod 700 {state}"
+    return Check("state folder", ok=private, found=f"{state}, mode {mode:o}{remedy}")
+
+
+def _disk(state: Path) -> Check:
+    there = next(folder for folder in (state, *state.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    return Check("disk", ok=free > _LOW_DISK, found=f"{free / 1e9:.1f} GB free on {there}")
+
+
+def _engine(settings: Settings) -> Check:
+    engine = settings.mqtt.engine
+    if engine != "mosquitto":
+        return Check("engine", ok=True, found=engine)
+    from callboard_broker.engine.mosquitto import find_program
+    from callboard_broker.engine.mosquitto import version as mosquitto_version
+
+    try:
+        program = find_program()
+    except CallboardError as error:
+        return Check("engine", ok=False, found=error.message)
+    return Check("engine", ok=True, found=f"{program} {mosquitto_version(program)}")
+
+
+def _port(name: str, port: int) -> Check:
+    from callboard_core.processes import port_holder
+
+    holder = port_holder(port) if port else None
+    if holder is None:
+        return Check(f"{name} port", ok=True, found=f"{port or 'any'} is free")
+    return Check(f"{name} port", ok=False, found=f"{port} is taken by {holder}")
+
+
+def _parts(runtime: Runtime) -> Check:
+    from callboard_console.cli.status import probe
+
+    answers = probe(runtime)
+    restarts = sum(role.restarts for role in runtime.roles.values())
+    ok = runtime.ready and all(answer == "ok" for answer in answers.values())
+    parts = ", ".join(f"{part} {answer}" for part, answer in answers.items())
+    return Check("board here", ok=ok, found=f"{parts}; {restarts} restarts")
+
+
+def _reach(settings: Settings) -> Check:
+    try:
+        endpoint = find_board(settings)
+    except CallboardError as error:
+        return Check("find board", ok=False, found=error.message)
+    return Check("find board", ok=True, found=str(endpoint))
+
+
+def _log_in(access: Access) -> Check:
+    try:
+        with connect(access, "viewer") as link:
+            began = time.perf_counter()
+            link.round_trip(5.0).result()
+            took = time.perf_counter() - began
+    except CallboardError as error:
+        return Check("log in", ok=False, found=error.message)
+    return Check("log in", ok=True, found=f"as viewer, round trip {took * 1000:.1f} ms")
+
+
+def _clock(runtime: Runtime | None) -> Check:
+    """Compare our clock with the board's HTTP Date header, which has a resolution of one second."""
+    import urllib.request
+    from email.utils import parsedate_to_datetime
+
+    now = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    if runtime is None:
+        return Check("clock", ok=True, found=f"{now} (no board here to compare with)")
+    try:
+        with urllib.request.urlopen(f"{runtime.http.url}/healthz", timeout=2) as answer:  # noqa: S310 - our own http URL
+            theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (OSError, TypeError, ValueError) as error:
+        return Check("clock", ok=False, found=f"{now}; the board did not tell its own: {error}")
+    skew = max(0.0, abs(time.time() - theirs) - 1.0)
+    return Check("clock", ok=skew <= _SKEW, found=f"{now}, {skew:.0f} s off the board's")

@@ -1,0 +1,105 @@
+"""``callboard node``: this machine as a node, or a node of your own from a Python file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from callboard_console.cli import options
+from callboard_console.cli.context import Access, find_credential, load
+
+if TYPE_CHECKING:
+    from callboard_core.settings import Settings
+
+__all__ = ["node"]
+
+
+def node(
+    *,
+    file: Annotated[
+        Path | None, typer.Argument(help="A Python file that runs a Node. [default: this machine's sensors]")
+    ] = None,
+    state: options.State = None,
+    config: options.Config = None,
+    site: options.Site = None,
+    board: options.BoardUrl = None,
+    username: options.Username = None,
+    password_file: options.PasswordFile = None,
+    node_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Node id. [default: this machine's name]")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="What people read.")] = None,
+    keepalive: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="Lost after 1.5 times this. [default: 10]")
+    ] = None,
+) -> None:
+    """Join this machine to the board, which is found by itself, until Ctrl-C or SIGTERM.
+
+    Example: callboard node --id greenhouse --board mqtt://192.168.1.10 --password-file node.password
+    """
+    flags = {
+        "state": state,
+        "site": site,
+        "node.board": board,
+        "node.id": node_id,
+        "node.label": label,
+        "node.keepalive": keepalive,
+    }
+    settings = with_credential(
+        load(config, flags).value, Access(username=username, password_file=password_file)
+    )
+    if file is not None:
+        run_file(file, settings)
+    else:
+        run_here(settings)
+
+
+def with_credential(settings: Settings, access: Access) -> Settings:
+    """Return the settings with what to log in with: as set, else the node user of a board on this machine.
+
+    Raises:
+        NotFound: there is no password.
+        BadRequest: a password file cannot be read.
+    """
+    asked = access.username is not None or access.password_file is not None
+    if not asked and (settings.node.password is not None or settings.node.password_file is not None):
+        return settings
+    credential = find_credential(access, settings, "node")
+    update = {"username": credential.username, "password": credential.password}
+    return settings.model_copy(update={"node": settings.node.model_copy(update=update)})
+
+
+def run_here(settings: Settings) -> None:
+    """Read this machine's own sensors until stopped."""
+    from callboard_nodes.agent import run_agent
+
+    run_agent(settings)
+
+
+def run_file(file: Path, settings: Settings) -> None:
+    """Run a node of the user's own; it gets board and credential through the environment.
+
+    Raises:
+        NotFound: there is no such file.
+    """
+    import runpy
+
+    from callboard_core.errors import NotFound
+
+    if not file.is_file():
+        raise NotFound(f"there is no file {file}; name a Python file that makes a Node and calls its run()")
+    chosen = settings.node
+    for key in ("board", "username", "password"):
+        value = getattr(chosen, key)
+        if value:
+            os.environ[f"CALLBOARD_NODE_{key.upper()}"] = str(value)
+    os.environ |= {"CALLBOARD_SITE": settings.site, "CALLBOARD_STATE": str(settings.state)}
+    sys.argv = [str(file)]
+    sys.path.insert(0, str(file.resolve().parent))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    runpy.run_path(str(file), run_name="__main__")

@@ -1,0 +1,66 @@
+"""How values, ages and tables are shown on a terminal; pure except for :func:`table`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["age", "print_json", "table", "value_text"]
+
+_STEPS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
+
+
+def print_json(data: Any, *, indent: int | None = 2) -> None:
+    """Print ``data`` as JSON; without an indent, on one line."""
+    print(json.dumps(data, indent=indent, ensure_ascii=False, default=str), flush=True)
+
+
+def value_text(value: object, unit: str | None = None) -> str:
+    """Return a value as people read it: ``21.4 °C``, ``on``, ``-`` for none."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            text = "on" if value else "off"
+        case float():
+            text = f"{value:.6g}"
+        case _:
+            text = str(value)
+    return f"{text} {unit}" if unit else text
+
+
+def age(seconds: float) -> str:
+    """Return a duration as people read it: ``12 s``, ``5 min``, ``3 d``."""
+    for length, unit in _STEPS:
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0.0):.0f} s"
+
+
+def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, empty: str) -> None:
+    """Print rows as a table; into a pipe, as tab-separated lines without borders and cutting.
+
+    Args:
+        columns: keys of the rows, in order; also the headings.
+        rows: one mapping per line.
+        empty: what to say when there are none.
+    """
+    lines = [[str(row.get(column, "")) for column in columns] for row in rows]
+    if not lines:
+        print(empty, file=sys.stderr)
+        return
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(line) for line in [list(columns), *lines]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for line in lines:
+        shown.add_row(*(Text(cell) for cell in line))
+    Console().print(shown)

@@ -1,0 +1,131 @@
+"""One of the board's processes: ``python -m callboard_console.cli.role ROLE SETTINGS``; started by ``callboard up``.
+
+Each role imports only what it needs, so that all four can start side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from callboard_core.errors import BadRequest, CallboardError, Conflict, Forbidden, NotFound, Unauthorized
+from callboard_core.settings import Settings
+from callboard_nodes.group.member import notify, notify_failure
+
+__all__ = ["main"]
+
+#: Errors that a second try cannot cure.
+_FINAL = (BadRequest, Conflict, Forbidden, NotFound, Unauthorized)
+
+
+async def _broker(settings: Settings) -> None:
+    from callboard_broker.access import Users, users_file
+    from callboard_broker.engine import make_engine
+
+    engine = make_engine(settings, Users(users_file(settings.state)))
+    stopped = asyncio.create_task(_stop_signal())
+    await engine.start()
+    notify(url=str(engine.endpoint))
+    ended = asyncio.create_task(engine.wait())
+    try:
+        await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
+            await ended
+    finally:
+        await engine.stop()
+        stopped.cancel()
+
+
+async def _board(settings: Settings) -> None:
+    from callboard_broker.board import Board
+
+    from callboard_broker.access import Role
+    from callboard_broker.engine import credential_for, endpoint_of
+
+    board = Board(settings, endpoint=endpoint_of(settings), credential=credential_for(settings, Role.BOARD))
+    stopped = asyncio.create_task(_stop_signal())
+    await board.start()
+    notify()
+    serving = asyncio.create_task(board.serve())
+    try:
+        await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
+            await serving
+    finally:
+        await board.stop()
+        stopped.cancel()
+
+
+def _console(settings: Settings) -> None:
+    from callboard_broker.access.rules import Role
+    from callboard_broker.engine import credential_for, endpoint_of
+    from callboard_console.cli.addresses import url
+    from callboard_console.web import serve
+
+    serve(
+        bind=settings.console.bind,
+        port=settings.console.port,
+        site=settings.site,
+        mqtt=endpoint_of(settings),
+        http_url=url(settings.http.bind, settings.http.port),
+        credential=credential_for(settings, Role.VIEWER),
+        state=settings.state,
+        ready=notify,
+    )
+
+
+def _node(settings: Settings) -> None:
+    from callboard_nodes.agent import run_agent
+
+    from callboard_broker.access.rules import Role
+    from callboard_broker.engine import credential_for, endpoint_of
+
+    credential = credential_for(settings, Role.NODE)
+    joined = settings.node.model_copy(
+        update={
+            "board": str(endpoint_of(settings)),
+            "username": credential.username,
+            "password": credential.password,
+        }
+    )
+    run_agent(settings.model_copy(update={"node": joined}), ready=notify)
+
+
+_ROLES: dict[str, Callable[[Settings], None]] = {
+    "broker": lambda settings: asyncio.run(_broker(settings)),
+    "board": lambda settings: asyncio.run(_board(settings)),
+    "console": _console,
+    "node": _node,
+}
+
+
+async def _stop_signal() -> None:
+    """Return at the first SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def main(arguments: list[str]) -> int:
+    """Run a role until SIGTERM; returns the exit code."""
+    role, file = arguments
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        settings = Settings.model_validate_json(Path(file).read_bytes())
+        _ROLES[role](settings)
+    except CallboardError as error:
+        notify_failure(error, final=isinstance(error, _FINAL))
+        print(f"{role}: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

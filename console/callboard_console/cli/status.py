@@ -1,0 +1,123 @@
+"""``callboard status``: whether the board of this machine is up, and how each of its processes is."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from callboard_console.cli import options
+from callboard_console.cli.context import load
+from callboard_console.cli.output import age, print_json, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from callboard_core.runtime import Runtime
+
+__all__ = ["probe", "status"]
+
+#: Seconds between two looks while waiting.
+_EVERY = 0.1
+#: Seconds each part has to answer.
+_ANSWER = 2.0
+
+
+def status(
+    *,
+    wait: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0, help="Wait this long for it to be ready.")
+    ] = None,
+    state: options.State = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say how the board of this machine is. Exit code 0 when it is ready.
+
+    Example: callboard status --wait 30 && echo it is up
+    """
+    folder = load(config, {"state": state}).value.state
+    deadline = time.monotonic() + (wait or 0.0)
+    runtime, answers = _look(folder)
+    while not _good(runtime, answers) and time.monotonic() < deadline:
+        time.sleep(_EVERY)
+        runtime, answers = _look(folder)
+    _show(folder, runtime, answers, as_json=as_json)
+    if not _good(runtime, answers):
+        raise typer.Exit(1)
+
+
+def probe(runtime: Runtime) -> dict[str, str]:
+    """Ask each part of a board for a sign of life; returns ``ok`` or what is wrong, by part."""
+    answers = {
+        "mqtt": _connects(runtime.mqtt.host, runtime.mqtt.port),
+        "http": _answers(f"{runtime.http.url}/healthz"),
+    }
+    if runtime.console is not None:
+        answers["console"] = _answers(runtime.console.url)
+    return answers
+
+
+def _look(folder: Path) -> tuple[Runtime | None, dict[str, str]]:
+    from callboard_core.runtime import read_runtime
+
+    runtime = read_runtime(folder)
+    return runtime, probe(runtime) if runtime is not None and runtime.ready else {}
+
+
+def _good(runtime: Runtime | None, answers: dict[str, str]) -> bool:
+    return runtime is not None and runtime.ready and all(answer == "ok" for answer in answers.values())
+
+
+def _show(folder: Path, runtime: Runtime | None, answers: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        told: dict[str, Any] = {} if runtime is None else json.loads(runtime.model_dump_json())
+        print_json(
+            {"running": runtime is not None, **told, "ready": _good(runtime, answers), "answers": answers}
+        )
+        return
+    if runtime is None:
+        from callboard_core.runtime import is_held
+
+        doing = "is starting" if is_held(folder) else "does not run; start it with `callboard up`"
+        typer.echo(f"the board on {folder} {doing}", err=True)
+        return
+    word = "ready" if _good(runtime, answers) else "not ready"
+    typer.echo(
+        f"{word}: site {runtime.site}, {runtime.mqtt.url} ({runtime.engine}), up {age(time.time() - runtime.started)}"
+    )
+    rows = [
+        {"role": name, "state": role.state, "pid": role.pid or "-", "restarts": role.restarts}
+        for name, role in runtime.roles.items()
+    ]
+    table(["role", "state", "pid", "restarts"], rows, empty="no roles")
+    for part, answer in answers.items():
+        if answer != "ok":
+            typer.echo(f"{part}: {answer}", err=True)
+
+
+def _connects(host: str, port: int) -> str:
+    import socket
+
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER).close()
+    except OSError as error:
+        return f"{host}:{port}: {error.strerror or error}"
+    return "ok"
+
+
+def _answers(url: str) -> str:
+    import urllib.error
+    import urllib.request
+
+    try:
+        # A board on this machine is never behind a proxy.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=_ANSWER):
+            return "ok"
+    except urllib.error.HTTPError as error:
+        return "ok" if error.code < 500 else f"{url}: HTTP {error.code}"  # noqa: PLR2004 - the server's own fault
+    except OSError as error:
+        return f"{url}: {getattr(error, 'reason', error)}"
