@@ -116,6 +116,9 @@ class Status(Payload):
     instance: str | None = Field(
         default=None, description="random id of the running process; tells two nodes of one name apart"
     )
+    predecessor: str | None = Field(
+        default=None, description="instance in whose place this one came; empty if there was none"
+    )
 
 
 class Level(StrEnum):

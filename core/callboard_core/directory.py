@@ -1,0 +1,240 @@
+"""The directory: a live, thread-safe view of all cards and statuses, kept current over a link."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+from callboard_core import topics
+from callboard_core.errors import BadRequest, CallboardError, TimedOut
+from callboard_core.follower import Available, Changed, Dropped, Event, Follower
+from callboard_core.link.link import Link
+from callboard_core.link.values import Message
+from callboard_core.topics import Kind
+from callboard_core.view import Change, Entry, NodeEntry, Refused, View
+
+__all__ = [
+    "Available",
+    "Changed",
+    "Directory",
+    "Dropped",
+    "Entry",
+    "Event",
+    "Filter",
+    "Follower",
+    "NodeEntry",
+    "Refused",
+]
+
+_log = logging.getLogger("callboard.directory")
+
+#: Seconds to wait for the broker to return a nonce before asking again.
+ROUND_TRIP = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are meant; what is None (or empty) does not matter."""
+
+    kind: str | None = None
+    name: re.Pattern[str] | None = None
+    node: str | None = None
+    tags: frozenset[str] = frozenset()
+    live: bool | None = True
+
+    @classmethod
+    def make(
+        cls,
+        kind: str | None,
+        name: str | re.Pattern[str] | None,
+        node: str | None,
+        tags: Iterable[str],
+        live: bool | None,
+    ) -> Filter:
+        """Check and compile what the user gave.
+
+        Raises:
+            BadRequest: there is no such kind.
+        """
+        if kind is not None and kind != "node" and kind not in set(Kind):
+            raise BadRequest(f"kind {kind!r}: use node, {', '.join(Kind)}")
+        pattern = re.compile(fnmatch.translate(name)) if isinstance(name, str) else name
+        wanted = frozenset([tags] if isinstance(tags, str) else tags)
+        return cls(None if kind is None else str(kind), pattern, node, wanted, live)
+
+    def __contains__(self, entry: object) -> bool:
+        return (
+            isinstance(entry, Entry)
+            and (self.live is None or entry.live == self.live)
+            and (self.kind is None or (entry.kind or "node") == self.kind)
+            and (self.node is None or entry.node == self.node)
+            and (self.name is None or self.name.fullmatch(entry.name) is not None)
+            and self.tags.issubset(entry.card.tags)
+        )
+
+
+class Directory:
+    """All cards and statuses of a site.
+
+    It is *complete* once everything the broker had retained at the connect has been taken in, which a nonce
+    sent through the broker tells. After a reconnect, what was cleared meanwhile is dropped at that moment.
+
+    Args:
+        link: started and stopped by the caller.
+        site: by default the link's.
+    """
+
+    def __init__(self, link: Link, *, site: str | None = None) -> None:
+        self._link = link
+        self._site = site or link.site
+        self._view = View(self._site)
+        self._lock = threading.Lock()
+        self._complete = threading.Event()
+        self._followers: tuple[Follower, ...] = ()
+        self._refused_callbacks: list[Callable[[Refused], object]] = []
+        self.refused = 0
+
+    @property
+    def complete(self) -> bool:
+        """True once everything retained has been taken in since the last connect."""
+        return self._complete.is_set()
+
+    def start(self) -> None:
+        """Subscribe."""
+        self._link.on_disconnect(lambda _: self._complete.clear())
+        # QoS 0 on purpose, see docs/decisions: a flood of retained QoS 1 messages passes the broker's
+        # in-flight window and bounded queue, where Mosquitto's defaults lose all but the first 1,000.
+        self._link.subscribe(topics.every_status(self._site), self._receive, qos=0)
+        self._link.subscribe(topics.every_card(self._site), self._receive, qos=0)
+        self._link.on_connect(self._synchronise)
+
+    def wait_complete(self, timeout: float) -> None:
+        """Wait until the directory is complete.
+
+        Raises:
+            TimedOut: not within ``timeout`` seconds.
+        """
+        if not self._complete.wait(timeout):
+            raise TimedOut(f"the directory was not complete within {timeout:g} s")
+
+    def find(
+        self,
+        *,
+        kind: str | None = None,
+        name: str | re.Pattern[str] | None = None,
+        node: str | None = None,
+        tags: Iterable[str] = (),
+        live: bool | None = True,
+    ) -> list[Entry]:
+        """Find entries.
+
+        Args:
+            kind: a thing's kind, or ``node`` for the nodes' own cards.
+            name: a glob (``temp*``) or a compiled regular expression that must match all of the name.
+            node: a node id.
+            tags: all of them must be on the card.
+            live: whether the node must be alive (None: either).
+
+        Raises:
+            BadRequest: there is no such kind.
+        """
+        wanted = Filter.make(kind, name, node, tags, live)
+        return [entry for entry in self._candidates(wanted) if entry in wanted]
+
+    def node(self, node_id: str) -> NodeEntry | None:
+        """One node, or None if nothing is known of it."""
+        with self._lock:
+            return self._view.node(node_id)
+
+    def nodes(self) -> list[NodeEntry]:
+        """All nodes of which something is known, alive or not."""
+        with self._lock:
+            return self._view.nodes()
+
+    def follow(
+        self,
+        *,
+        kind: str | None = None,
+        name: str | re.Pattern[str] | None = None,
+        node: str | None = None,
+        tags: Iterable[str] = (),
+        live: bool | None = True,
+        callback: Callable[[Event], object] | None = None,
+    ) -> Follower:
+        """Follow what comes, changes and goes among the entries that :meth:`find` would return.
+
+        What is there already comes first, as ``Available``. Use the result with ``for``, with ``async for``, or
+        give a ``callback``, which is run on the link's dispatcher thread (for what is there already: on the
+        caller's). A slow reader skips intermediate states of an entry, never its last one.
+        """
+        wanted = Filter.make(kind, name, node, tags, live)
+        follower = Follower(wanted, callback, self._forget_follower)
+        with self._lock:
+            there = self._view.candidates(kind=wanted.kind, node=wanted.node, tags=wanted.tags)
+            follower.push([Change(None, entry, "announced") for entry in there.values()])
+            self._followers = (*self._followers, follower)
+        follower.deliver()
+        return follower
+
+    def on_refused(self, callback: Callable[[Refused], object]) -> None:
+        """Tell ``callback``, on the dispatcher thread, of every message that did not parse."""
+        self._refused_callbacks.append(callback)
+
+    def _candidates(self, wanted: Filter) -> list[Entry]:
+        with self._lock:
+            found = self._view.candidates(kind=wanted.kind, node=wanted.node, tags=wanted.tags)
+            return list(found.values())
+
+    def _forget_follower(self, follower: Follower) -> None:
+        with self._lock:
+            self._followers = tuple(one for one in self._followers if one is not follower)
+
+    def _receive(self, message: Message) -> None:
+        now = time.time()
+        try:
+            with self._lock:
+                changes = self._view.apply(message, now)
+                self._push(changes)
+        except CallboardError as error:
+            self._refuse(Refused(message.topic, len(message.payload), error.message, now))
+            return
+        self._deliver(changes)
+
+    def _refuse(self, refused: Refused) -> None:
+        self.refused += 1
+        _log.info("refused %s (%d bytes): %s", refused.topic, refused.size, refused.reason)
+        for callback in self._refused_callbacks:
+            callback(refused)
+
+    def _push(self, changes: list[Change]) -> None:
+        if changes:
+            for follower in self._followers:
+                follower.push(changes)
+
+    def _deliver(self, changes: list[Change]) -> None:
+        if changes:
+            for follower in self._followers:
+                follower.deliver()
+
+    def _synchronise(self) -> None:
+        session = self._link.session
+        self._link.round_trip(ROUND_TRIP).add_done_callback(partial(self._synchronised, session))
+
+    def _synchronised(self, session: int, returned: Future[None]) -> None:
+        if returned.exception() is not None:
+            if self._link.connected and self._link.session == session:
+                self._synchronise()
+            return
+        with self._lock:
+            changes = self._view.sweep(session)
+            self._push(changes)
+        self._deliver(changes)
+        if self._link.session == session:
+            self._complete.set()

@@ -1,0 +1,226 @@
+"""Calls and round trips: what this client asked and waits to hear."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from pydantic import JsonValue, ValidationError
+
+from callboard_core.errors import BadPayload, BadRequest, CallboardError, Failed, TimedOut, Unavailable
+from callboard_core.link.inbox import Inbox
+from callboard_core.link.lane import Lane, Timer
+from callboard_core.messages import Call, Reply, describe, parse
+from callboard_core.topics import Address, Leaf
+
+__all__ = ["Caller", "Calls", "Waiting", "new_id"]
+
+_log = logging.getLogger("callboard.link")
+
+#: Crockford's base 32, as ULIDs are written.
+_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+#: Longest time-out in seconds; longer work reports through states and events.
+LONGEST = 24 * 3600.0
+
+
+def new_id() -> str:
+    """Return a ULID: 26 characters that sort by the time of their making (48 bits of ms, 80 random)."""
+    value = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+    return "".join(_BASE32[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A call on its way."""
+
+    future: Future[JsonValue]
+    on_progress: Callable[[float], None] | None = None
+    on_ack: Callable[[], None] | None = None
+    timer: Timer | None = None
+
+
+class Calls:
+    """Calls by id. An answer to a call that is not (or no more) in here is dropped and counted."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Waiting] = {}
+        self.late = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, call_id: str, waiting: Waiting) -> None:
+        """Wait for the answers to a call."""
+        self._waiting[call_id] = waiting
+
+    def answer(self, reply: Reply) -> None:
+        """Hand an answer to whoever waits for it."""
+        waiting = self._waiting.get(reply.id)
+        if waiting is None:
+            self.late += 1
+        elif reply.final:
+            self._finish(reply)
+        elif reply.progress is not None:
+            if waiting.on_progress is not None:
+                waiting.on_progress(reply.progress)
+        elif waiting.on_ack is not None:
+            waiting.on_ack()
+
+    def fail(self, call_id: str, error: CallboardError) -> None:
+        """End a call without an answer, if it still waits."""
+        waiting = self._forget(call_id)
+        if waiting is not None and waiting.future.set_running_or_notify_cancel():
+            waiting.future.set_exception(error)
+
+    def fail_all(self, error: CallboardError) -> None:
+        """End every call."""
+        for call_id in list(self._waiting):
+            self.fail(call_id, error)
+
+    def _finish(self, reply: Reply) -> None:
+        if not reply.ok:
+            body = reply.error
+            self.fail(reply.id, body.to_exception() if body else Failed("the callee gave no reason"))
+            return
+        waiting = self._forget(reply.id)
+        if waiting is not None and waiting.future.set_running_or_notify_cancel():
+            waiting.future.set_result(reply.result)
+
+    def _forget(self, call_id: str) -> Waiting | None:
+        waiting = self._waiting.pop(call_id, None)
+        if waiting is not None and waiting.timer is not None:
+            waiting.timer.cancel()
+        return waiting
+
+
+class Line(Protocol):
+    """What the caller needs of the link."""
+
+    reply_topic: str
+
+    @property
+    def connected(self) -> bool:
+        """True while the broker is there."""
+
+    def publish(
+        self, topic: str, payload: bytes | Call, *, qos: int, expires_in: float | None
+    ) -> Future[None]:
+        """Send a message."""
+
+
+class Caller:
+    """Sends calls and matches their answers. The table of calls is touched on the worker thread only."""
+
+    def __init__(self, line: Line, worker: Lane, inbox: Inbox) -> None:
+        self._line = line
+        self._worker = worker
+        self._inbox = inbox
+        self._calls = Calls()
+        self._rounds: dict[bytes, Future[None]] = {}
+
+    @property
+    def late(self) -> int:
+        """Answers that came after their call had ended."""
+        return self._calls.late
+
+    def call(
+        self,
+        address: Address,
+        args: Mapping[str, JsonValue],
+        timeout: float,
+        on_progress: Callable[[float], None] | None,
+        on_ack: Callable[[], None] | None,
+        call_id: str | None,
+    ) -> Future[JsonValue]:
+        """Send a call; see :meth:`callboard_core.link.Link.call`."""
+        future: Future[JsonValue] = Future()
+        try:
+            call = self._make(call_id or new_id(), args, timeout)
+        except CallboardError as error:
+            future.set_exception(error)
+            return future
+        waiting = Waiting(future, on_progress, on_ack)
+        self._worker.post(partial(self._calls.add, call.id, waiting))  # before the answer can come
+        try:
+            self._line.publish(_command(address), call, qos=1, expires_in=timeout)
+        except CallboardError as error:
+            self._worker.post(partial(self._calls.fail, call.id, error))
+            return future
+        late = TimedOut(f"{address.node} did not answer within {timeout:g} s")
+        waiting.timer = self._worker.later(timeout, partial(self._calls.fail, call.id, late))
+        return future
+
+    def cancel(self, address: Address, call_id: str) -> None:
+        """Ask the callee to interrupt a call."""
+        if self._line.connected:
+            self._line.publish(_command(address), Call(id=new_id(), cancel=call_id), qos=1, expires_in=10.0)
+
+    def round_trip(self, timeout: float) -> Future[None]:
+        """Send a nonce through the broker; see :meth:`callboard_core.link.Link.round_trip`."""
+        future: Future[None] = Future()
+        if not self._line.connected:
+            future.set_exception(Unavailable("not connected"))
+            return future
+        nonce = json.dumps({"id": new_id()}).encode()
+        self._rounds[nonce] = future
+        late = TimedOut(f"the broker did not return a message within {timeout:g} s")
+        self._worker.later(timeout, partial(self._end_round, nonce, late))
+        try:
+            self._line.publish(self._line.reply_topic, nonce, qos=1, expires_in=timeout)
+        except CallboardError as error:
+            self._worker.post(partial(self._end_round, nonce, error))
+        return future
+
+    def on_reply(self, payload: bytes) -> None:
+        """Take what came on the reply topic (network thread)."""
+        if payload in self._rounds:
+            self._inbox.mark(lambda: self._worker.post(partial(self._end_round, payload, None)))
+        else:
+            self._worker.post(partial(self._answer, payload))
+
+    def fail_all(self, error: CallboardError) -> None:
+        """End everything that waits."""
+        self._calls.fail_all(error)
+        for nonce in list(self._rounds):
+            self._end_round(nonce, error)
+
+    def _make(self, call_id: str, args: Mapping[str, JsonValue], timeout: float) -> Call:
+        if not self._line.connected:
+            raise Unavailable("not connected to the broker")
+        if not 0 < timeout <= LONGEST:
+            raise BadRequest(f"timeout {timeout}: use more than 0 and at most {LONGEST:g} seconds")
+        now = time.time()
+        try:
+            return Call(
+                id=call_id, reply_to=self._line.reply_topic, args=dict(args), t=now, expires=now + timeout
+            )
+        except ValidationError as error:
+            raise describe(error) from None
+
+    def _answer(self, payload: bytes) -> None:
+        try:
+            reply = parse(Reply, payload)
+        except BadPayload as error:
+            _log.warning("an answer that does not parse was ignored: %s", error)
+            return
+        self._calls.answer(reply)
+
+    def _end_round(self, nonce: bytes, error: CallboardError | None) -> None:
+        future = self._rounds.pop(nonce, None)
+        if future is None or not future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _command(address: Address) -> str:
+    return str(replace(address, leaf=Leaf.COMMAND))

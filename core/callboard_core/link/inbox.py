@@ -1,0 +1,129 @@
+"""What has arrived and waits for its handlers: bounded, in order, handled on one thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from time import monotonic
+
+from callboard_core.link.values import Message
+
+__all__ = ["Handler", "Inbox"]
+
+_log = logging.getLogger("callboard.link")
+
+Handler = Callable[[Message], object]
+
+#: Most bytes that wait, whatever the number of messages.
+BYTE_LIMIT = 64 * 1024 * 1024
+#: Seconds without any progress of the handlers after which QoS 0 messages are dropped.
+PATIENCE = 0.5
+
+
+class Inbox:
+    """Messages between the network thread and the dispatcher thread, which runs their handlers.
+
+    When it is full, nothing is read from the network for up to ``PATIENCE`` seconds without progress; so a
+    burst is slowed, not lost. If the handlers are still stuck, the network is read again (acknowledgements,
+    replies and pings must pass): QoS 0 messages are then dropped and counted, QoS 1 messages are kept but not
+    acknowledged, and the broker's in-flight window (at most 65,535 messages) holds the rest back.
+    """
+
+    def __init__(self, name: str, limit: int, *, on_room: Callable[[], None]) -> None:
+        self._name = name
+        self._limit = limit
+        self._on_room = on_room
+        self._queue: SimpleQueue[tuple[Sequence[Handler], Message] | Callable[[], object] | None] = (
+            SimpleQueue()
+        )
+        # Each counter is written by one thread only; their differences need no lock.
+        self._put_count = self._put_bytes = 0
+        self._done_count = self._done_bytes = 0
+        self._progress = 0.0
+        self._waiting_for_room = False
+        self._thread: threading.Thread | None = None
+        self.dropped = 0
+
+    def start(self) -> None:
+        """Start the dispatcher thread."""
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    @property
+    def inside(self) -> bool:
+        """True on the dispatcher thread."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def full(self) -> bool:
+        """True while there is no room for another message."""
+        return (
+            self._put_count - self._done_count >= self._limit
+            or self._put_bytes - self._done_bytes >= BYTE_LIMIT
+        )
+
+    def must_pause(self) -> bool:
+        """Tell whether the network should not be read now; ``on_room`` is called when it may be again."""
+        if not self.full:
+            return False
+        self._waiting_for_room = True
+        return self.full and monotonic() - self._progress < PATIENCE
+
+    def offer(self, handlers: Sequence[Handler], message: Message) -> bool:
+        """Queue a message; returns False if it should not be acknowledged yet (or was dropped)."""
+        full = self.full
+        if full and message.qos == 0:
+            self._count_drop(message)
+            return False
+        if self._put_count == self._done_count:
+            self._progress = message.arrived  # an idle dispatcher has not been stuck until now
+        self._put_count += 1
+        self._put_bytes += len(message.payload)
+        self._queue.put((handlers, message))
+        return not full
+
+    def mark(self, reached: Callable[[], object]) -> None:
+        """Run ``reached`` once everything that arrived before has been handled."""
+        self._queue.put(reached)
+
+    def stop(self) -> None:
+        """End the dispatcher once it reaches this point."""
+        self._queue.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the dispatcher's end, in seconds at most; returns at once on the dispatcher itself."""
+        if self._thread is not None and not self.inside:
+            self._thread.join(timeout)
+
+    def _count_drop(self, message: Message) -> None:
+        self.dropped += 1
+        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8 …: visible without flooding the log
+            _log.warning("%s: %d messages dropped, last on %s", self._name, self.dropped, message.topic)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, tuple):
+                self._handle(*item)
+            else:
+                self._try(item)
+
+    def _handle(self, handlers: Sequence[Handler], message: Message) -> None:
+        for handler in handlers:
+            try:
+                handler(message)
+            except Exception:  # noqa: BLE001 - whatever it was, the thread must go on
+                _log.exception("%s: a handler of %s failed", self._name, message.topic)
+        self._done_count += 1
+        self._done_bytes += len(message.payload)
+        self._progress = monotonic()
+        if self._waiting_for_room and not self.full:
+            self._waiting_for_room = False
+            self._on_room()
+
+    def _try(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception:  # noqa: BLE001 - whatever it was, the thread must go on
+            _log.exception("%s: work failed", self._name)
