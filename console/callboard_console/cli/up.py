@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from callboard_console.cli import options
+from callboard_core.errors import NotFound
 
 if TYPE_CHECKING:
     from callboard_console.cli.board_group import Plan
@@ -92,6 +93,7 @@ def run(settings: Settings, *, with_node: bool, verbose: bool, began: float) -> 
         CallboardError: it cannot be started; the message says why and what to do.
         OSError: the state folder cannot be written.
     """
+    _check_installed(console=settings.console.enabled)
     from callboard_console.cli.board_group import prepare
     from callboard_console.cli.screen import Screen
     from callboard_core.runtime import hold_state, remove_runtime
@@ -102,6 +104,19 @@ def run(settings: Settings, *, with_node: bool, verbose: bool, began: float) -> 
         plan = prepare(settings, with_node=with_node)
         with Screen(plan, verbose=verbose, began=began) as screen:
             asyncio.run(_run(plan, screen))
+
+
+def _check_installed(*, console: bool) -> None:
+    """Tell, before anything is started, that a part was left out at the installation."""
+    from importlib.util import find_spec
+
+    wanted = {
+        "board": ("argon2", "amqtt", "sqlalchemy", "fastapi"),
+        "console": ("streamlit",) if console else (),
+    }
+    missing = [extra for extra, modules in wanted.items() if not all(map(find_spec, modules))]
+    if missing:
+        raise NotFound(f"a board needs more than a node: pip install 'callboard[{','.join(missing)}]'")
 
 
 def _make_folder(state: Path) -> None:

@@ -1,0 +1,56 @@
+# The commands a contributor needs. Each one sets up what it lacks, and is quick when nothing is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Also on a bare Debian, where neither is set.
+export LANG ?= C.UTF-8
+export PYTHONUTF8 := 1
+
+# Debian packages the tests use for real: brokers, a browser, a database, network namespaces.
+PACKAGES := mosquitto mosquitto-clients chromium postgresql iproute2
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check fuzz bench docs packages clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+up: $(VENV)/.runs ## Set up and run a board on this machine (ARGS="--mqtt-port 0" adds options)
+	@exec $(BIN)/callboard up $(ARGS)
+
+test: $(VENV)/.tests packages ## Set up and run every test (ARGS="-k name" picks some)
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/.tests ## Lint, formatting, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fuzz: $(VENV)/.tests ## Fuzz the protocol code for a long time
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/fuzz --timeout 0 $(ARGS)
+
+bench: $(VENV)/.tests packages ## Measure, and print the tables
+	@for bench in $(sort $(wildcard bench/*.py)); do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit; done
+
+docs: $(VENV)/.tests ## Generate the reference pages from the code
+	$(BIN)/python docs/generate.py
+
+packages: ## Install the Debian packages the tests use
+	@sh tools/apt-install.sh $(PACKAGES)
+
+clean: ## Remove what was set up here
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis test-artifacts dist build
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp older than pyproject.toml means that dependencies may have changed.
+$(VENV)/.runs: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[all]'
+	@touch $@
+
+$(VENV)/.tests: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[all,dev]'
+	@touch $(VENV)/.runs $@
