@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError, field_valid
 
 from callboard_core.errors import BadPayload, BadRequest, TooLarge
 from callboard_core.messages import CARD_LIMIT, Epoch, JsonObject, Level, Payload, Value, describe
-from callboard_core.topics import Address, check_id
+from callboard_core.topics import ID_PATTERN, Address, check_id
 
 __all__ = [
     "ActionCard",
@@ -46,7 +46,7 @@ class Range(Payload):
 class Card(Payload):
     """What every card carries."""
 
-    name: str
+    name: str = Field(json_schema_extra={"pattern": f"^{ID_PATTERN}$"})
     epoch: Epoch
     label: str | None = Field(default=None, description="what people read; the name when missing")
     description: str | None = None

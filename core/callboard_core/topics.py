@@ -13,6 +13,7 @@ from callboard_core.errors import BadRequest
 
 __all__ = [
     "BOARD",
+    "ID_PATTERN",
     "Address",
     "Kind",
     "Leaf",
@@ -36,7 +37,10 @@ __all__ = [
 #: The board's own node id.
 BOARD = "board"
 
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+#: What an id looks like, as a regular expression that must match all of it.
+ID_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
+
+_ID = re.compile(ID_PATTERN)
 
 
 class Leaf(StrEnum):
@@ -105,7 +109,9 @@ class Address:
         check_id(site, "site")
         check_id(node, "node")
         if leaf_text not in _LEAVES:
-            raise BadRequest(f"topic {topic!r}: unknown leaf {leaf_text!r}, expected one of {', '.join(Leaf)}")
+            raise BadRequest(
+                f"topic {topic!r}: unknown leaf {leaf_text!r}, expected one of {', '.join(Leaf)}"
+            )
         leaf = Leaf(leaf_text)
         match rest:
             case [] if leaf in _BARE:

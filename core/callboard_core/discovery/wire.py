@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from callboard_core.errors import BadPayload, BadRequest
 from callboard_core.messages import Payload, describe, parse
-from callboard_core.topics import check_id
+from callboard_core.topics import ID_PATTERN, check_id
 
 __all__ = ["DEFAULT_PORT", "Answer", "Board", "Found", "Query", "Txt", "answer", "nearest"]
 
@@ -45,7 +45,7 @@ def _http_url(value: str) -> str:
     return value
 
 
-_Site = Annotated[str, AfterValidator(_id)]
+_Site = Annotated[str, AfterValidator(_id), Field(json_schema_extra={"pattern": f"^{ID_PATTERN}$"})]
 _HttpUrl = Annotated[str, Field(max_length=200), AfterValidator(_http_url)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 _Version = Annotated[str, Field(max_length=50)]

@@ -3,8 +3,9 @@
 ``model`` says what can be set, ``loader`` fills any such model and remembers where each value came from.
 """
 
-from callboard_core.settings.loader import Flag, Loaded, Row, Secret, TomlName, load
+from callboard_core.settings.loader import Flag, Loaded, Row, Secret, TomlName, load, variable
 from callboard_core.settings.model import (
+    BrokerDurability,
     BrokerLimits,
     Console,
     Database,
@@ -22,6 +23,7 @@ from callboard_core.settings.model import (
 )
 
 __all__ = [
+    "BrokerDurability",
     "BrokerLimits",
     "Console",
     "Database",
@@ -42,4 +44,5 @@ __all__ = [
     "load",
     "load_settings",
     "read_secret",
+    "variable",
 ]

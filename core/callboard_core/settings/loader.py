@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from callboard_core.errors import BadRequest
 
-__all__ = ["ENV_PREFIX", "Flag", "Loaded", "Row", "Secret", "TomlName", "load"]
+__all__ = ["ENV_PREFIX", "Flag", "Loaded", "Row", "Secret", "TomlName", "load", "variable"]
 
 ENV_PREFIX = "CALLBOARD_"
 
@@ -99,7 +99,12 @@ class _Names:
     @classmethod
     def of(cls, model: type[BaseModel]) -> _Names:
         keys = _keys(model)
-        return cls(keys, {ENV_PREFIX + key.upper().replace(".", "_"): key for key in keys})
+        return cls(keys, {variable(key): key for key in keys})
+
+
+def variable(key: str) -> str:
+    """``mqtt.port`` → ``CALLBOARD_MQTT_PORT``."""
+    return ENV_PREFIX + key.upper().replace(".", "_")
 
 
 def load(
@@ -216,20 +221,18 @@ def _toml_paths(model: type[BaseModel], path: str) -> list[str]:
 
 
 def _from_env(names: _Names, env: Mapping[str, str], ignored: frozenset[str]) -> Iterator[_Given]:
-    for variable, text in env.items():
-        if not variable.startswith(ENV_PREFIX) or variable in ignored:
+    for name, text in env.items():
+        if not name.startswith(ENV_PREFIX) or name in ignored:
             continue
-        key = names.env.get(variable)
+        key = names.env.get(name)
         if key is None:
-            raise BadRequest(
-                f"unknown setting {variable} in the environment{_did_you_mean(variable, names.env)}; "
-                "correct or unset it"
-            )
-        value = _from_text(names.keys[key], text, variable)
-        yield _Given(key, value, f"environment {variable}", f"Change or unset {variable}")
+            hint = _did_you_mean(name, names.env)
+            raise BadRequest(f"unknown setting {name} in the environment{hint}; correct or unset it")
+        value = _from_text(names.keys[key], text, name)
+        yield _Given(key, value, f"environment {name}", f"Change or unset {name}")
 
 
-def _from_text(info: FieldInfo, text: str, variable: str) -> Any:
+def _from_text(info: FieldInfo, text: str, name: str) -> Any:
     """Lists are written ``a,b`` or as JSON, tables as JSON; the rest is left to the model."""
     kind = get_origin(info.annotation)
     if kind is list and not text.lstrip().startswith("["):
@@ -238,7 +241,7 @@ def _from_text(info: FieldInfo, text: str, variable: str) -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise BadRequest(f"{variable} is not valid JSON: {error}; change or unset it") from None
+            raise BadRequest(f"{name} is not valid JSON: {error}; change or unset it") from None
     return text
 
 

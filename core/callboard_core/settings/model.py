@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from callboard_core.errors import BadRequest
-from callboard_core.messages import CARD_LIMIT, MESSAGE_LIMIT
+from callboard_core.settings.broker import BrokerDurability, BrokerLimits
 from callboard_core.settings.loader import Flag, Loaded, Secret, TomlName, load
 from callboard_core.topics import check_id, slug
 
 __all__ = [
+    "BrokerDurability",
     "BrokerLimits",
     "Console",
     "Database",
@@ -111,13 +112,6 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class BrokerLimits(_Section):
-    """What the embedded broker accepts."""
-
-    message_bytes: int = Field(default=MESSAGE_LIMIT, ge=1024, le=268_435_455, description="largest message")
-    card_bytes: int = Field(default=CARD_LIMIT, ge=1024, description="largest card")
-
-
 class Mqtt(_Section):
     """The broker."""
 
@@ -129,6 +123,7 @@ class Mqtt(_Section):
     username: str | None = Field(default=None, description="for an existing broker")
     password_file: Folder | None = Field(default=None, description="for an existing broker; one line")
     limits: BrokerLimits = Field(default_factory=BrokerLimits)
+    durability: BrokerDurability = Field(default_factory=BrokerDurability)
 
 
 class Http(_Section):
@@ -162,6 +157,9 @@ class History(_Section):
     hour_days: float = Field(default=3650, gt=0, description="days to keep 1-hour figures")
     flush_seconds: float = Field(default=0.5, gt=0, le=60, description="seconds between two writes")
     buffer_readings: int = Field(default=1_000_000, ge=1000, description="readings held while writing stalls")
+    min_free_mb: float = Field(
+        default=128, ge=0, description="MiB of free disk; below, the oldest readings make room for new ones"
+    )
 
 
 class Registry(_Section):
