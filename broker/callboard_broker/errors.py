@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callboard_core.errors import Conflict, Unavailable
 
-__all__ = ["NewerDatabase", "PortTaken", "StoreUnavailable"]
+__all__ = ["NewerDatabase", "PortTaken", "StoreBusy", "StoreUnavailable"]
 
 
 class NewerDatabase(Conflict):
@@ -17,3 +17,7 @@ class PortTaken(Conflict):
 
 class StoreUnavailable(Unavailable):
     """The database does not answer at the moment (stalled, locked, disk full)."""
+
+
+class StoreBusy(Conflict):
+    """Another process holds the broker's state folder."""

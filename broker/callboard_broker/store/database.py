@@ -26,6 +26,9 @@ _BUSY_SECONDS = 1.0
 #: Seconds before PostgreSQL gives up on one of our statements; a stopped server is seen by the buffer long before.
 _STATEMENT_SECONDS = 60
 
+#: The SQLite library's own limit (limits.html, item 16).
+_MOST_PAGES = 4_294_967_294
+
 _SQLITE_FULL = {sqlite3.SQLITE_FULL}
 _SQLITE_STALLS = {
     sqlite3.SQLITE_BUSY,
@@ -77,6 +80,11 @@ def _postgres_trouble(state: str | None, *, lost: bool) -> Trouble:
 class Database:
     """SQLite (write-ahead log, ``synchronous=NORMAL``) or PostgreSQL, by URL.
 
+    Attributes:
+        path: the SQLite file, if it is one.
+        may_grow: set to False, an SQLite file keeps its size: what does not fit into room that was freed fails as if
+            the disk were full. So the last of the disk stays for those who need it more.
+
     Raises:
         BadRequest: the URL is not one of these.
     """
@@ -85,6 +93,7 @@ class Database:
         self.url = _checked(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.path = Path(self.url.database) if self.sqlite and self.url.database else None
+        self.may_grow = True
         self._engine = _make_engine(self.url)
 
     def open(self) -> None:
@@ -120,7 +129,13 @@ class Database:
         with self._engine.connect() as connection:
             connection = connection.execution_options(writes=True)  # noqa: PLW2901 - the same connection
             with connection.begin():
+                if self.sqlite:
+                    self._limit(connection)
                 yield connection
+
+    def _limit(self, connection: Connection) -> None:
+        pages = _MOST_PAGES if self.may_grow else 1  # SQLite takes the present size for less
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
     def close(self) -> None:
         """Drop every connection."""

@@ -1,5 +1,7 @@
 """Readings as they were measured: one row of (series, t, value), and texts as (series, t, word)."""
 
+# ruff: noqa: S608 - the only names put into statements are those of our own tables
+
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence

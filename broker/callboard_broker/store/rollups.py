@@ -4,6 +4,8 @@ A minute is computed from the readings it has, an hour from its minutes; doing i
 older than the data it would be computed from (late readings) is merged into the row that is there instead.
 """
 
+# ruff: noqa: S608 - the only names put into statements are those of our own tables
+
 from __future__ import annotations
 
 from collections.abc import Collection

@@ -45,7 +45,7 @@ def last(connection: Connection) -> dict[str, StatusRecord]:
     newest = select(func.max(StatusRow.id)).group_by(StatusRow.node)
     columns = (StatusRow.node, StatusRow.t, StatusRow.status, StatusRow.epoch)
     rows = connection.execute(select(*columns).where(StatusRow.id.in_(newest)))
-    return {node: StatusRecord(*record) for node, *record in rows}
+    return {node: StatusRecord(t, status, epoch) for node, t, status, epoch in rows}
 
 
 def forget_node(connection: Connection, node: str) -> None:

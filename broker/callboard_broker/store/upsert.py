@@ -28,4 +28,4 @@ def insert_new(connection: Connection, model: type[Base], rows: Sequence[Mapping
 
 
 def _insert(connection: Connection, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(model)
+    return sqlite.insert(model) if connection.dialect.name == "sqlite" else postgresql.insert(model)

@@ -1,0 +1,287 @@
+"""The board's process: starts its services in order, offers them as a node, and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import socket
+from importlib.metadata import version
+
+from callboard_broker.access import Users, users_file
+from callboard_broker.http.app import make_app
+from callboard_broker.http.context import Services
+from callboard_broker.http.server import HttpServer, listen
+from callboard_broker.services.brake import Brake
+from callboard_broker.services.broker_figures import BrokerFigures
+from callboard_broker.services.buffer import Buffer
+from callboard_broker.services.clocks import Clocks
+from callboard_broker.services.feed import Feed
+from callboard_broker.services.forgetting import Forgetting
+from callboard_broker.services.health import Health
+from callboard_broker.services.historian import Historian
+from callboard_broker.services.history import History
+from callboard_broker.services.logins import Logins, Verifier
+from callboard_broker.services.metrics import Metrics
+from callboard_broker.services.refusals import Refusals
+from callboard_broker.services.registry import Registry
+from callboard_broker.services.upkeep import Keep, Upkeep
+from callboard_broker.services.values import Values
+from callboard_broker.services.workers import Workers
+from callboard_broker.services.writer import Writer
+from callboard_broker.store import series
+from callboard_broker.store.database import Database
+from callboard_core.callee import Callee
+from callboard_core.cards import Host, NodeCard
+from callboard_core.directory import Directory
+from callboard_core.epoch import next_epoch
+from callboard_core.errors import CallboardError, TimedOut, Unavailable
+from callboard_core.link import Credential, Endpoint, Link
+from callboard_core.presence import Presence, new_instance
+from callboard_core.settings import Settings
+from callboard_core.topics import BOARD
+
+__all__ = ["Board"]
+
+_log = logging.getLogger(__name__)
+
+#: The historian's own connection, so that a flood of readings delays neither calls nor liveness.
+HISTORIAN = "board-history"
+#: Seconds to wait for the broker at the start; without it the board runs on, and says so.
+_PATIENCE = 10.0
+#: Seconds that buffered readings get at the end, and between two rounds of housekeeping.
+_LAST_WRITES = 2.5
+_TIDY_EVERY = 2.0
+_MIB = 1024 * 1024
+
+
+class Board:
+    """Directory, history and HTTP of one site.
+
+    Args:
+        settings: what is in force.
+        endpoint: the broker.
+        credential: the board's own.
+        users: who may log in over HTTP; those of the state folder by default.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        endpoint: Endpoint,
+        credential: Credential | None,
+        users: Verifier | None = None,
+    ) -> None:
+        self._settings = settings
+        self._endpoint = endpoint
+        self._credential = credential
+        self._failed: asyncio.Future[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._http: HttpServer | None = None
+        self._users = users or Users(users_file(settings.state))
+        history = settings.history
+        self.database = Database(settings.database.url)
+        self.buffer = Buffer(history.buffer_readings)
+        self.upkeep = Upkeep(self.database, Keep.of(history))
+        self.writer = Writer(
+            self.database,
+            self.buffer,
+            self.upkeep,
+            flush_seconds=history.flush_seconds,
+            min_free=int(history.min_free_mb * _MIB),
+        )
+        self.refusals = Refusals(self.writer)
+        self.link = self._make_link(BOARD)
+        self.history_link = self._make_link(HISTORIAN)
+
+    @property
+    def url(self) -> str:
+        """Where HTTP answers; known once started."""
+        if self._http is None:
+            raise Unavailable("the board has not been started")
+        host = self._settings.http.bind
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._http.port}"
+
+    async def start(self) -> None:
+        """Start everything; returns when HTTP answers and, if the broker is there, the directory is complete.
+
+        Raises:
+            PortTaken: somebody else has the HTTP port.
+            StoreUnavailable: the database cannot be opened.
+            Unauthorized: the broker refuses the board's credential.
+            Conflict: another board runs on this broker.
+        """
+        loop = asyncio.get_running_loop()
+        self._failed = loop.create_future()
+        listener = listen(self._settings.http.bind, self._settings.http.port)
+        try:
+            await self._start(loop, listener)
+        except BaseException:
+            listener.close()
+            await self.stop()
+            raise
+
+    async def serve(self) -> None:
+        """Run until cancelled.
+
+        Raises:
+            Conflict: another board took over.
+        """
+        if self._failed is None or self._http is None:
+            raise Unavailable("the board has not been started")
+        http = asyncio.create_task(self._http.wait())
+        await asyncio.wait([http, self._failed], return_when=asyncio.FIRST_COMPLETED)
+        http.cancel()
+        if self._failed.done():
+            await self._failed
+
+    async def stop(self) -> None:
+        """Stop everything, last first; what is buffered is written."""
+        for task in self._tasks:
+            task.cancel()
+        if self._http is not None:
+            self._feed.close()
+            await self._http.stop()
+        await asyncio.to_thread(self._stop_links)
+        if not await asyncio.to_thread(self.writer.stop, _LAST_WRITES):
+            _log.error("the database does not answer: %d readings are lost", len(self.buffer))
+        self.database.close()
+
+    async def _start(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        state = self._settings.state / "board"
+        epoch = await asyncio.to_thread(next_epoch, state / "epoch")
+        self._feed = Feed(loop)
+        self._build()
+        await asyncio.to_thread(self._load)
+        self.writer.start()
+        self._listen()
+        self._appear(epoch)
+        self._http = HttpServer(make_app(self._services()), listener)
+        self.link.start()
+        self.history_link.start()
+        await self._http.start()
+        await asyncio.to_thread(self._wait_for_broker)
+        self._tasks.append(asyncio.create_task(self._tidy(), name="tidy"))
+
+    def _make_link(self, client_id: str) -> Link:
+        return Link(
+            client_id=client_id,
+            endpoint=self._endpoint,
+            site=self._settings.site,
+            credential=self._credential,
+            message_limit=self._settings.mqtt.limits.message_bytes,
+        )
+
+    def _build(self) -> None:
+        clocks = Clocks()
+        self.directory = Directory(self.link)
+        self.historian = Historian(
+            buffer=self.buffer, values=Values(), clocks=clocks, refusals=self.refusals, feed=self._feed
+        )
+        self.registry = Registry(
+            directory=self.directory,
+            database=self.database,
+            notes=self.writer,
+            clocks=clocks,
+            refusals=self.refusals,
+            feed=self._feed,
+            forget_after=self._settings.registry.forget_after_days * 86_400,
+        )
+        self.history = History(self.database)
+        self.forgetting = Forgetting(self.link, self.registry, self.historian)
+        self.logins = Logins(self._users, self.writer, brake=Brake())
+        self.broker_figures = BrokerFigures()
+
+    def _load(self) -> None:
+        self.database.open()
+        with self.database.read() as connection:
+            self.registry.load(connection)
+            self.refusals.load(connection)
+            self.logins.load(connection)
+            self.historian.load(series.load(connection))
+
+    def _listen(self) -> None:
+        self.directory.start()
+        self.registry.listen(self.link)
+        self.broker_figures.listen(self.link)
+        self.historian.listen(self.history_link)
+
+    def _appear(self, epoch: int) -> None:
+        card = NodeCard(name=BOARD, epoch=epoch, label="Board", version=version("callboard"), host=_host())
+        self.presence = Presence(self.link, card=card, epoch=epoch, instance=new_instance())
+        self.presence.on_conflict(self._give_up)
+        self.callee = Callee(self.link, self.presence)
+        Workers(self.forgetting, self.history, self.registry).offer(self.presence, self.callee)
+
+    def _services(self) -> Services:
+        links = (self.link, self.history_link)
+        health = Health(links=links, writer=self.writer, buffer=self.buffer)
+        return Services(
+            site=self._settings.site,
+            version=version("callboard"),
+            endpoint=self._endpoint,
+            link=self.link,
+            registry=self.registry,
+            forgetting=self.forgetting,
+            values=self.historian.values,
+            history=self.history,
+            refusals=self.refusals,
+            logins=self.logins,
+            feed=self._feed,
+            health=health,
+            metrics=Metrics(
+                buffer=self.buffer,
+                writer=self.writer,
+                upkeep=self.upkeep,
+                historian=self.historian,
+                registry=self.registry,
+                refusals=self.refusals,
+                feed=self._feed,
+                health=health,
+                broker=self.broker_figures,
+                links=links,
+            ),
+        )
+
+    def _wait_for_broker(self) -> None:
+        try:
+            self.link.wait_connected(_PATIENCE)
+            self.history_link.wait_connected(_PATIENCE)
+            self.directory.wait_complete(_PATIENCE)
+        except (Unavailable, TimedOut) as error:
+            _log.warning("the board starts without the broker: %s", error.message)
+
+    async def _tidy(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self.registry.tidy)
+            except CallboardError as error:
+                _log.warning("housekeeping: %s", error.message)
+            await asyncio.sleep(_TIDY_EVERY)
+
+    def _give_up(self, error: CallboardError) -> None:
+        failed = self._failed
+        if failed is not None:
+            failed.get_loop().call_soon_threadsafe(_fail, failed, error)
+
+    def _stop_links(self) -> None:
+        if self.callee is not None:
+            self.callee.close()
+        self.registry.note_all()
+        self.history_link.stop(timeout=1.0)
+        self.link.stop(farewell=self.presence.farewell(), timeout=1.5)
+
+
+def _fail(future: asyncio.Future[None], error: CallboardError) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _host() -> Host:
+    return Host(
+        hostname=platform.node(),
+        system=platform.system(),
+        machine=platform.machine(),
+        python=platform.python_version(),
+    )

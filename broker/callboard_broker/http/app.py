@@ -1,0 +1,70 @@
+"""Puts the routers together into one application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
+
+from callboard_broker.http import (
+    calls,
+    cards,
+    errors,
+    events,
+    health,
+    history,
+    nodes,
+    refused,
+    session,
+    values,
+)
+from callboard_broker.http.context import Services
+from callboard_core.messages import MESSAGE_LIMIT
+
+__all__ = ["make_app"]
+
+_ABOUT = """Everything on the board over HTTP: who is there, what is offered, what it shows, and calling it.
+
+Send `Authorization: Bearer TOKEN` (from `POST /api/v1/session`) or HTTP Basic. Every error is
+`{"error": {"code", "message"}}`.
+"""
+_NOUNS = (session, nodes, cards, values, history, refused, calls, events)
+
+
+def make_app(services: Services) -> FastAPI:
+    """Return the application for these services."""
+    # Its pages bring their scripts along: many boards have no way to the internet.
+    app: FastAPI = FastAPIOffline(
+        title="Callboard",
+        version=services.version,
+        description=_ABOUT,
+        max_body_size=MESSAGE_LIMIT,
+        redirect_slashes=False,
+        responses={"default": {"model": errors.ErrorAnswer, "description": "what went wrong"}},
+    )
+    app.state.services = services
+    errors.install(app)
+    api = APIRouter(prefix="/api/v1")
+    for noun in _NOUNS:
+        api.include_router(noun.router)
+    app.include_router(api)
+    app.include_router(health.router)
+    app.openapi = _without_422(app)  # type: ignore[method-assign]  # the way FastAPI documents
+    return app
+
+
+def _without_422(app: FastAPI) -> Any:
+    """Bad parameters are ``bad_request`` (400) here, which the default response describes."""
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = original()
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema.get("components", {}).get("schemas", {}).pop(name, None)
+        return schema
+
+    return openapi

@@ -1,0 +1,118 @@
+"""What every request can reach: the board's services, and who is asking."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader
+
+from callboard_broker.services.feed import Feed
+from callboard_broker.services.forgetting import Forgetting
+from callboard_broker.services.health import Health
+from callboard_broker.services.history import History
+from callboard_broker.services.logins import Logins, Person
+from callboard_broker.services.metrics import Metrics
+from callboard_broker.services.refusals import Refusals
+from callboard_broker.services.registry import Registry
+from callboard_broker.services.values import Values
+from callboard_core.errors import Forbidden, Unauthorized
+from callboard_core.link import Endpoint, Link
+
+__all__ = ["Asker", "Commander", "Reader", "Services", "Use", "address", "bearer"]
+
+#: Who may read over HTTP. Nodes speak MQTT, where they see only what is theirs.
+_READERS = frozenset({"viewer", "operator", "admin"})
+
+
+@dataclass(frozen=True)
+class Services:
+    """Made once by the board."""
+
+    site: str
+    version: str
+    endpoint: Endpoint
+    link: Link
+    registry: Registry
+    forgetting: Forgetting
+    values: Values
+    history: History
+    refusals: Refusals
+    logins: Logins
+    feed: Feed
+    health: Health
+    metrics: Metrics
+
+
+def services(request: Request) -> Services:
+    """Return the services of the application that got the request."""
+    found = request.app.state.services
+    assert isinstance(found, Services)  # noqa: S101 - tells the type checker what make_app did
+    return found
+
+
+def address(request: Request) -> str:
+    """Return where a request comes from."""
+    return request.client.host if request.client else "unknown"
+
+
+_header = APIKeyHeader(
+    name="Authorization",
+    auto_error=False,
+    scheme_name="Authorization",
+    description="`Bearer TOKEN` (from POST /api/v1/session) or `Basic …` with user name and password",
+)
+
+
+def bearer(header: Annotated[str | None, Depends(_header)]) -> str | None:
+    """Return the bearer token of a request, if it has one."""
+    scheme, _, value = (header or "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else None
+
+
+def _asker(
+    request: Request,
+    header: Annotated[str | None, Depends(_header)],
+    use: Annotated[Services, Depends(services)],
+) -> Person:
+    scheme, _, value = (header or "").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return use.logins.identify(value.strip())
+        case "basic":
+            username, password = _unpack(value.strip())
+            return use.logins.verify(username, password, address(request))
+    raise Unauthorized("log in: send a bearer token, or a user name and password (HTTP Basic)")
+
+
+def _unpack(value: str) -> tuple[str, str]:
+    # RFC 7617
+    try:
+        text = base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise Unauthorized("the Authorization header is not valid HTTP Basic") from None
+    username, colon, password = text.partition(":")
+    if not colon:
+        raise Unauthorized("the Authorization header is not valid HTTP Basic")
+    return username, password
+
+
+def _reader(person: Annotated[Person, Depends(_asker)]) -> Person:
+    if person.role not in _READERS:
+        raise Forbidden(f"the role {person.role} cannot use HTTP; ask with viewer, operator or admin")
+    return person
+
+
+def _commander(person: Annotated[Person, Depends(_reader)]) -> Person:
+    if not person.may_command:
+        raise Forbidden(f"the role {person.role} can only read; this needs operator or admin")
+    return person
+
+
+Use = Annotated[Services, Depends(services)]
+Asker = Annotated[Person, Depends(_asker)]
+Reader = Annotated[Person, Depends(_reader)]
+Commander = Annotated[Person, Depends(_commander)]

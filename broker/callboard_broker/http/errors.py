@@ -1,0 +1,102 @@
+"""Every error as ``{"error": {"code", "message"}}`` with the status its code maps to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from callboard_core.errors import (
+    BadRequest,
+    CallboardError,
+    Failed,
+    NotFound,
+    Overloaded,
+    TooLarge,
+    Unauthorized,
+)
+
+__all__ = ["ErrorAnswer", "answer", "install"]
+
+_log = logging.getLogger(__name__)
+
+_OF_STATUS: dict[int, type[CallboardError]] = {
+    401: Unauthorized,
+    404: NotFound,
+    413: TooLarge,
+    503: Overloaded,
+}
+#: Parts of a location that say where a field is, not how it is called.
+_PLACES = {"body", "query", "path", "header", "cookie"}
+
+
+class ErrorText(BaseModel):
+    """A stable code and one sentence that says what to do."""
+
+    code: str
+    message: str
+
+
+class ErrorAnswer(BaseModel):
+    """What every failed request answers."""
+
+    error: ErrorText
+
+
+def answer(error: CallboardError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the response for an error."""
+    body = ErrorAnswer(error=ErrorText(code=error.code, message=error.message))
+    return JSONResponse(body.model_dump(), error.http_status, {**_headers(error), **(headers or {})})
+
+
+def _headers(error: CallboardError) -> dict[str, str]:
+    match error:
+        case Unauthorized():
+            return {"WWW-Authenticate": 'Basic realm="Callboard", charset="UTF-8"'}
+        case Overloaded():
+            return {"Retry-After": "1"}
+    return {}
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer all errors this way."""
+    app.add_exception_handler(CallboardError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _ours(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, CallboardError)  # noqa: S101 - what it is registered for
+    return answer(error)
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+    return answer(BadRequest(_sentence(error.errors())))
+
+
+async def _http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    kind = _OF_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else Failed)  # noqa: PLR2004
+    return answer(kind(str(error.detail)), error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return answer(Failed(f"{type(error).__name__} in the board; its log has the details"))
+
+
+def _sentence(problems: Sequence[Any]) -> str:
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"] if part not in _PLACES)
+    what = str(first["msg"]).removeprefix("Value error, ")
+    return (
+        f"{key}: {what}" if key and first["type"] != "json_invalid" else f"the body is not valid JSON: {what}"
+    )

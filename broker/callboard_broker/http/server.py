@@ -1,0 +1,107 @@
+"""Serves the application from the running event loop, on a port that is ours or an error that says whose it is."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from callboard_broker.errors import PortTaken
+from callboard_core.errors import BadRequest, Forbidden
+from callboard_core.processes import port_holder
+
+__all__ = ["HttpServer", "listen"]
+
+#: Seconds that open requests get to finish at the end.
+_GRACE = 2
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes any free one.
+
+    Raises:
+        PortTaken: somebody else listens there; the message says who, if that can be known.
+        Forbidden: the port needs rights we do not have.
+        BadRequest: the address is not one of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise _explain(error, host, port) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _explain(error: OSError, host: str, port: int) -> Exception:
+    match error.errno:
+        case errno.EADDRINUSE:
+            holder = port_holder(port)
+            who = f"held by {holder}" if holder else "taken"
+            return PortTaken(f"HTTP port {port} is {who}; stop it, or choose another port with --http-port")
+        case errno.EACCES:
+            return Forbidden(f"HTTP port {port} needs more rights; choose one above 1023 with --http-port")
+    return BadRequest(f"cannot listen on {host}:{port}: {error.strerror or error}; check http.bind")
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say when it answers."""
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process: it stops more than this server."""
+        yield
+
+
+class HttpServer:
+    """One application on one socket."""
+
+    def __init__(self, app: Any, listener: socket.socket) -> None:
+        self._listener = listener
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port in force."""
+        return int(self._listener.getsockname()[1])
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        self._task = asyncio.create_task(self._server.serve([self._listener]), name="http")
+        up = asyncio.create_task(self._server.up.wait())
+        await asyncio.wait([up, self._task], return_when=asyncio.FIRST_COMPLETED)
+        if not up.done():
+            up.cancel()
+            await self._task
+
+    async def wait(self) -> None:
+        """Return when the server has ended."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def stop(self) -> None:
+        """Finish open requests and end."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._listener.close()

@@ -1,0 +1,21 @@
+"""How much room is left where the database lives. Pure but for one look at the file system."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+__all__ = ["is_low", "room"]
+
+#: Once short of room, this much more than the minimum must be free before all is well again.
+_HYSTERESIS = 1.2
+
+
+def room(path: Path) -> int:
+    """Return the free bytes of the file system that holds ``path``."""
+    return shutil.disk_usage(path.parent).free
+
+
+def is_low(free: int, minimum: int, *, was_low: bool) -> bool:
+    """Tell whether the database may no longer grow."""
+    return free < minimum * (_HYSTERESIS if was_low else 1)
