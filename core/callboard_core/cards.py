@@ -50,7 +50,7 @@ class Card(Payload):
     epoch: Epoch
     label: str | None = Field(default=None, description="what people read; the name when missing")
     description: str | None = None
-    tags: list[str] = Field(default_factory=list)
+    tags: list[str] = Field(default_factory=list, description="free words to find the thing by")
 
     @field_validator("name")
     @classmethod

@@ -132,8 +132,8 @@ class Level(StrEnum):
 class ErrorBody(Payload):
     """An error as it crosses the wire."""
 
-    code: str
-    message: str
+    code: str = Field(description="one of the error codes")
+    message: str = Field(description="what is wrong and what to do")
     type: str | None = Field(default=None, description="the exception's class, when the callee raised")
     traceback: str | None = None
 
@@ -165,7 +165,7 @@ class State(Payload):
     ``idle``, ``running``, ``done``, ``failed``.
     """
 
-    v: Value | None = None
+    v: Value | None = Field(default=None, description="missing while there is no value")
     t: Time
     level: Level = Level.NORMAL
     error: ErrorBody | None = None
@@ -192,11 +192,13 @@ class Call(Payload):
     whose clock is wrong still obeys. Without ``t``, ``expires`` is read on the receiver's own clock.
     """
 
-    id: str = Field(min_length=1, max_length=64)
-    reply_to: str | None = None
-    args: JsonObject = Field(default_factory=dict)
-    expires: Time | None = None
-    t: Time | None = None
+    id: str = Field(min_length=1, max_length=64, description="unique per call; a repeated one runs once")
+    reply_to: str | None = Field(
+        default=None, description="topic for the answers; none are sent when missing"
+    )
+    args: JsonObject = Field(default_factory=dict, description="what the thing's card asks for")
+    expires: Time | None = Field(default=None, description="Unix seconds after which the call must not begin")
+    t: Time | None = Field(default=None, description="Unix seconds of the caller's clock when it was sent")
     cancel: str | None = Field(
         default=None, description="id of a running call to interrupt; args are ignored"
     )
@@ -205,12 +207,14 @@ class Call(Payload):
 class Reply(Payload):
     """Anything sent to a caller: an acknowledgement, progress, or the one final answer."""
 
-    id: str
-    ack: bool | None = None
-    progress: float | None = Field(default=None, ge=0, le=1)
-    ok: bool | None = None
-    result: Json = None
-    error: ErrorBody | None = None
+    id: str = Field(description="the call's")
+    ack: bool | None = Field(default=None, description="true when the work may take longer than 1 s")
+    progress: float | None = Field(default=None, ge=0, le=1, description="how much is done, 0 to 1")
+    ok: bool | None = Field(
+        default=None, description="set by the final answer: whether the call has succeeded"
+    )
+    result: Json = Field(default=None, description="of a call that has succeeded")
+    error: ErrorBody | None = Field(default=None, description="of a call that has failed")
 
     @property
     def final(self) -> bool:
