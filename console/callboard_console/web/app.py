@@ -1,0 +1,51 @@
+"""The console's frame: theme, navigation, who is logged in. Run by Streamlit for every browser."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import streamlit as st
+
+from callboard_console.web import runtime
+from callboard_console.web.live import leave, live
+from callboard_console.web.views import parts
+from callboard_console.web.views.health import health
+
+_STATIC = files("callboard_console.web") / "static"
+
+
+def main() -> None:
+    """Draw the frame and the page that was asked for."""
+    console, session = runtime.current(), runtime.session()
+    st.set_page_config(page_title=f"{console.site} · Callboard", page_icon=_svg("favicon.svg"), layout="wide")
+    st.html(f"<style>{(_STATIC / 'console.css').read_text(encoding='utf-8')}</style>")
+    st.logo(_svg("logo.svg"), size="medium")
+    chosen = st.navigation(
+        [
+            st.Page("pages/overview.py", title="Overview", default=True),
+            st.Page("pages/node.py", title="Node", url_path="node"),
+            st.Page("pages/topics.py", title="Topics", url_path="topics"),
+            st.Page("pages/refused.py", title="Refused", url_path="refused"),
+        ],
+        position="top",
+    )
+    if session is None:
+        leave()
+        st.stop()
+    st.html(parts.user_box(session.username, session.role, session.leaving))
+    _banner()
+    chosen.run()
+
+
+@st.fragment(run_every=1.0)
+def _banner() -> None:
+    if runtime.session() is None:
+        leave()
+    live(parts.banner(health(runtime.current().source.snapshot())), key="banner")
+
+
+def _svg(name: str) -> str:
+    return (_STATIC / name).read_text(encoding="utf-8")
+
+
+main()

@@ -1,0 +1,158 @@
+"""The one connection of this server process to the broker: keeps the model, hands out snapshots."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from secrets import token_hex
+
+from callboard_console.web.client import Api
+from callboard_console.web.model import Model
+from callboard_console.web.snapshot import Snapshot, Topics
+from callboard_core import topics
+from callboard_core.errors import CallboardError
+from callboard_core.link import Credential, Endpoint, Link, Message, Subscription
+from callboard_core.topics import Leaf
+
+__all__ = ["Feed"]
+
+_log = logging.getLogger("callboard.console")
+
+#: Seconds between two looks at whether there is something new, and between two snapshots of mere values.
+TICK, SNAPSHOT_EVERY = 0.1, 1.0
+#: Seconds between two questions to the registry, and the least between two sweeps.
+REGISTRY_EVERY, SWEEP_EVERY = 10.0, 10.0
+#: Seconds to wait for everything retained to arrive.
+ROUND_TRIP = 30.0
+
+
+class Feed:
+    """Reads everything with the viewer's credential and never publishes."""
+
+    def __init__(self, *, site: str, endpoint: Endpoint, credential: Credential, http_url: str) -> None:
+        self._site = site
+        self._link = Link(
+            client_id=f"console-{token_hex(4)}", endpoint=endpoint, site=site, credential=credential
+        )
+        self._api = Api(http_url, credential.username, credential.password)
+        self._model = Model(site, time.time())
+        self._lock = threading.Lock()
+        self._snapshot = self._model.snapshot(time.time())
+        self._stopping = threading.Event()
+        self._last_sweep = 0.0
+        self._threads = [
+            threading.Thread(target=self._tick, name="console-tick", daemon=True),
+            threading.Thread(target=self._ask_registry, name="console-registry", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Connect and keep up to date until :meth:`stop`."""
+        for leaf_filter in (
+            topics.every_status(self._site),
+            topics.every_card(self._site),
+            topics.every_state(self._site),
+        ):
+            self._link.subscribe(leaf_filter, self._receive, qos=0)
+        self._link.subscribe(f"{self._site}/+/{Leaf.EVENT}/+", self._receive, qos=1)
+        self._link.on_disconnect(self._lost)
+        self._link.on_connect(self._connected)
+        self._link.start()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Disconnect and end the threads."""
+        self._stopping.set()
+        self._link.stop(timeout=1.0)
+        for thread in self._threads:
+            thread.join(timeout=0.5)
+
+    def snapshot(self) -> Snapshot:
+        """Return the newest snapshot; costs nothing."""
+        return self._snapshot
+
+    def topics(self) -> Topics:
+        """Return every retained message."""
+        with self._lock:
+            return self._model.topics()
+
+    def sweep(self) -> None:
+        """Look again for retained messages outside the usual tree; returns at once."""
+        now = time.monotonic()
+        if not self._link.connected or now - self._last_sweep < SWEEP_EVERY:
+            return
+        self._last_sweep = now
+        subscription = self._link.subscribe(f"{self._site}/#", self._receive_stray, qos=0)
+        subscription.ready.add_done_callback(lambda _: self._finish_sweep(subscription))
+
+    def _finish_sweep(self, subscription: Subscription) -> None:
+        try:
+            arrived = self._link.round_trip(ROUND_TRIP)
+        except CallboardError:
+            subscription.cancel()
+            return
+        arrived.add_done_callback(lambda done: self._swept_all(subscription, done))
+
+    def _swept_all(self, subscription: Subscription, done: Future[None]) -> None:
+        subscription.cancel()
+        if done.exception() is None:
+            with self._lock:
+                self._model.swept()
+
+    # -- on the link's threads -----------------------------------------------------------------------------
+
+    def _receive(self, message: Message) -> None:
+        with self._lock:
+            self._model.apply(message, time.time())
+
+    def _receive_stray(self, message: Message) -> None:
+        if message.retain:
+            with self._lock:
+                self._model.stray(message, time.time())
+
+    def _connected(self) -> None:
+        session = self._link.session
+        with self._lock:
+            self._model.connection(time.time(), connected=True)
+        self._link.round_trip(ROUND_TRIP).add_done_callback(lambda done: self._settled(session, done))
+
+    def _settled(self, session: int, done: Future[None]) -> None:
+        if done.exception() is not None:
+            if self._link.connected and self._link.session == session:
+                self._connected()
+            return
+        with self._lock:
+            self._model.settle(session)
+
+    def _lost(self, reason: str) -> None:
+        _log.warning("the console lost the broker: %s", reason)
+        with self._lock:
+            self._model.connection(time.time(), connected=False)
+
+    # -- our own threads -----------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        made = 0.0
+        while not self._stopping.wait(TICK):
+            now = time.time()
+            if self._model.urgent or now - made >= SNAPSHOT_EVERY:
+                with self._lock:
+                    self._snapshot = self._model.snapshot(now)
+                made = now
+
+    def _ask_registry(self) -> None:
+        trouble = ""
+        while not self._stopping.is_set():
+            try:
+                items = self._api.nodes()
+            except CallboardError as error:
+                if error.message != trouble:
+                    _log.warning("the console cannot read the board's registry: %s", error)
+                    trouble = error.message
+            else:
+                trouble = ""
+                with self._lock:
+                    self._model.registry(items)
+            self._stopping.wait(REGISTRY_EVERY)

@@ -1,0 +1,135 @@
+"""What several pages do alike: following a click, the browser's time zone, controls and action dialogs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import tzinfo
+from typing import Any
+
+import streamlit as st
+from pydantic import JsonValue
+
+from callboard_console.web import runtime
+from callboard_console.web.live import live
+from callboard_console.web.sessions import Session
+from callboard_console.web.snapshot import NodeView, Thing
+from callboard_console.web.views import controls, schema, words
+from callboard_console.web.views import node as view
+from callboard_core.cards import ActionCard, ControlCard
+from callboard_core.errors import BadRequest
+from callboard_core.topics import Address, Kind, Leaf
+
+__all__ = ["action_dialog", "control", "follow", "timezone"]
+
+#: Seconds a control has to answer.
+_CONTROL_TIMEOUT = 10.0
+
+
+def follow(act: str | None) -> None:
+    """Go where a click leads: ``node:ID`` to that node's page, ``page:NAME`` to another page."""
+    verb, _, what = (act or "").partition(":")
+    if verb == "node" and what:
+        st.switch_page("pages/node.py", query_params={"node": what})
+    if verb == "page" and what in {"topics", "refused"}:
+        st.switch_page(f"pages/{what}.py")
+
+
+def timezone() -> tzinfo:
+    """Return the browser's time zone."""
+    return words.zone(st.context.timezone)
+
+
+def control(node: NodeView, thing: Thing, card: ControlCard, session: Session) -> None:
+    """Draw one control: its widget for those who may command, and what is in force for everybody."""
+    value = thing.state.v if thing.state is not None else None
+    address = Address(runtime.current().site, node.id, Leaf.COMMAND, Kind.CONTROL, thing.name)
+    if not session.may_command:
+        live(view.in_force(thing), key=f"in-force:{thing.name}")
+        return
+    order = session.ledger.last(address)
+    key, seen_key = f"control:{node.id}:{thing.name}", f"seen:{node.id}:{thing.name}"
+    spec = controls.widget(card, value)
+    seen, take = controls.adopt(st.session_state.get(seen_key, controls.Seen()), value, order)
+    if take or key not in st.session_state:
+        st.session_state[key] = spec.value
+    st.session_state[seen_key] = seen
+
+    def moved() -> None:
+        wanted = st.session_state[key]
+        if wanted is not None:
+            session.send(address, thing.title, {"value": wanted}, timeout=_CONTROL_TIMEOUT)
+
+    label = f"{thing.title} ({card.unit})" if card.unit else thing.title
+    _WIDGETS[spec.shape](label, spec, {"key": key, "on_change": moved, "disabled": not node.live})
+    now = runtime.current().source.snapshot().t
+    live(view.control_line(thing, order, now), key=f"line:{node.id}:{thing.name}")
+
+
+def _slider(label: str, spec: controls.Widget, common: dict[str, Any]) -> None:
+    st.slider(label, min_value=spec.minimum, max_value=spec.maximum, step=spec.step, **common)
+
+
+def _number(label: str, spec: controls.Widget, common: dict[str, Any]) -> None:
+    st.number_input(label, min_value=spec.minimum, max_value=spec.maximum, step=spec.step, **common)
+
+
+_WIDGETS: dict[str, Callable[[str, controls.Widget, dict[str, Any]], object]] = {
+    "slider": _slider,
+    "number": _number,
+    "toggle": lambda label, _spec, common: st.toggle(label, **common),
+    "segments": lambda label, spec, common: st.segmented_control(label, spec.options, **common),
+    "select": lambda label, spec, common: st.selectbox(label, spec.options, **common),
+    "text": lambda label, spec, common: st.text_input(label, max_chars=spec.max_length, **common),
+    "colour": lambda label, _spec, common: st.color_picker(label, **common),
+}
+
+
+def action_dialog(address: Address, card: ActionCard, session: Session) -> None:
+    """Ask for an action's parameters and for a person's consent, then send it."""
+
+    @st.dialog(card.title)
+    def ask() -> None:
+        if card.confirm:
+            st.markdown(f"**{card.confirm}**")
+        if card.description:
+            st.caption(card.description)
+        gather = _form(str(address), card)
+        go, back = st.columns(2)
+        if go.button("Run", type="primary", width="stretch", key="dialog_run"):
+            try:
+                args = gather()
+            except BadRequest as error:
+                st.error(str(error))
+                return
+            session.send(address, card.title, args, timeout=card.timeout)
+            st.rerun()
+        if back.button("Cancel", width="stretch", key="dialog_cancel"):
+            st.rerun()
+
+    ask()
+
+
+def _form(prefix: str, card: ActionCard) -> Callable[[], dict[str, JsonValue]]:
+    form = schema.fields(card.parameters)
+    if form is None:
+        text = st.text_area("Arguments (JSON)", "{}", key=f"{prefix}:json")
+        return lambda: schema.parse_args(text or "")
+    given = {field.name: _input(f"{prefix}:{field.name}", field) for field in form}
+    return lambda: schema.collect(form, given)
+
+
+def _input(key: str, field: schema.Field) -> JsonValue:
+    label = field.title if field.required else f"{field.title} (optional)"
+    common: dict[str, Any] = {"key": key, "help": field.description}
+    match field.shape:
+        case "boolean":
+            return st.toggle(label, value=bool(field.default), **common)
+        case "choice":
+            index = field.options.index(field.default) if field.default in field.options else None
+            chosen: JsonValue = st.selectbox(label, field.options, index=index, **common)
+            return chosen
+        case "text":
+            return st.text_input(label, value=str(field.default or ""), **common)
+        case "integer" | "number":
+            filled: JsonValue = st.number_input(label, **schema.limits(field), **common)
+            return filled

@@ -1,0 +1,192 @@
+"""Starts and stops the console's web server."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from callboard_core.errors import CallboardError, Conflict, Forbidden
+from callboard_core.link import Credential, Endpoint, Link
+from callboard_core.topics import slug
+
+if TYPE_CHECKING:
+    from streamlit.starlette import App
+
+__all__ = ["serve"]
+
+#: Seconds an operator's own link has to connect.
+_LINK_TIMEOUT = 5.0
+
+#: How Streamlit is set up; each line says why when it is not the default.
+OPTIONS: dict[str, Any] = {
+    "browser.gatherUsageStats": False,  # nothing leaves the house
+    "client.showErrorLinks": False,
+    "client.showErrorDetails": "type",  # the full story is in the server's log
+    "client.toolbarMode": "minimal",
+    "logger.level": "warning",
+    "runner.magicEnabled": False,
+    "runner.postScriptGC": False,  # a full collection after every refresh costs more than the refresh
+    "server.enableStaticServing": False,
+    "server.fileWatcherType": "none",
+    "server.headless": True,
+    "theme.baseRadius": "8px",
+    "theme.showWidgetBorder": True,
+    "theme.light.backgroundColor": "#f6f6f3",
+    "theme.light.secondaryBackgroundColor": "#ffffff",
+    "theme.light.textColor": "#1b1d22",
+    "theme.light.borderColor": "#e4e3de",
+    "theme.light.primaryColor": "#4353d8",
+    "theme.light.linkColor": "#4353d8",
+    "theme.dark.backgroundColor": "#0e1014",
+    "theme.dark.secondaryBackgroundColor": "#1b1f28",
+    "theme.dark.textColor": "#e9ebf1",
+    "theme.dark.borderColor": "#272c37",
+    "theme.dark.primaryColor": "#98a4ff",
+    "theme.dark.linkColor": "#98a4ff",
+}
+
+
+def serve(
+    *,
+    bind: str,
+    port: int,
+    site: str,
+    mqtt: Endpoint,
+    http_url: str,
+    credential: Credential,
+    state: Path,  # noqa: ARG001 - part of the contract of all roles; the console keeps nothing on disk
+    ready: Callable[[], None],
+) -> None:
+    """Run the console until SIGTERM or SIGINT.
+
+    Args:
+        bind: address to listen on.
+        port: TCP port.
+        site: first level of all topics.
+        mqtt: where the broker is.
+        http_url: where the board's HTTP is.
+        credential: a viewer's, for the feed that all sessions share.
+        state: the state folder.
+        ready: called once the console answers.
+
+    Raises:
+        Conflict: something else listens on the port.
+        Forbidden: this user may not listen on the port or address.
+    """
+    listener = _listen(bind, port)
+    try:
+        asyncio.run(_serve(listener, site, mqtt, http_url, credential, ready))
+    finally:
+        listener.close()
+
+
+def _listen(bind: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((bind, port))
+        listener.listen(256)
+    except OSError as error:
+        listener.close()
+        raise _refusal(bind, port, error) from None
+    return listener
+
+
+def _refusal(bind: str, port: int, error: OSError) -> CallboardError:
+    if isinstance(error, PermissionError):
+        return Forbidden(
+            f"not allowed to listen on {bind}:{port}; choose a port above 1023 with --console-port"
+        )
+    return Conflict(
+        f"the console cannot listen on {bind}:{port} ({error.strerror}); choose another --console-port"
+    )
+
+
+async def _serve(
+    listener: socket.socket,
+    site: str,
+    mqtt: Endpoint,
+    http_url: str,
+    credential: Credential,
+    ready: Callable[[], None],
+) -> None:
+    import uvicorn  # noqa: PLC0415 - only the server needs it
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                ready()
+
+    app = build(site=site, mqtt=mqtt, http_url=http_url, credential=credential)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        ws="websockets-sansio",
+        ws_ping_interval=20.0,
+        timeout_graceful_shutdown=1,
+        server_header=False,
+    )
+    await Server(config).serve(sockets=[listener])
+
+
+def build(*, site: str, mqtt: Endpoint, http_url: str, credential: Credential) -> App:
+    """Return the console as an ASGI application; its feed lives as long as the application does."""
+    from starlette.middleware import Middleware  # noqa: PLC0415 - Streamlit is heavy: only when serving
+    from streamlit import config  # noqa: PLC0415
+    from streamlit.starlette import App  # noqa: PLC0415
+
+    from callboard_console.web import runtime  # noqa: PLC0415
+    from callboard_console.web.feed import Feed  # noqa: PLC0415
+    from callboard_console.web.gate import Gate  # noqa: PLC0415
+    from callboard_console.web.login import Login  # noqa: PLC0415
+    from callboard_console.web.sessions import Sessions  # noqa: PLC0415
+
+    for option, value in OPTIONS.items():
+        config.set_option(option, value)
+    sessions = Sessions(time.time)
+
+    def open_link(who: Credential) -> Link:
+        return _open_link(site, mqtt, who)
+
+    @asynccontextmanager
+    async def lifespan(_app: App) -> AsyncIterator[None]:
+        feed = Feed(site=site, endpoint=mqtt, credential=credential, http_url=http_url)
+        feed.start()
+        runtime.install(runtime.Console(site=site, source=feed, sessions=sessions, mqtt_port=mqtt.port))
+        gc.freeze()
+        try:
+            yield
+        finally:
+            runtime.install(None)
+            await asyncio.to_thread(sessions.close)
+            await asyncio.to_thread(feed.stop)
+
+    login = Login(site=site, http_url=http_url, sessions=sessions, open_link=open_link)
+    return App(
+        Path(__file__).with_name("app.py"),
+        lifespan=lifespan,
+        routes=login.routes(),
+        middleware=[Middleware(Gate, sessions=sessions)],
+    )
+
+
+def _open_link(site: str, mqtt: Endpoint, credential: Credential) -> Link:
+    name = slug(credential.username)[:32]
+    link = Link(client_id=f"console-{name}-{token_hex(4)}", endpoint=mqtt, site=site, credential=credential)
+    link.start()
+    try:
+        link.wait_connected(_LINK_TIMEOUT)
+    except CallboardError:
+        link.stop(timeout=0.5)
+        raise
+    return link

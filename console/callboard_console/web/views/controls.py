@@ -1,0 +1,91 @@
+"""Which widget a control gets, and when the widget takes over the value in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from callboard_console.web.commands import FINAL, Order, Stage
+from callboard_core.cards import ControlCard
+from callboard_core.messages import Value
+
+__all__ = ["Seen", "Widget", "adopt", "widget"]
+
+#: Up to this many options are all shown at once.
+_FEW = 4
+
+Shape = Literal["slider", "number", "toggle", "segments", "select", "text", "colour"]
+
+
+@dataclass(frozen=True, slots=True)
+class Widget:
+    """A widget and its limits; ``value`` is of the type the widget wants, None when nothing is in force."""
+
+    shape: Shape
+    value: Value | None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    options: tuple[str, ...] = ()
+    max_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a widget last took notice of: the value in force, and the order whose end it has seen."""
+
+    value: Value | None = None
+    order: int = 0
+
+
+def widget(card: ControlCard, value: Value | None) -> Widget:
+    """Return the widget for a control that holds ``value``."""
+    match card.type:
+        case "boolean":
+            return Widget("toggle", bool(value))
+        case "enum":
+            options = tuple(card.options or ())
+            held = value if isinstance(value, str) and value in options else None
+            return Widget("segments" if len(options) <= _FEW else "select", held, options=options)
+        case "colour":
+            return Widget("colour", value if isinstance(value, str) else "#000000")
+        case "text":
+            return Widget("text", value if isinstance(value, str) else "", max_length=card.max_length)
+        case "number":
+            return _number(card, value)
+
+
+def _number(card: ControlCard, value: Value | None) -> Widget:
+    low, high, step = card.minimum, card.maximum, card.step
+    held = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if low is not None and high is not None and low < high:
+        step = step or _step(low, high)
+        inside = min(high, max(low, low if held is None else held))
+        whole = all(float(each).is_integer() for each in (low, high, step, inside))
+        kind = int if whole else float
+        return Widget("slider", kind(inside), kind(low), kind(high), kind(step))
+    return Widget(
+        "number",
+        None if held is None else float(held),
+        None if low is None else float(low),
+        None if high is None else float(high),
+        float(step or 1.0),
+    )
+
+
+def _step(low: float, high: float) -> float:
+    span = high - low
+    return 1.0 if span >= 20 and float(low).is_integer() and float(high).is_integer() else span / 100  # noqa: PLR2004
+
+
+def adopt(seen: Seen, value: Value | None, order: Order | None) -> tuple[Seen, bool]:
+    """Decide whether the widget must now show the value in force.
+
+    It must when that value changed, whoever changed it, and when an order of ours failed, so that the widget
+    never shows what is not true. It must not while an order is under way: the hand is on the widget.
+    """
+    if order is not None and order.stage not in FINAL:
+        return seen, False
+    ended = order.number if order is not None else 0
+    failed = order is not None and order.number != seen.order and order.stage is not Stage.DONE
+    return Seen(value, ended), failed or value != seen.value
