@@ -1,0 +1,51 @@
+"""Callboard's public API. What is named here is loaded when it is first used, so that importing it costs nothing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from callboard_core.callee import Request
+    from callboard_core.directory import Available, Changed, Directory, Dropped
+    from callboard_core.errors import CallboardError
+    from callboard_core.link import AsyncLink, Credential, Endpoint, Link
+    from callboard_nodes.node import Node
+
+__all__ = [
+    "AsyncLink",
+    "Available",
+    "CallboardError",
+    "Changed",
+    "Credential",
+    "Directory",
+    "Dropped",
+    "Endpoint",
+    "Link",
+    "Node",
+    "Request",
+]
+
+_HOMES = {
+    "AsyncLink": "callboard_core.link",
+    "Available": "callboard_core.directory",
+    "CallboardError": "callboard_core.errors",
+    "Changed": "callboard_core.directory",
+    "Credential": "callboard_core.link",
+    "Directory": "callboard_core.directory",
+    "Dropped": "callboard_core.directory",
+    "Endpoint": "callboard_core.link",
+    "Link": "callboard_core.link",
+    "Node": "callboard_nodes.node",
+    "Request": "callboard_core.callee",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'callboard' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -60,7 +60,7 @@ class Ticket:
     session: int
 
 
-class _Segment:
+class Segment:
     """One file of records, oldest first; its name carries its number and how often it was thinned."""
 
     def __init__(self, folder: Path, number: int, level: int, written: int) -> None:
@@ -76,7 +76,7 @@ class _Segment:
         return self.written - self.acknowledged
 
     @classmethod
-    def open(cls, path: Path) -> _Segment:
+    def open(cls, path: Path) -> Segment:
         number, _, level = path.name.removesuffix(_SUFFIX).partition("-")
         found = cls(path.parent, int(number), int(level), 0)
         found.written = sum(1 for _ in found.records())
@@ -84,22 +84,34 @@ class _Segment:
 
     def records(self) -> Iterator[Record]:
         """Read the file; a torn line is left out."""
-        with self.path.open("rb") as file:
+        return self.at(self.path)
+
+    @staticmethod
+    def at(path: Path) -> Iterator[Record]:
+        """Read the segment in a file."""
+        with path.open("rb") as file:
             for line in file:
                 try:
                     yield Record.decode(line)
                 except (ValueError, TypeError, AttributeError):
-                    _log.warning("a damaged line in %s is left out", self.path)
+                    _log.warning("a damaged line in %s is left out", path)
 
     def thin(self) -> None:
         """Keep the last record of every pair of each thing."""
-        kept = _every_second(list(self.records()))
         before, self.level = self.path, self.level + 1
-        fresh = self.path.with_suffix(".new")
-        fresh.write_bytes(b"".join(record.encode() for record in kept))
-        fresh.replace(self.path)
+        self._replace(_every_second(list(Segment.at(before))))
         before.unlink()
-        self.written, self.acknowledged = len(kept), 0
+
+    def absorb(self, older: Segment) -> None:
+        """Take in the records of the segment before this one."""
+        self._replace([*older.records(), *self.records()])
+        older.path.unlink()
+
+    def _replace(self, records: Sequence[Record]) -> None:
+        fresh = self.path.with_suffix(".new")
+        fresh.write_bytes(b"".join(record.encode() for record in records))
+        fresh.replace(self.path)
+        self.written, self.acknowledged = len(records), 0
 
 
 class Outbox:
@@ -199,19 +211,19 @@ class Outbox:
 
     # -- segments ------------------------------------------------------------------------------------------------
 
-    def _recover(self) -> list[_Segment]:
+    def _recover(self) -> list[Segment]:
         for leftover in self._folder.glob("*.new"):
             leftover.unlink()
-        found = [_Segment.open(path) for path in sorted(self._folder.glob(f"*{_SUFFIX}"))]
+        found = [Segment.open(path) for path in sorted(self._folder.glob(f"*{_SUFFIX}"))]
         for empty in [one for one in found if not one.written]:
             empty.path.unlink()
         found = [one for one in found if one.written]
         return [*found, self._fresh(found[-1].number + 1 if found else 1)]
 
-    def _fresh(self, number: int) -> _Segment:
-        return _Segment(self._folder, number, 0, 0)
+    def _fresh(self, number: int) -> Segment:
+        return Segment(self._folder, number, 0, 0)
 
-    def _writable(self) -> _Segment:
+    def _writable(self) -> Segment:
         newest = self._segments[-1]
         if newest.written >= self._per_segment:
             self._close()
@@ -219,7 +231,7 @@ class Outbox:
             self._segments.append(newest)
         return newest
 
-    def _descriptor(self, segment: _Segment) -> int:
+    def _descriptor(self, segment: Segment) -> int:
         if self._file is None:
             self._file = os.open(segment.path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         return self._file
@@ -229,7 +241,7 @@ class Outbox:
             os.close(self._file)
             self._file = None
 
-    def _drop(self, segment: _Segment) -> None:
+    def _drop(self, segment: Segment) -> None:
         """Remove what a fully acknowledged segment holds; the newest one is used again."""
         if segment is not self._segments[-1]:
             self._segments.remove(segment)
@@ -241,15 +253,22 @@ class Outbox:
     def _make_room(self) -> None:
         """Thin until there are no more readings than allowed."""
         while sum(one.written for one in self._segments) > self._limit and len(self._segments) > 1:
-            closed = self._segments[:-1]
-            segment = closed[victim([one.level for one in closed])]
+            index = victim([(one.written, one.level) for one in self._segments[:-1]])
+            segment = self._segments[index]
             before = segment.written
             segment.thin()
-            if segment.written == before:  # one reading per thing is left: only dropping it makes room
-                segment.written = 0
-                self._segments.remove(segment)
-                segment.path.unlink()
             self._lost(before - segment.written)
+            if segment.written == before:  # one reading per thing is left: only dropping it makes room
+                self._lost(before)
+                self._segments.pop(index).path.unlink()
+            elif index:
+                self._merge(index)
+
+    def _merge(self, index: int) -> None:
+        """Join a segment with the one before it if they are alike and small, so that files stay few."""
+        older, segment = self._segments[index - 1 : index + 1]
+        if older.level == segment.level and older.written + segment.written <= self._per_segment:
+            segment.absorb(self._segments.pop(index - 1))
 
     def _lost(self, count: int) -> None:
         if self.thinned == 0:
@@ -263,15 +282,19 @@ class Outbox:
         self._close()
 
 
-def victim(levels: Sequence[int]) -> int:
+def victim(segments: Sequence[tuple[int, int]]) -> int:
     """Choose which segment to thin: the one whose age, halved for each time it was thinned, is largest.
 
-    So resolution falls with age: half of it for the older half, a quarter for the oldest quarter, and so on.
+    So resolution falls with age: half of it for what is twice as old, and so on, and the beginning is never given up.
 
     Args:
-        levels: how often each segment was thinned, oldest first; not empty.
+        segments: readings and how often they were thinned, oldest first; not empty.
     """
-    return max(range(len(levels)), key=lambda index: (len(levels) - index) / 2 ** levels[index])
+    age, scores = 0, []
+    for written, level in reversed(segments):
+        age += written << level
+        scores.append(age / 2**level)
+    return len(scores) - 1 - scores.index(max(scores))
 
 
 def _every_second(records: Sequence[Record]) -> list[Record]:

@@ -69,15 +69,19 @@ class Reporter:
         changed = self._level is not self._sent_level
         return self._sent + (SHORTEST_INTERVAL if changed else self._interval)
 
-    def due(self, now: float) -> Due | None:
-        """Return what has to be sent at ``now``, and count it as sent."""
+    def due(self, now: float, *, force: bool = False) -> Due | None:
+        """Return what has to be sent at ``now``, and count it as sent; with ``force``, all that is held."""
         at = self.when()
-        if at is None or now < at:
+        if at is None or (now < at and not force):
             return None
         *batch, newest = self._held
         self._held = []
         self._sent, self._sent_level = now, self._level
         return Due(newest, self._card.level(newest.v), batch)
+
+    def forget(self) -> None:
+        """Let the next reading count in any case, and be due within a second (something else was shown meanwhile)."""
+        self._last = self._level = self._sent_level = None
 
     def _still(self, value: Value) -> bool:
         if self._last is None or self._card.deadband is None:

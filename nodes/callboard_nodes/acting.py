@@ -1,0 +1,109 @@
+"""One action of a running node: check the arguments, run it, show how it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pydantic import JsonValue
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from callboard_core.errors import CallboardError, Failed, Overloaded, TimedOut
+from callboard_core.messages import ErrorBody, Level, State
+from callboard_core.topics import Kind
+from callboard_nodes.sensing import Desk
+from callboard_nodes.things import Action, is_async
+
+__all__ = ["ActionRun", "Running"]
+
+
+class Running(Protocol):
+    """What is needed of the call that runs."""
+
+    @property
+    def id(self) -> str:
+        """The call's id."""
+
+    @property
+    def args(self) -> Mapping[str, JsonValue]:
+        """The call's arguments."""
+
+
+class ActionRun:
+    """Runs one call at a time. Lives on the node's event loop."""
+
+    def __init__(self, action: Action, desk: Desk) -> None:
+        self._action, self._desk = action, desk
+        self._name = action.card.name
+        self._task: asyncio.Future[Any] | None = None
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether cancelling reaches the function."""
+        return self._action.card.interruptible
+
+    def start(self) -> None:
+        """Show that nothing runs."""
+        self._show("idle", None)
+
+    async def call(self, request: Running) -> JsonValue:
+        """Run the action; cancelling this interrupts it.
+
+        Returns:
+            What the function returned, as JSON.
+
+        Raises:
+            BadPayload: an argument is wrong; the message names it.
+            Overloaded: the action is still running.
+            Exception: whatever the function raised.
+        """
+        arguments = self._action.parameters.check(request.args)
+        if self._task is not None and not self._task.done():
+            raise Overloaded(f"{self._name} is still running; interrupt it or wait")
+        if self._action.parameters.request is not None:
+            arguments[self._action.parameters.request] = request
+        self._show("running", request.id)
+        began = time.monotonic()
+        self._task = asyncio.ensure_future(self._desk.call(self._action.run, **arguments))
+        try:
+            result = _as_json(await asyncio.shield(self._task))
+        except asyncio.CancelledError:
+            # A thread cannot be stopped from outside: it sees request.cancelled, and the action is busy until it returns.
+            if is_async(self._action.run):
+                self._task.cancel()
+            self._task.add_done_callback(_retrieve)
+            self._show("failed", request.id, self._interruption(time.monotonic() - began))
+            raise
+        except Exception as error:
+            self._show("failed", request.id, error)
+            raise
+        self._show("done", request.id)
+        return result
+
+    def _interruption(self, after: float) -> CallboardError:
+        limit = self._action.card.timeout
+        return (
+            TimedOut(f"it took longer than {limit:g} s") if after >= limit else Failed("it was interrupted")
+        )
+
+    def _show(self, word: str, call: str | None, error: Exception | None = None) -> None:
+        body = None if error is None else ErrorBody.of(error)
+        level = Level.NORMAL if error is None else Level.ERROR
+        state = State(v=word, t=time.time(), level=level, error=body, call=call)
+        self._desk.state(Kind.ACTION, self._name, state)
+
+
+def _as_json(value: object) -> JsonValue:
+    try:
+        found: JsonValue = to_jsonable_python(value)
+    except PydanticSerializationError as error:
+        raise Failed(f"the result cannot be written as JSON: {error}") from None
+    return found
+
+
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    """Look at the outcome of what nobody waits for any more, so that asyncio does not complain."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,119 @@
+"""The agent: what ``callboard node`` runs. One node with this machine's sensors, actions and declared hardware."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+
+from callboard_core.errors import BadRequest
+from callboard_core.settings import Settings
+from callboard_nodes import hardware, power, sensors
+from callboard_nodes.node import Node, until_signal
+from callboard_nodes.things import Sensor, sensor
+
+__all__ = ["make_agent", "run_agent"]
+
+#: Seconds between the answer to ``restart`` and the restart, so that the answer gets out.
+_GRACE = 0.2
+
+
+def run_agent(
+    settings: Settings, *, modules: Iterable[Path] = (), ready: Callable[[], object] = lambda: None
+) -> None:
+    """Run the agent until SIGTERM or Ctrl-C.
+
+    Args:
+        settings: the board, the credential, and what the agent offers.
+        modules: Python files with a function ``setup(node)`` that adds things to the agent's node.
+        ready: called once, when the node is on the board for the first time.
+
+    Raises:
+        BadRequest: a hardware table or a module is wrong; the message names it.
+        CallboardError: the node cannot run; the message says why and what to do.
+    """
+    if asyncio.run(_run(settings, list(modules), ready)):
+        power.restart_process()
+
+
+async def _run(settings: Settings, modules: list[Path], ready: Callable[[], object]) -> bool:
+    """Run the agent; return whether it is to be started again."""
+    loop, restart = asyncio.get_running_loop(), asyncio.Event()
+    node = make_agent(
+        settings,
+        modules=modules,
+        restart=lambda: loop.call_soon_threadsafe(loop.call_later, _GRACE, restart.set),  # type: ignore[arg-type]  # a handle nobody needs
+    )
+    serving = asyncio.create_task(until_signal(node.serve(ready=ready)))
+    asked = asyncio.create_task(restart.wait())
+    await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
+    again = asked.done() and not serving.done()
+    asked.cancel()
+    if again:
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+    else:
+        await serving
+    return again
+
+
+def make_agent(settings: Settings, *, modules: Iterable[Path] = (), restart: Callable[[], None]) -> Node:
+    """Return the agent's node, ready to run.
+
+    Args:
+        settings: see :func:`run_agent`.
+        modules: see :func:`run_agent`.
+        restart: begins to restart the agent, and returns at once.
+
+    Raises:
+        BadRequest: a hardware table or a module is wrong; the message names it.
+    """
+    mine = settings.node
+    node = Node(mine.id, label=mine.label, tags=mine.tags, settings=settings)
+    if mine.builtin_sensors:
+        node.add(*sensors.builtin(), _waiting(node))
+    node.add(*power.actions(mine.allow, node=mine.id, restart=restart))
+    node.add(*hardware.things(settings.sensors, settings.controls))
+    for module in modules:
+        _set_up(node, module)
+    return node
+
+
+def _waiting(node: Node) -> Sensor:
+    return sensor(
+        lambda: node.waiting,
+        name="outbox",
+        label="Unsent readings",
+        every=5,
+        minimum=0,
+        deadband=0,
+        description="readings that the board does not have yet",
+        tags=["system"],
+    )
+
+
+def _set_up(node: Node, file: Path) -> None:
+    setup = getattr(_load(file), "setup", None)
+    if not callable(setup):
+        raise BadRequest(
+            f"module {file} has no function setup(node); a file with a Node of its own is run with "
+            f"`callboard node {file}`"
+        )
+    setup(node)
+
+
+def _load(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise BadRequest(f"there is no module {file}; name a Python file")
+    name = f"callboard_module_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise BadRequest(f"module {file} is no Python file")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,404 @@
+"""The node: what people write their sensors, controls and actions with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from callboard_core.cards import NodeCard
+from callboard_core.errors import BadRequest, CallboardError, Unavailable
+from callboard_core.messages import Value
+from callboard_core.settings import Settings, load_settings
+from callboard_core.topics import BOARD, check_id
+from callboard_nodes import machine, things
+from callboard_nodes.locate import Locator
+from callboard_nodes.running import Plan, Running
+from callboard_nodes.sensing import to_reading
+from callboard_nodes.things import Thing, Things
+
+__all__ = ["Node"]
+
+_log = logging.getLogger("callboard.node")
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_Decorator = Callable[[_F], _F]
+
+#: Seconds between two readings unless a sensor says otherwise.
+EVERY = 5.0
+
+
+class Node:
+    """One member of the board: a name, and the things it offers there.
+
+    Args:
+        id: the node's id: a-z, 0-9 and ``-``; nobody else on the site may have it.
+        label: what people read instead of the id.
+        description: one sentence about it.
+        tags: words to find it by.
+        board: the board's ``mqtt://host:port``; otherwise the settings, a board on this machine, or discovery.
+        username: who connects; otherwise from the settings, or what a board on this machine keeps for its nodes.
+        password: the password to go with it.
+        site: first level of all topics.
+        keepalive: seconds; the board gives a silent node up after 1.5 times this.
+        state_dir: where the node keeps its counter, values and unsent readings.
+        settings: all of the above at once, instead of those in force on this machine.
+
+    Raises:
+        BadRequest: the id or another argument is wrong; the message names it.
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - that is what it is called everywhere
+        *,
+        label: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] = (),
+        board: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        site: str | None = None,
+        keepalive: int | None = None,
+        state_dir: Path | str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.id = check_id(id, "node id")
+        if id == BOARD:
+            raise BadRequest(f"node id {BOARD!r} is the board's own; choose another")
+        self.label, self.description, self.tags = label, description, list(tags)
+        self._state_dir = Path(state_dir) if state_dir is not None else None
+        given = {
+            "site": site,
+            "node.board": board,
+            "node.username": username,
+            "node.password": password,
+            "node.keepalive": keepalive,
+        }
+        self._flags = {key: value for key, value in given.items() if value is not None}
+        if settings is not None and self._flags:
+            raise BadRequest(f"{next(iter(self._flags))} is given twice: as an argument and in settings")
+        self._settings = settings
+        self._things = Things()
+        self._running: Running | None = None
+        self._thread: _NodeThread | None = None
+
+    # -- what the node offers --------------------------------------------------------------------------------
+
+    @overload
+    def sensor(self, function: _F, /) -> _F: ...
+    @overload
+    def sensor(self, /, **settings: Any) -> _Decorator[Any]: ...
+    def sensor(self, function: Any = None, /, **settings: Any) -> Any:
+        """Make a sensor of a function that returns its value; ``None`` means that there is none this time.
+
+        Args:
+            function: set when the decorator is used without parentheses.
+            settings: ``every`` (seconds, 5 by default), ``unit``, ``type`` (``number``, ``text``, ``boolean`` or
+                ``enum``; by default what the return annotation says), ``options`` of an enum, ``minimum``, ``maximum``,
+                the ranges ``normal`` and ``warning`` (``{"low": …, "high": …}``; beyond them it is an error),
+                ``deadband`` (smaller changes are not sent), ``min_interval`` (least seconds between two messages),
+                ``timeout`` (seconds after which a function that has not returned counts as failing), ``name``,
+                ``label``, ``description``, ``tags``.
+
+        Raises:
+            BadRequest: a setting is wrong; the message names it.
+        """
+        settings.setdefault("every", EVERY)
+        return self._decorate(things.sensor, function, settings)
+
+    @overload
+    def control(self, function: _F, /) -> _F: ...
+    @overload
+    def control(self, /, **settings: Any) -> _Decorator[Any]: ...
+    def control(self, function: Any = None, /, **settings: Any) -> Any:
+        """Make a control of a function that takes the value to set.
+
+        The function may return the value that is really in force. The value is kept, and applied again at every start.
+
+        Args:
+            function: set when the decorator is used without parentheses.
+            settings: ``type`` (``number``, ``boolean``, ``enum``, ``text`` or ``colour``; by default what the parameter's
+                annotation says), ``unit``, ``minimum``, ``maximum``, ``step``, ``options`` of an enum, ``max_length`` of
+                a text, ``initial`` (the value at the very first start), ``persist`` (keep the value, true by default),
+                ``name``, ``label``, ``description``, ``tags``.
+
+        Raises:
+            BadRequest: a setting is wrong; the message names it.
+        """
+        return self._decorate(things.control, function, settings)
+
+    @overload
+    def action(self, function: _F, /) -> _F: ...
+    @overload
+    def action(self, /, **settings: Any) -> _Decorator[Any]: ...
+    def action(self, function: Any = None, /, **settings: Any) -> Any:
+        """Make an action of a function; its parameters are what callers give, its result is what they get.
+
+        A parameter called ``request`` receives the running call: ``request.progress(0.4)`` tells how far it is, and
+        ``request.cancelled`` is set when somebody interrupts it. An ``async`` function is cancelled instead.
+
+        Args:
+            function: set when the decorator is used without parentheses.
+            settings: ``confirm`` (a question to ask people first), ``timeout`` (seconds, 30 by default),
+                ``interruptible``, ``name``, ``label``, ``description``, ``tags``.
+
+        Raises:
+            BadRequest: a setting or the function's signature is wrong; the message names it.
+        """
+        return self._decorate(things.action, function, settings)
+
+    def pushed(self, name: str, **settings: Any) -> Callable[[Value], None]:
+        """Make a sensor that is not read: call what this returns with each new value, from any thread.
+
+        Args:
+            name: the sensor's name.
+            settings: as for :meth:`sensor`.
+
+        Raises:
+            BadRequest: a setting is wrong; the message names it.
+        """
+        self.add(things.sensor(None, name=name, **settings))
+        return lambda value: self.report(name, value)
+
+    def add(self, *new: Thing) -> None:
+        """Add things that were made elsewhere.
+
+        Raises:
+            BadRequest: there is one of that kind and name already, or the node is running.
+        """
+        if self._running is not None:
+            raise BadRequest(f"node {self.id!r} is running; add things before it starts")
+        for thing in new:
+            self._things.add(thing)
+
+    def report(self, name: str, value: Value, *, t: float | None = None) -> None:
+        """Report a sensor's value, or a control's that changed by itself; from any thread.
+
+        Args:
+            name: of the sensor or control.
+            value: the new value.
+            t: when it was measured, in Unix seconds; now by default.
+
+        Raises:
+            BadRequest: there is no such sensor or control.
+            ValueError: the value is not of its type.
+            Unavailable: the node is not running.
+        """
+        self._check_report(name, value)
+        if self._running is None:
+            raise Unavailable(f"node {self.id!r} is not running; {name!r} cannot be reported")
+        self._running.report(name, value, t)
+
+    # -- running ---------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run until SIGTERM or Ctrl-C. While there is no board, keep readings and look for it.
+
+        Exits with code 1 and one line on standard error if the node cannot run (id taken, wrong password …).
+        """
+        if not logging.getLogger().handlers:
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        try:
+            asyncio.run(until_signal(self.serve()))
+        except CallboardError as error:
+            sys.stderr.write(f"{self.id}: {error.message}\n")
+            sys.exit(1)
+
+    async def serve(self, *, ready: Callable[[], object] = lambda: None) -> None:
+        """Run on the current event loop until cancelled; then stop cleanly.
+
+        Args:
+            ready: called once, when the node is on the board for the first time.
+
+        Raises:
+            CallboardError: the node cannot run; the message says why and what to do.
+        """
+        running = self._open()
+        try:
+            running.start()
+            await running.ready()
+            ready()
+            await running.wait()
+        finally:
+            self._running = None
+            await running.stop()
+
+    def start(self, *, timeout: float = 10.0) -> Self:
+        """Run in a thread; returns when the node is on the board.
+
+        Args:
+            timeout: seconds to wait for that.
+
+        Raises:
+            CallboardError: the node cannot run, or was not on the board in time; it is stopped then.
+        """
+        if self._thread is not None:
+            raise BadRequest(f"node {self.id!r} is running already")
+        self._thread = _NodeThread(self)
+        try:
+            self._thread.wait_ready(timeout)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop what :meth:`start` started; does nothing otherwise."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- how it is -------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """True while the node is on the board."""
+        return self._running is not None and self._running.link.connected
+
+    @property
+    def waiting(self) -> int:
+        """Readings that the board does not have yet."""
+        return self._running.outbox.waiting if self._running is not None else 0
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """For each sensor, how many of its ticks passed while it was still being read."""
+        runs = self._running.sensors if self._running is not None else {}
+        return {name: run.skipped for name, run in runs.items()}
+
+    def why_not_connected(self, waited: float) -> str:
+        """Say in one sentence what keeps the node from the board."""
+        trouble = self._running.trouble if self._running is not None else "it is not running"
+        return f"node {self.id!r} was not on the board within {waited:g} s: {trouble}"
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _decorate(self, make: Callable[..., Thing], function: Any, settings: dict[str, Any]) -> Any:
+        def decorate(target: _F) -> _F:
+            self.add(make(target, **settings))
+            return target
+
+        return decorate if function is None else decorate(function)
+
+    def _check_report(self, name: str, value: Value) -> None:
+        for sensor in self._things.sensors():
+            if sensor.card.name == name:
+                to_reading(sensor, value, 0.0)
+                return
+        for control in self._things.controls():
+            if control.card.name == name:
+                control.card.check(value)
+                return
+        raise BadRequest(f"node {self.id!r} has no sensor or control {name!r}")
+
+    def _open(self) -> Running:
+        if self._running is not None:
+            raise BadRequest(f"node {self.id!r} is running already")
+        settings = self._settings or load_settings(flags=self._flags).value
+        self._running = Running(self._plan(settings), self._things)
+        return self._running
+
+    def _plan(self, settings: Settings) -> Plan:
+        node, locator = settings.node, Locator(settings)
+        usual = node.state if node.id == self.id else settings.state / "nodes" / self.id
+        card = NodeCard(
+            name=self.id,
+            epoch=0,
+            label=self.label,
+            description=self.description,
+            tags=self.tags,
+            version=version("callboard"),
+            keepalive=node.keepalive,
+            host=machine.describe(),
+        )
+        return Plan(
+            card=card,
+            site=settings.site,
+            state=self._state_dir or usual,
+            endpoint=locator.endpoint,
+            credential=locator.credential,
+            outbox_limit=node.outbox_limit,
+        )
+
+
+async def until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work``; SIGTERM and SIGINT cancel it, and that is a proper end."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    asked = False
+
+    def ask() -> None:
+        nonlocal asked
+        asked = True
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+
+
+class _NodeThread:
+    """A node on an event loop in a thread of its own."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._ready: Future[None] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name=f"node-{node.id}", daemon=True)
+        self._begun = threading.Event()
+        self._thread.start()
+        self._begun.wait()
+
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until the node is on the board; see :meth:`Node.start`."""
+        try:
+            self._ready.result(timeout)
+        except TimeoutError:
+            raise Unavailable(self._node.why_not_connected(timeout)) from None
+
+    def stop(self) -> None:
+        """Stop the node and wait for its end."""
+        if self._loop is not None and self._task is not None and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # it ended by itself just now
+                self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except asyncio.CancelledError:
+            _log.debug("node %s was stopped", self._node.id)
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the start
+            if self._ready.done():
+                _log.error("node %s has ended: %s", self._node.id, error)
+            else:
+                self._ready.set_exception(error)
+        finally:
+            self._begun.set()
+
+    async def _main(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._begun.set()
+        await self._node.serve(ready=lambda: self._ready.set_result(None))

@@ -1,0 +1,302 @@
+"""A node while it runs: its link, its presence on the board, and one task per thing, all on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from callboard_core import topics
+from callboard_core.callee import Callee, Request
+from callboard_core.cards import NodeCard
+from callboard_core.epoch import next_epoch
+from callboard_core.errors import CallboardError, Conflict, Failed, Unauthorized, Unavailable
+from callboard_core.link import Credential, Endpoint, Link
+from callboard_core.messages import ErrorBody, Event, Severity, State, Value
+from callboard_core.presence import Presence, new_instance
+from callboard_core.runners import Pool
+from callboard_core.topics import Kind
+from callboard_nodes.acting import ActionRun
+from callboard_nodes.controlling import ControlRun
+from callboard_nodes.lock import StateLock
+from callboard_nodes.outbox import Outbox
+from callboard_nodes.readings import Readings
+from callboard_nodes.sensing import SensorRun
+from callboard_nodes.store import ControlStore
+from callboard_nodes.things import Action, Control, Handler, Sensor, Things, is_async
+
+__all__ = ["Plan", "Running"]
+
+_log = logging.getLogger("callboard.node")
+
+#: Functions that may run at the same time; each thing runs its own at most once at a time.
+_THREADS = 1000
+#: Seconds between two looks whether the board was found; the attempts themselves go on all the time.
+_LOOK = 1.0
+#: Seconds for what is under way at a stop.
+_PATIENCE = 2.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is settled when a node starts."""
+
+    card: NodeCard
+    site: str
+    state: Path
+    endpoint: Callable[[], Endpoint]
+    credential: Callable[[], Credential | None]
+    outbox_limit: int
+
+
+class Running:
+    """One run of a node, from start to stop.
+
+    Attributes:
+        readings: where readings go.
+        outbox: readings that are not acknowledged.
+        link: the connection.
+    """
+
+    def __init__(self, plan: Plan, things: Things) -> None:
+        self._plan = plan
+        self._node = plan.card.name
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._failed: asyncio.Future[None] = self._loop.create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[Future[Any]] = set()
+        self._pool = Pool(f"{self._node}-thing", _THREADS)
+        self.trouble = "it was not started"
+        self._lock = StateLock(plan.state, self._node)
+        try:
+            self._build(things)
+        except OSError as error:
+            self._lock.release()
+            raise Unavailable(f"the state folder {plan.state} cannot be used: {error}") from error
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _build(self, things: Things) -> None:
+        plan = self._plan
+        epoch, instance = next_epoch(plan.state / "epoch"), new_instance()
+        self.outbox = Outbox(plan.state / "outbox", limit=plan.outbox_limit)
+        self.link = Link(
+            client_id=self._node,
+            endpoint=plan.endpoint,
+            credential=plan.credential,
+            site=plan.site,
+            keepalive=plan.card.keepalive,
+        )
+        self.presence = Presence(self.link, card=plan.card, epoch=epoch, instance=instance)
+        self.callee = Callee(self.link, self.presence)
+        self.readings = Readings(self.outbox, self.link, site=plan.site, node=self._node)
+        store = ControlStore(plan.state / "controls.json")
+        self.sensors = {one.card.name: SensorRun(one, self) for one in things.sensors()}
+        self.controls = {one.card.name: ControlRun(one, self, store) for one in things.controls()}
+        self.actions = {one.card.name: ActionRun(one, self) for one in things.actions()}
+        for thing in things:
+            self._announce(thing)
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to read, to listen and to connect; returns at once."""
+        self.link.on_connect(partial(self._soon, self._connected))
+        self.link.on_disconnect(lambda reason: self._soon(self._disconnected, reason))
+        self.presence.on_conflict(partial(self._soon, self._fail))
+        self.link.start()
+        for action in self.actions.values():
+            action.start()
+        for sensor in self.sensors.values():
+            self._spawn(sensor.run())
+        for control in self.controls.values():
+            self._spawn(control.run())
+        self._spawn(self._watch())
+
+    async def ready(self) -> None:
+        """Wait until the node is on the board for the first time; raises as :meth:`wait` does."""
+        await asyncio.wait({self._ready, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        if self._failed.done():
+            self._failed.result()
+
+    async def wait(self) -> None:
+        """Wait until the node cannot go on.
+
+        Raises:
+            Conflict: another process runs under the node's id.
+            Unauthorized: the board does not know the credential.
+        """
+        await asyncio.shield(self._failed)
+
+    async def stop(self) -> None:
+        """Send what is held back, say farewell, end everything."""
+        for task in self._tasks:
+            task.cancel()
+        for call in list(self._calls):
+            call.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for sensor in self.sensors.values():
+            sensor.send(force=True)
+        await asyncio.to_thread(self.callee.close)
+        await asyncio.to_thread(self.link.stop, farewell=self.presence.farewell(), timeout=_PATIENCE)
+        for sensor in self.sensors.values():
+            sensor.close()
+        self.readings.close()
+        self._pool.stop()
+        self._lock.release()
+        if self._failed.done():
+            self._failed.exception()
+
+    def report(self, name: str, value: Value, t: float | None) -> None:
+        """Take a pushed value; from any thread."""
+        if name in self.sensors:
+            self._soon(self.sensors[name].take, value, t)
+        else:
+            self._soon(self.controls[name].take, value)
+
+    # -- what things need (Desk) -----------------------------------------------------------------------------
+
+    def call(self, function: Handler, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Run a user's function: an ``async`` one on the loop, an ordinary one in a thread."""
+        if is_async(function):
+            return _guarded(function(*args, **kwargs))
+        future: Future[Any] = Future()
+        if not self._pool.run(partial(_settle, future, partial(function, *args, **kwargs))):
+            future.set_exception(Failed(f"{_THREADS} functions of this node hang"))
+        return asyncio.wrap_future(future)
+
+    def state(self, kind: Kind, name: str, state: State) -> Future[None]:
+        """Publish a thing's state. What the link refuses fails the future; the next connect brings it anyway."""
+        try:
+            return self.presence.state(kind, name, state)
+        except CallboardError as error:
+            _log.debug("the state of %s %s waits for the next connect: %s", kind, name, error)
+            refused: Future[None] = Future()
+            refused.set_exception(error)
+            return refused
+
+    def failing(self, kind: Kind, name: str, error: ErrorBody) -> None:
+        """Tell that a thing began to fail."""
+        _log.warning("%s %s fails: %s", kind, name, error.message)
+        data = {"kind": kind, "name": name, "error": error.model_dump(exclude_none=True)}
+        self._event("failing", Severity.ERROR, f"{kind} {name}: {error.message}", data)
+
+    def recovered(self, kind: Kind, name: str) -> None:
+        """Tell that a thing works again."""
+        _log.info("%s %s works again", kind, name)
+        self._event("recovered", Severity.INFO, f"{kind} {name} works again", {"kind": kind, "name": name})
+
+    def _event(self, name: str, severity: Severity, message: str, data: dict[str, Any]) -> None:
+        event = Event(t=time.time(), severity=severity, message=message, data=data)
+        try:
+            self.link.publish(topics.event(self._plan.site, self._node, name), event, qos=1)
+        except CallboardError as error:
+            _log.debug("the event %s is not sent: %s", name, error)
+
+    # -- connections -----------------------------------------------------------------------------------------
+
+    def _connected(self) -> None:
+        _log.info("node %s is on the board", self._node)
+        self.trouble = ""
+        self.readings.connected()
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _disconnected(self, reason: str) -> None:
+        _log.warning("node %s lost the board: %s", self._node, reason)
+        self.readings.disconnected()
+
+    async def _watch(self) -> None:
+        """Until the first connect: say what is in the way, and give up on what waiting cannot cure."""
+        while not self._ready.done():
+            try:
+                await asyncio.to_thread(self.link.wait_connected, _LOOK)
+            except (Unauthorized, Conflict) as error:
+                self._fail(error)
+                return
+            except Unavailable as error:
+                if error.message != self.trouble:
+                    _log.warning("not connected: %s; still trying", error.message)
+                self.trouble = error.message
+            else:
+                return
+
+    def _fail(self, error: CallboardError) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    # -- things ----------------------------------------------------------------------------------------------
+
+    def _announce(self, thing: Sensor | Control | Action) -> None:
+        self.presence.pin(thing.card)
+        if isinstance(thing, Control):
+            self.callee.handle(
+                Kind.CONTROL, thing.card.name, partial(self._set, thing.card.name), timeout=30.0
+            )
+        elif isinstance(thing, Action):
+            run = self.actions[thing.card.name]
+            self.callee.handle(
+                Kind.ACTION, thing.card.name, partial(self._act, run), timeout=thing.card.timeout
+            )
+
+    async def _set(self, name: str, request: Request) -> JsonValue:
+        setting = self.controls[name].set(request.args.get("value"), call=request.id)
+        return {"value": await self._here(setting)}
+
+    async def _act(self, run: ActionRun, request: Request) -> JsonValue:
+        work = self._here(run.call(request))
+        while True:
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                if run.interruptible or work.cancelled():
+                    work.cancel()
+                    raise
+
+    def _here(self, work: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+        """Run a coroutine on the node's loop and wait for it on another; cancelling the wait cancels the work."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._calls.add(future)
+        future.add_done_callback(self._calls.discard)
+        return asyncio.wrap_future(future)
+
+    # -- small things ----------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(asyncio.create_task(work))
+
+    def _soon(self, function: Callable[..., object], *args: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # the loop was closed: nobody needs to know any more
+            _log.debug("%s after the end", function)
+
+
+async def _guarded(work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    except SystemExit as error:
+        raise Failed("the function called sys.exit()") from error
+
+
+def _settle(future: Future[Any], function: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function()
+    except Exception as error:  # noqa: BLE001 - it is the future's
+        future.set_exception(error)
+    except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the node
+        future.set_exception(Failed(f"the function raised {type(error).__name__}"))
+    else:
+        future.set_result(result)
