@@ -35,7 +35,7 @@ bench: $(VENV)/.tests packages ## Measure, and print the tables
 	@for bench in $(sort $(wildcard bench/*.py)); do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit; done
 
 docs: $(VENV)/.tests ## Generate the reference pages from the code
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m callboard_core.reference docs/reference
 
 packages: ## Install the Debian packages the tests use
 	@sh tools/apt-install.sh $(PACKAGES)

@@ -15,7 +15,7 @@ __all__ = ["settings_page"]
 _INTRODUCTION = """\
 # Settings
 
-Made from the code by `python -m callboard_core.reference docs/reference`; a test compares the two.
+Made from the code by `make docs`; a test compares the two.
 
 Each setting has a default and can be set in a TOML file, in the environment, and (the common ones) by a flag; the later
 one wins. An unknown key, in the file or among the `CALLBOARD_` variables, is an error. `callboard doctor` prints what is

@@ -18,7 +18,7 @@ __all__ = ["table", "topics_page"]
 _INTRODUCTION = f"""\
 # Topics and payloads
 
-Made from the code by `python -m callboard_core.reference docs/reference`; a test compares the two.
+Made from the code by `make docs`; a test compares the two.
 
 Payloads are UTF-8 JSON objects. Unknown keys are ignored; a required one that is missing, or a wrong
 one, makes the message refused, counted and shown, and the reason names the key. Any other key may be missing.
