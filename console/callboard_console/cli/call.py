@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
@@ -15,6 +14,8 @@ from callboard_console.cli.output import print_json, value_text
 from callboard_core.errors import BadRequest, NotFound
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from callboard_core.cards import ControlCard
     from callboard_core.directory import Directory, Entry
     from callboard_core.link import Link

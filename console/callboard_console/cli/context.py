@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,6 +119,8 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
         Unauthorized: the board does not accept the password.
         Unavailable: the board does not answer.
     """
+    import secrets
+
     from callboard_core.link import Link
 
     settings = access.settings()

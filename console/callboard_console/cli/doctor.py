@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +101,9 @@ def _checks(settings: Settings, access: Access) -> list[Callable[[], Check]]:
 
 
 def _versions() -> Check:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
     found = []
     for package in _PACKAGES:
         try:
@@ -125,6 +125,8 @@ def _state_folder(state: Path) -> Check:
 
 
 def _disk(state: Path) -> Check:
+    import shutil
+
     there = next(folder for folder in (state, *state.parents) if folder.exists())
     free = shutil.disk_usage(there).free
     return Check("disk", ok=free > _LOW_DISK, found=f"{free / 1e9:.1f} GB free on {there}")

@@ -125,7 +125,7 @@ def thing_rows(entries: list[Entry], states: dict[tuple[str, str, str], State]) 
                 "unit": getattr(entry.card, "unit", None),
                 "t": last.t if last else None,
                 "level": last.level.value if last and last.level else None,
-                "error": last.error if last else None,
+                "error": last.error.message if last and last.error else None,
                 "live": entry.live,
                 "tags": entry.card.tags,
             }

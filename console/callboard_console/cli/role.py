@@ -41,9 +41,8 @@ async def _broker(settings: Settings) -> None:
 
 
 async def _board(settings: Settings) -> None:
-    from callboard_broker.board import Board
-
     from callboard_broker.access import Role
+    from callboard_broker.board import Board
     from callboard_broker.engine import credential_for, endpoint_of
 
     board = Board(settings, endpoint=endpoint_of(settings), credential=credential_for(settings, Role.BOARD))
@@ -64,7 +63,7 @@ def _console(settings: Settings) -> None:
     from callboard_broker.access.rules import Role
     from callboard_broker.engine import credential_for, endpoint_of
     from callboard_console.cli.addresses import url
-    from callboard_console.web import serve
+    from callboard_console.web.server import serve
 
     serve(
         bind=settings.console.bind,
@@ -79,10 +78,9 @@ def _console(settings: Settings) -> None:
 
 
 def _node(settings: Settings) -> None:
-    from callboard_nodes.agent import run_agent
-
     from callboard_broker.access.rules import Role
     from callboard_broker.engine import credential_for, endpoint_of
+    from callboard_nodes.agent import run_agent
 
     credential = credential_for(settings, Role.NODE)
     joined = settings.node.model_copy(

@@ -100,7 +100,7 @@ def line_of(record: dict[str, Any], unit: str | None = None) -> str:
             return f"{clock}  {node}  {record['name']}: {record.get('severity', '')} {record.get('message', '')}".rstrip()
         case _:
             error = record.get("error")
-            what = f"error: {error}" if error else value_text(record.get("v"), unit)
+            what = f"error: {error['message']}" if error else value_text(record.get("v"), unit)
             return f"{clock}  {node}/{record['name']}  {what}"
 
 

@@ -1,0 +1,99 @@
+"""What must hold before any verb runs: quick help, light imports, and errors of one line."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from callboard_console.cli.failures import describe
+from callboard_console.cli.main import app
+from callboard_core.errors import BadRequest, Conflict, Failed, NotFound
+from callboard_nodes.group import GroupFailed
+
+HEAVY = {
+    "aiohttp", "alembic", "amqtt", "argon2", "asyncio", "fastapi", "numpy", "paho", "pandas", "pydantic", "rich",
+    "sqlalchemy", "streamlit", "urllib.request", "uvicorn", "zeroconf",
+}  # fmt: skip
+
+VERBS = ["up", "node", "status", "ls", "watch", "set", "call", "forget", "doctor"]
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, json; from callboard_console.cli.main import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: print(); print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert HEAVY & loaded == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example_that_parses(verb: str):
+    command = get_command(app).commands[verb]
+    assert command.help
+    example = command.help.partition("Example: callboard ")[2].split("   ")[0].split(" && ")[0]
+    assert example.split()[0] == verb
+    command.make_context(verb, [word.strip("'") for word in example.split()[1:]], resilient_parsing=False)
+
+
+def test_every_option_says_what_it_is_for():
+    for verb in VERBS:
+        for option in get_command(app).commands[verb].params:
+            assert getattr(option, "help", None) or option.metavar, f"{verb} {option.name}"
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "code"),
+    [
+        (BadRequest("say\nplease"), "say please", 2),
+        (NotFound("no node"), "no node", 1),
+        (GroupFailed("board", BadRequest("bad url")), "board: bad url", 2),
+        (GroupFailed("board", Failed("no bread")), "board: no bread", 1),
+        (OSError(errno.ENOSPC, "No space", "/x"), "/x: no space is left on its disk", 1),
+        (OSError(errno.EROFS, "Read-only", "/x"), "/x: it is on a read-only file system", 1),
+        (OSError(errno.EBADMSG, "Bad message"), "Bad message", 1),
+        (Conflict("taken"), "taken", 1),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(error: Exception, line: str, code: int):
+    told, exit_code = describe(error)
+    assert told.startswith(line)
+    assert "\n" not in told
+    assert exit_code == code
+
+
+@pytest.mark.parametrize(
+    "arguments", [["up", "--lan"], ["up", "--mqtt-port", "70000"], ["dance"], ["set", "a/b"], ["ls", "cats"]]
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str]):
+    done = subprocess.run(
+        [sys.executable, "-m", "callboard_console.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Error" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_completion_can_be_shown_for_bash():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("callboard")],
+        env={
+            "_CALLBOARD_COMPLETE": "complete_bash",
+            "COMP_WORDS": "callboard st",
+            "COMP_CWORD": "1",
+            "PATH": "",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "status" in done.stdout
