@@ -33,8 +33,10 @@ __all__ = [
     "read_secret",
 ]
 
-#: Names the settings file; it is no setting itself.
+#: Names the settings file.
 CONFIG_VARIABLE = "CALLBOARD_CONFIG"
+#: Variables of ours that are no settings: that one, and who a person is who uses the command line.
+NO_SETTINGS = frozenset({CONFIG_VARIABLE, "CALLBOARD_USERNAME", "CALLBOARD_PASSWORD_FILE"})
 
 
 def default_state_dir(env: Mapping[str, str] = os.environ) -> Path:
@@ -254,4 +256,4 @@ def load_settings(
         usual = default_config_file(env)
         file = usual if usual.exists() else None
     defaults = {"state": default_state_dir(env)}
-    return load(Settings, file=file, env=env, flags=flags, defaults=defaults, env_ignored={CONFIG_VARIABLE})
+    return load(Settings, file=file, env=env, flags=flags, defaults=defaults, env_ignored=NO_SETTINGS)

@@ -145,8 +145,9 @@ def test_the_environment_can_name_the_file(config, home):
     assert load_settings(env=home | {"CALLBOARD_CONFIG": str(file)}).value.site == "stage"
 
 
-def test_other_programs_variables_are_left_alone(home):
-    assert load_settings(env=home | {"MQTT_PORT": "x", "_CALLBOARD_COMPLETE": "bash"}).value.mqtt.port == 1883
+def test_variables_that_are_no_settings_are_left_alone(home):
+    others = {"MQTT_PORT": "x", "_CALLBOARD_COMPLETE": "bash", "CALLBOARD_USERNAME": "operator"}
+    assert load_settings(env=home | others).value.mqtt.port == 1883
 
 
 @pytest.mark.parametrize(
