@@ -310,7 +310,7 @@ class Presence:
         probe = self._link.sibling(f"{self.node[:50]}-probe-{secrets.token_hex(3)}")
         probe.start()
         try:
-            probe.wait_connected(PATIENCE)
+            probe.wait_connected(PATIENCE, retry=False)
             if self._is_taken(probe):
                 self._raise_if_answered(probe)
         finally:

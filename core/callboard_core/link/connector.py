@@ -82,6 +82,7 @@ class Connector:
         self._changed = threading.Condition()
         self._session: Session | None = None
         self._refused = False
+        self._failed = False
         self.trouble: CallboardError = Unavailable("the link was not started")
         self.gate: Callable[[Endpoint], None] | None = None
         self.connect_hooks: list[Callable[[], None]] = []
@@ -111,12 +112,13 @@ class Connector:
             if self.up:
                 self._greeter.post(hook)
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float, *, retry: bool) -> None:
         """Wait until greeted; raises the trouble that prevents it."""
         deadline = monotonic() + timeout
         with self._changed:
             while not (self.greeted or (self.up and self._greeter.inside)):
-                if self._refused or self.stopped or not self._changed.wait(deadline - monotonic()):
+                hopeless = self._refused or self.stopped or (self._failed and not retry)
+                if hopeless or not self._changed.wait(deadline - monotonic()):
                     raise self.trouble
 
     def wait_drained(self, timeout: float) -> None:
@@ -140,7 +142,7 @@ class Connector:
                 self._session.close()
             self._changed.notify_all()
         self._waker.wake()
-        if self._thread is not None:
+        if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
     # The network thread.
@@ -165,7 +167,6 @@ class Connector:
             endpoint = self._login.where()
             if self.gate is not None:
                 self.gate(endpoint)
-                self.gate = None
             session = Session(self._login.identity(), self, self._outbox, self._waker)
             session.open(endpoint)
         except CallboardError as error:
@@ -216,6 +217,7 @@ class Connector:
             if not self.stopped:
                 self.trouble = error
             self._refused = refused
+            self._failed = True
             self._changed.notify_all()
 
     # What a session tells (on the network thread).
@@ -235,6 +237,7 @@ class Connector:
         """Start the greeting: the hooks, then whatever waits."""
         with self._changed:
             self.up = True
+            self.gate = None
             self._refused = False
             number = self.number
             for hook in self.connect_hooks:

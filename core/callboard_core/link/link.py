@@ -162,11 +162,12 @@ class Link:
         self._connector.start()
         self._inbox.start()
 
-    def wait_connected(self, timeout: float) -> None:
+    def wait_connected(self, timeout: float, *, retry: bool = True) -> None:
         """Wait until the link is connected and its hooks have run.
 
         Args:
             timeout: seconds.
+            retry: False raises as soon as an attempt has failed, whatever the reason.
 
         Raises:
             Unauthorized: the broker refused the credential.
@@ -175,7 +176,7 @@ class Link:
 
         After a refusal the link goes on trying, slowly: a corrected password heals it.
         """
-        self._connector.wait(timeout)
+        self._connector.wait(timeout, retry=retry)
 
     def stop(self, *, farewell: Sequence[Message] = (), timeout: float = 2.0) -> None:
         """Send what waits, then the farewell, then DISCONNECT; end all threads.

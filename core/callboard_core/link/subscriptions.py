@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from callboard_core.errors import CallboardError, Forbidden
 from callboard_core.link.inbox import Handler
-from callboard_core.topics import matches
 
 __all__ = ["Subscription", "Subscriptions"]
 
 #: Topics whose handlers are remembered; past it the memory starts afresh.
 CACHE_LIMIT = 50_000
+
+
+def pattern(topic_filter: str) -> re.Pattern[str]:
+    """Return what matches the topics of a filter; the same rules as :func:`callboard_core.topics.matches`."""
+    levels = topic_filter.split("/")
+    parts = ["[^/]*" if one == "+" else re.escape(one) for one in levels if one != "#"]
+    text = "/".join(parts)
+    if levels[-1] == "#":
+        text = f"{text}(?:/.*)?" if parts else ".*"
+    if levels[0] in {"+", "#"}:
+        text = rf"(?!\$){text}"
+    return re.compile(text, re.DOTALL)
 
 
 class Subscription:
@@ -54,12 +66,14 @@ class Subscriptions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_filter: dict[str, list[Subscription]] = {}
+        self._patterns: dict[str, re.Pattern[str]] = {}
         self._handlers: dict[str, tuple[Handler, ...]] = {}
 
     def add(self, subscription: Subscription) -> None:
         """Add a subscription."""
         with self._lock:
             self._by_filter.setdefault(subscription.topic_filter, []).append(subscription)
+            self._patterns[subscription.topic_filter] = pattern(subscription.topic_filter)
             self._handlers = {}
 
     def remove(self, subscription: Subscription) -> bool:
@@ -73,6 +87,7 @@ class Subscriptions:
             if those:
                 return False
             del self._by_filter[subscription.topic_filter]
+            del self._patterns[subscription.topic_filter]
             return True
 
     def wanted(self) -> list[tuple[str, int]]:
@@ -98,7 +113,10 @@ class Subscriptions:
         if found is None:
             with self._lock:
                 found = tuple(
-                    s.handler for one, those in self._by_filter.items() if matches(one, topic) for s in those
+                    subscription.handler
+                    for one, pattern in self._patterns.items()
+                    if pattern.fullmatch(topic)
+                    for subscription in self._by_filter[one]
                 )
                 if len(self._handlers) >= CACHE_LIMIT:
                     self._handlers = {}
