@@ -138,7 +138,7 @@ class Connection:
 
     def _must_wait(self) -> bool:
         if self.phase is Phase.CHECKING:
-            if len(self.pending) > self.hub.limits.packet:
+            if len(self.pending) > self.hub.largest_packet:
                 self.fail(ProtocolError(Reason.QUOTA_EXCEEDED, "too much sent before CONNACK"))
             return True
         return len(self.pending) < self.need
@@ -259,6 +259,8 @@ class Connection:
 
     def _on_publish(self, first: int, body: bytes) -> None:
         publish = read_publish(first, body, self.version)
+        if len(publish.payload) > self.hub.limits.message_bytes:
+            raise ProtocolError(Reason.PACKET_TOO_LARGE, f"message of {len(publish.payload)} bytes")
         self.publish_in += 1
         self.hub.counters.publish_in += 1
         self.hub.counters.publish_bytes_in += len(publish.payload)

@@ -12,7 +12,7 @@ from callboard_broker.mqtt import packets
 from callboard_broker.mqtt.connection import Connection, Phase, make_message
 from callboard_broker.mqtt.counters import Counters
 from callboard_broker.mqtt.journal import Journal
-from callboard_broker.mqtt.limits import Limits
+from callboard_broker.mqtt.limits import HEADROOM, Limits
 from callboard_broker.mqtt.message import NEVER, Message
 from callboard_broker.mqtt.properties import Properties, Property
 from callboard_broker.mqtt.reasons import ProtocolError, Reason
@@ -20,7 +20,7 @@ from callboard_broker.mqtt.routes import Route
 from callboard_broker.mqtt.session import Session
 from callboard_broker.mqtt.topics import is_filter, split_share
 from callboard_broker.mqtt.tree import Group, RetainedTree, Subscription, SubscriptionTree
-from callboard_broker.mqtt.wire import MQTT_5
+from callboard_broker.mqtt.wire import MAX_REMAINING, MQTT_5
 
 if TYPE_CHECKING:
     from callboard_broker.mqtt.access import Grant
@@ -49,6 +49,7 @@ class Hub:
         self, limits: Limits | None = None, journal: Journal | None = None, *, now: float = 0.0
     ) -> None:
         self.limits = limits or Limits()
+        self.largest_packet = min(self.limits.message_bytes + HEADROOM, MAX_REMAINING)
         self.journal: Journal = journal or Journal()
         self.now = now
         self.counters = Counters()
@@ -58,6 +59,7 @@ class Hub:
         self.retained = RetainedTree()
         self.dirty: list[Connection] = []
         self.logins: list[Connection] = []
+        self.held: list[tuple[Connection, bytes]] = []
         self._doomed: list[tuple[Connection, Reason]] = []
         self._postponed: list[Session] = []
         self._routes: dict[str, Route] = {}
@@ -96,13 +98,33 @@ class Hub:
         connection.keepalive = login.keepalive * 1.5
         connection.send(self._connack(connection, client_id, present=present))
         self.counters.connects += 1
-        if session.persistent:
-            self.journal.session(session)
+        self._note(session)
         if session.subscriptions:
             self.tree.version += 1
         session.resume()
+        owed, session.owed = session.owed, []
+        for subscription in owed:
+            if session.subscriptions.get(subscription.filter) is subscription:
+                self._send_retained(session, subscription)
         connection.login = None
         connection.receive(b"")
+
+    def _note(self, session: Session) -> None:
+        if session.persistent:
+            session.noted = True
+            self.journal.session(session)
+        if session.will is not None:
+            session.noted = True
+            self.journal.will(session, session.will)
+
+    def revive(self, session: Session, will_grace: float) -> None:
+        """Take in a session that the journal brought back: its client has ``will_grace`` seconds to return."""
+        session.noted = True
+        if session.will is not None:
+            session.will_at = self.now + will_grace
+            self._wake_at(session.will_at, session)
+        if session.persistent:
+            self._wake_at(session.disconnected_at + session.expiry, session)
 
     def _take(self, client_id: str, user: str, *, clean: bool) -> tuple[Session, bool]:
         old = self.sessions.get(client_id)
@@ -110,7 +132,9 @@ class Hub:
             self.counters.taken_over[client_id] += 1
             old.connection.close(Reason.SESSION_TAKEN_OVER)
             old = self.sessions.get(client_id)
-        if old is not None and clean:
+        if old is not None and not old.persistent:
+            old.will = None  # it was brought back only for its will, and the client is here again
+        if old is not None and (clean or not old.persistent):
             self.end(old)
             old = None
         if old is not None:
@@ -139,7 +163,7 @@ class Hub:
         if login is not None and connection.version == MQTT_5:
             properties = {
                 Property.RECEIVE_MAXIMUM: min(limits.inflight, 65535),
-                Property.MAXIMUM_PACKET_SIZE: limits.packet,
+                Property.MAXIMUM_PACKET_SIZE: self.largest_packet,
                 Property.TOPIC_ALIAS_MAXIMUM: limits.topic_aliases,
             }
             if not login.client_id:
@@ -167,6 +191,8 @@ class Hub:
         if will is not None and not clean:
             self._leave_will(session, will)
         if session.persistent:
+            if will is not None and session.will is None:
+                self.journal.will(session, None)
             self.journal.session(session)
             self._wake_at(self.now + session.expiry, session)
         else:
@@ -197,7 +223,8 @@ class Hub:
         for subscription in session.subscriptions.values():
             self.tree.remove(session, split_share(subscription.filter)[1], subscription.group)
         session.subscriptions.clear()
-        self.journal.ended(session)
+        if session.noted:
+            self.journal.ended(session)
 
     # ---- subscriptions
 
@@ -385,8 +412,19 @@ class Hub:
             self.journal.retained(message)
 
     def acknowledge(self, connection: Connection, packet: bytes) -> None:
-        """Send what promises that something was kept."""
-        connection.send(packet)
+        """Send what promises that something was kept, or hold it until the journal has it (in order)."""
+        if self.journal.waiting or self.held:
+            self.held.append((connection, packet))
+        else:
+            connection.send(packet)
+
+    def release(self, count: int | None = None) -> None:
+        """The journal has everything: send what was held, or the first ``count`` of it."""
+        held = self.held[:count]
+        del self.held[:count]
+        for connection, packet in held:
+            if connection.phase is not Phase.CLOSED:
+                connection.send(packet)
 
     # ---- bounds and errors
 
@@ -457,6 +495,8 @@ class Hub:
         if session.will is not None and session.will_at <= self.now:
             will, session.will, session.will_at = session.will, None, NEVER
             self._publish_will(session, will)
+            if session.persistent:
+                self.journal.will(session, None)
         if session.disconnected_at + session.expiry <= self.now:
             self.counters.expired_sessions += 1
             self.end(session)

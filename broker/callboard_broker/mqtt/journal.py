@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from callboard_broker.mqtt.message import Message
+    from callboard_broker.mqtt.packets import WillSpec
     from callboard_broker.mqtt.session import Delivery, Session
     from callboard_broker.mqtt.tree import Subscription
 
@@ -13,7 +14,13 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Told before the change is acknowledged to anybody, and only about persistent sessions. Keeps nothing."""
+    """Told before the change is acknowledged to anybody, and only about persistent sessions. Keeps nothing.
+
+    Attributes:
+        waiting: something was told that is not safe yet, so nothing that depends on it may be acknowledged.
+    """
+
+    waiting = False
 
     def retained(self, message: Message) -> None:
         """A topic's retained message was set."""
@@ -36,13 +43,13 @@ class Journal:
     def queued(self, session: Session, delivery: Delivery) -> None:
         """A QoS 1 or 2 message is owed to the session."""
 
-    def sent(self, session: Session, delivery: Delivery, packet_id: int) -> None:
+    def sent(self, delivery: Delivery, packet_id: int) -> None:
         """It was sent under a packet id."""
 
-    def released(self, session: Session, delivery: Delivery) -> None:
+    def released(self, delivery: Delivery) -> None:
         """The receiver has it (PUBREC)."""
 
-    def done(self, session: Session, delivery: Delivery) -> None:
+    def done(self, delivery: Delivery) -> None:
         """It is no longer owed."""
 
     def received(self, session: Session, packet_id: int) -> None:
@@ -50,3 +57,6 @@ class Journal:
 
     def completed(self, session: Session, packet_id: int) -> None:
         """Its id was released by the sender (PUBREL)."""
+
+    def will(self, session: Session, will: WillSpec | None) -> None:
+        """A client connected that leaves this will, or the will is no longer wanted (None)."""

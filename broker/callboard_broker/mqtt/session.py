@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from callboard_broker.mqtt.access import Everything, Grant
 from callboard_broker.mqtt.message import NEVER, Message
 from callboard_broker.mqtt.tree import Subscription
-from callboard_broker.mqtt.wire import PacketType, pack_u16
+from callboard_broker.mqtt.wire import PacketType, pack_text, pack_u16
 
 if TYPE_CHECKING:
     from callboard_broker.mqtt.connection import Connection
@@ -58,7 +58,9 @@ class Session:
         inflight: what was sent and not acknowledged, by packet id; None where nothing will ever be sent again
             (QoS 1 to a clean session).
         received: packet ids of QoS 2 messages that were passed on and not yet released.
-        backlog: retained messages still to be sent, by filter.
+        backlog: retained messages still to be sent, for each new subscription.
+        owed: subscriptions whose retained messages were cut short by a disconnect.
+        noted: the journal knows about it.
     """
 
     __slots__ = (
@@ -71,6 +73,9 @@ class Session:
         "grant",
         "hub",
         "inflight",
+        "key",
+        "noted",
+        "owed",
         "packet_id",
         "pending",
         "queue",
@@ -86,6 +91,7 @@ class Session:
     def __init__(self, hub: Hub, client_id: str, user: str) -> None:
         self.hub = hub
         self.client_id = client_id
+        self.key = pack_text(client_id)
         self.user = user
         self.expiry = 0.0
         self.grant: Grant = _NOBODY
@@ -98,8 +104,10 @@ class Session:
         self.received: set[int] = set()
         self.queue: deque[Delivery] = deque()
         self.queue_bytes = 0
-        self.backlog: deque[Iterator[Delivery]] = deque()
+        self.backlog: deque[tuple[Subscription, Iterator[Delivery]]] = deque()
         self.pending = 0
+        self.owed: list[Subscription] = []
+        self.noted = False
         self.packet_id = 0
         self.window = hub.limits.inflight
         self.dropped = 0
@@ -170,14 +178,14 @@ class Session:
         number = self.next_packet_id()
         self.inflight[number] = delivery if self.persistent or delivery.qos > 1 else None
         if delivery.number:
-            self.hub.journal.sent(self, delivery, number)
+            self.hub.journal.sent(delivery, number)
         flags = delivery.qos << 1 | delivery.retain
         connection.send_message(delivery.message, flags, number, delivery.identifiers)
 
     def forget(self, delivery: Delivery | None) -> None:
         """Take a delivery out of the journal."""
         if delivery is not None and delivery.number:
-            self.hub.journal.done(self, delivery)
+            self.hub.journal.done(delivery)
 
     def add_retained(self, messages: list[Message], subscription: Subscription) -> None:
         """Put a new subscription's retained messages before everything that is published from now on."""
@@ -185,7 +193,8 @@ class Session:
             return
         qos, ids = subscription.qos, subscription.identifiers
         self.pending += len(messages)
-        self.backlog.append(Delivery(message, min(qos, message.qos), True, ids) for message in messages)
+        deliveries = (Delivery(message, min(qos, message.qos), True, ids) for message in messages)
+        self.backlog.append((subscription, deliveries))
         if self.connection is not None:
             self.connection.direct = False
         self.pump()
@@ -212,7 +221,7 @@ class Session:
 
     def _next(self) -> Delivery | None:
         while self.backlog:
-            delivery = next(self.backlog[0], None)
+            delivery = next(self.backlog[0][1], None)
             if delivery is None:
                 self.backlog.popleft()
                 continue
@@ -247,7 +256,7 @@ class Session:
         if not delivery.released:
             delivery.released = True
             if delivery.number:
-                self.hub.journal.released(self, delivery)
+                self.hub.journal.released(delivery)
         return True
 
     # ---- life
@@ -268,8 +277,9 @@ class Session:
         self.pump()
 
     def detach(self) -> None:
-        """Forget what only a live connection can use: retained messages not yet sent and QoS 0."""
+        """Forget what only a live connection can use: QoS 0, and retained messages, which are looked up again."""
         self.connection = None
+        self.owed.extend(subscription for subscription, _ in self.backlog)
         self.backlog.clear()
         self.pending = 0
         if any(delivery.qos == 0 for delivery in self.queue):

@@ -35,7 +35,7 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
     hub = connection.hub
     routes = connection.routes
     tree = hub.tree
-    limit = hub.limits.packet
+    limit = hub.largest_packet
     quick = connection.open and connection.version != MQTT_5 and connection.tap is None
     position, total, need = 0, len(data), 0
     lane: tuple[Connection, ...] | None = None
@@ -87,7 +87,9 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
                         number = data[split:payload]
                         if route.express is not None and number != b"\0\0":
                             express(connection, route, data[position:split], data[payload:end])
-                            if connection.out:
+                            if hub.held:
+                                hub.acknowledge(connection, b"\x40\x02" + number)
+                            elif connection.out:
                                 connection.out.append(b"\x40\x02" + number)
                             else:
                                 connection.send(b"\x40\x02" + number)

@@ -35,6 +35,8 @@ __all__ = [
 
 #: Names the settings file.
 CONFIG_VARIABLE = "CALLBOARD_CONFIG"
+#: What the command line logs in with; no settings either.
+LOGIN_VARIABLES = ("CALLBOARD_USERNAME", "CALLBOARD_PASSWORD_FILE")
 #: Variables of ours that are no settings: that one, and who a person is who uses the command line.
 NO_SETTINGS = frozenset({CONFIG_VARIABLE, "CALLBOARD_USERNAME", "CALLBOARD_PASSWORD_FILE"})
 

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from callboard_broker.access import Users as OurUsers
 from callboard_broker.access import compile_grant
+from callboard_broker.engine.embedded.commit import Committer
 from callboard_broker.engine.embedded.host import BrokerError, Host
 from callboard_broker.engine.embedded.login import Grants, Login, Users
 from callboard_broker.engine.embedded.sockets import SocketProtocol
 from callboard_broker.engine.embedded.turn import Turn
 from callboard_broker.errors import PortTaken
+from callboard_broker.mqtt.access import Everything, Grant
+from callboard_broker.mqtt.durable import DurableJournal
 from callboard_broker.mqtt.hub import Hub
 from callboard_broker.mqtt.limits import Limits
 from callboard_broker.mqtt.reasons import Reason
 from callboard_core.errors import Unavailable
 from callboard_core.link import Endpoint
+from callboard_core.settings import BrokerDurability
 
 if TYPE_CHECKING:
     from callboard_core.settings import Settings
@@ -55,15 +59,18 @@ class EmbeddedEngine:
         grants: Grants | None = None,
         state: Path | None = None,
         limits: Limits | None = None,
+        durability: BrokerDurability | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
         self._bind, self._port, self._site = bind, port, site
         self._users, self._grants, self._state = users, grants, state
         self._limits = limits or Limits()
+        self._durability = durability or BrokerDurability()
         self._config = config or {}
         self._host: Host | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._ended: asyncio.Future[None] | None = None
+        self._journal: DurableJournal | None = None
         self.hub = Hub(self._limits, now=time.time())
 
     @classmethod
@@ -76,6 +83,8 @@ class EmbeddedEngine:
             users=users,
             grants=compile_grant,
             state=settings.state / "broker",
+            limits=settings.mqtt.limits,
+            durability=settings.mqtt.durability,
         )
 
     @property
@@ -94,13 +103,16 @@ class EmbeddedEngine:
         self._ended = asyncio.get_running_loop().create_future()
         hub = self.hub
         hub.now = time.time()
+        journal = self._load()
         self._turn = Turn(hub, self._decide, self._commit)
+        self._committer = Committer(hub, journal, self._durability, self._turn.soon)
         host = Host(self._listeners(), lambda: SocketProtocol(hub, self._turn, self._has_room))
         plugins = host.agrees if host.checks_logins else None
         self._login = Login(hub, self._site, self._users, self._grants, plugins, self._turn.soon)
         try:
             await host.start()
         except (BrokerError, OSError, ValueError) as error:
+            await self._committer.stop()
             raise self._explain(error) from None
         self._host = host
         task = asyncio.get_running_loop().create_task(self._tick())
@@ -133,6 +145,7 @@ class EmbeddedEngine:
         await self._login.stop()
         for connection in list(self.hub.connections):
             connection.close(Reason.SERVER_SHUTTING_DOWN)
+        await self._committer.stop()
         self._turn.flush()
         await host.shutdown()
         if self._ended is not None and not self._ended.done():
@@ -155,11 +168,26 @@ class EmbeddedEngine:
         self._login.decide(connection)
 
     def _commit(self) -> None:
-        pass
+        self._committer.turn()
+
+    def _load(self) -> DurableJournal | None:
+        if self._state is None:
+            return None
+        self._journal = DurableJournal(self._state)
+        self._journal.load(self.hub, self._regrant, self._durability.will_grace)
+        return self._journal
+
+    def _regrant(self, user: str, client_id: str) -> Grant | None:
+        if self._users is None or self._grants is None:
+            return Everything()
+        role = self._users.roles().get(user)
+        return None if role is None else self._grants(role, self._site, client_id)
 
     async def _tick(self) -> None:
         while True:
             self.hub.tick(time.time())
+            if self._journal is not None:
+                self._journal.tend()
             self._turn.soon()
             await asyncio.sleep(_TICK)
 

@@ -6,6 +6,7 @@ The only module that touches amqtt, which publishes partial types and whose rang
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,10 @@ with warnings.catch_warnings():
 
 from callboard_broker.mqtt.connection import Connection
 from callboard_broker.mqtt.packets import Connect
+
+# Their chatter about their own states says nothing about ours.
+logging.getLogger("transitions").setLevel(logging.WARNING)
+logging.getLogger("amqtt").setLevel(logging.WARNING)
 
 __all__ = ["BrokerError", "Host"]
 

@@ -37,7 +37,7 @@ class SocketProtocol(asyncio.Protocol):
         if not self._admit(address):
             self._transport.abort()
             return
-        high = self._hub.limits.write_buffer
+        high = self._hub.limits.write_buffer_bytes
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
         connection = self._connection = Connection(self._hub, address)
         connection.transport = self
@@ -79,7 +79,11 @@ class SocketProtocol(asyncio.Protocol):
             return
         transport.write(data)
         waiting = transport.get_write_buffer_size()
-        if waiting > 2 * self._hub.limits.write_buffer and not self._paused and not transport.is_closing():
+        if (
+            waiting > 2 * self._hub.limits.write_buffer_bytes
+            and not self._paused
+            and not transport.is_closing()
+        ):
             self._paused = True
             transport.pause_reading()
 

@@ -40,8 +40,7 @@ class Turn:
 
     def soon(self) -> None:
         """Something may have been produced: run once this turn of the loop is over."""
-        hub = self._hub
-        if not self._scheduled and (hub.dirty or hub.logins):
+        if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._run)
 
@@ -52,8 +51,8 @@ class Turn:
             self._login(hub.logins.pop())
         hub.settle()
         self.flush()
-        hub.go_on()
-        self.soon()
+        if hub.go_on() or hub.dirty or hub.logins:
+            self.soon()
 
     def flush(self) -> None:
         """Commit and write everything now."""
