@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -30,6 +31,10 @@ class Running(Protocol):
     def args(self) -> Mapping[str, JsonValue]:
         """The call's arguments."""
 
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when the call is interrupted or took too long."""
+
 
 class ActionRun:
     """Runs one call at a time. Lives on the node's event loop."""
@@ -38,11 +43,6 @@ class ActionRun:
         self._action, self._desk = action, desk
         self._name = action.card.name
         self._task: asyncio.Future[Any] | None = None
-
-    @property
-    def interruptible(self) -> bool:
-        """Whether cancelling reaches the function."""
-        return self._action.card.interruptible
 
     def start(self) -> None:
         """Show that nothing runs."""
@@ -65,16 +65,13 @@ class ActionRun:
         if self._action.parameters.request is not None:
             arguments[self._action.parameters.request] = request
         self._show("running", request.id)
-        began = time.monotonic()
-        self._task = asyncio.ensure_future(self._desk.call(self._action.run, **arguments))
+        deadline = time.monotonic() + self._action.card.timeout
         try:
-            result = _as_json(await asyncio.shield(self._task))
+            result = _as_json(await self._run(arguments))
+            if self._action.card.interruptible and request.cancelled.is_set():
+                raise self._interruption(deadline)
         except asyncio.CancelledError:
-            # A thread cannot be stopped from outside: it sees request.cancelled, and the action is busy until it returns.
-            if is_async(self._action.run):
-                self._task.cancel()
-            self._task.add_done_callback(_retrieve)
-            self._show("failed", request.id, self._interruption(time.monotonic() - began))
+            self._show("failed", request.id, self._interruption(deadline))
             raise
         except Exception as error:
             self._show("failed", request.id, error)
@@ -82,11 +79,21 @@ class ActionRun:
         self._show("done", request.id)
         return result
 
-    def _interruption(self, after: float) -> CallboardError:
-        limit = self._action.card.timeout
-        return (
-            TimedOut(f"it took longer than {limit:g} s") if after >= limit else Failed("it was interrupted")
-        )
+    async def _run(self, arguments: dict[str, Any]) -> Any:
+        self._task = asyncio.ensure_future(self._desk.call(self._action.run, **arguments))
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped from outside: it sees request.cancelled, and is busy until it returns.
+            if is_async(self._action.run):
+                self._task.cancel()
+            self._task.add_done_callback(_retrieve)
+            raise
+
+    def _interruption(self, deadline: float) -> CallboardError:
+        if time.monotonic() < deadline:
+            return Failed("it was interrupted")
+        return TimedOut(f"it took longer than {self._action.card.timeout:g} s")
 
     def _show(self, word: str, call: str | None, error: Exception | None = None) -> None:
         body = None if error is None else ErrorBody.of(error)

@@ -43,7 +43,7 @@ class Parameters:
         Raises:
             BadRequest: a parameter cannot be given by name, or its type has no JSON form.
         """
-        given = dict(inspect.signature(function).parameters)
+        given = _signature(function)
         request = next((name for name in given if _is_request(function, name)), None)
         given.pop(request or "", None)
         adapter = _adapter(function, given)
@@ -63,6 +63,15 @@ class Parameters:
             return self._adapter.validate_json(json.dumps(dict(args)), strict=True)
         except ValidationError as error:
             raise describe(error) from None
+
+
+def _signature(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (ValueError, TypeError):
+        raise BadRequest(
+            f"{function!r} does not tell its parameters; wrap it in a function of your own"
+        ) from None
 
 
 def _is_request(function: Callable[..., Any], name: str) -> bool:

@@ -244,31 +244,27 @@ class Running:
                 Kind.CONTROL, thing.card.name, partial(self._set, thing.card.name), timeout=30.0
             )
         elif isinstance(thing, Action):
-            run = self.actions[thing.card.name]
-            self.callee.handle(
-                Kind.ACTION, thing.card.name, partial(self._act, run), timeout=thing.card.timeout
-            )
+            # Cancelling a coroutine interrupts it; an ordinary handler is only told, and goes on.
+            act = self._act if thing.card.interruptible else self._act_to_the_end
+            handler = partial(act, self.actions[thing.card.name])
+            self.callee.handle(Kind.ACTION, thing.card.name, handler, timeout=thing.card.timeout)
 
     async def _set(self, name: str, request: Request) -> JsonValue:
         setting = self.controls[name].set(request.args.get("value"), call=request.id)
-        return {"value": await self._here(setting)}
+        return {"value": await asyncio.wrap_future(self._here(setting))}
 
     async def _act(self, run: ActionRun, request: Request) -> JsonValue:
-        work = self._here(run.call(request))
-        while True:
-            try:
-                return await asyncio.shield(work)
-            except asyncio.CancelledError:
-                if run.interruptible or work.cancelled():
-                    work.cancel()
-                    raise
+        return await asyncio.wrap_future(self._here(run.call(request)))
 
-    def _here(self, work: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
-        """Run a coroutine on the node's loop and wait for it on another; cancelling the wait cancels the work."""
+    def _act_to_the_end(self, run: ActionRun, request: Request) -> JsonValue:
+        return self._here(run.call(request)).result()
+
+    def _here(self, work: Coroutine[Any, Any, JsonValue]) -> Future[JsonValue]:
+        """Run a coroutine on the node's loop from another thread; cancelling the future cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         self._calls.add(future)
         future.add_done_callback(self._calls.discard)
-        return asyncio.wrap_future(future)
+        return future
 
     # -- small things ----------------------------------------------------------------------------------------
 

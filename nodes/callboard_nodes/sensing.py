@@ -71,7 +71,11 @@ class SensorRun:
         ticker = Ticker(every, loop.time())
         while True:
             await asyncio.sleep(ticker.next - loop.time())
-            await self._read(function)
+            try:
+                await self._read(function)
+            except Exception as error:  # noqa: BLE001 - the next tick comes whatever happens
+                _log.exception("sensor %s", self._name)
+                self.fail(error)
             ticker.advance(loop.time())
             if ticker.skipped and not self.skipped:
                 _log.warning("sensor %s takes longer than %g s; ticks are skipped", self._name, every)

@@ -213,8 +213,11 @@ def _shape(
 
 
 def _only_parameter(function: Handler) -> str:
-    names = list(inspect.signature(function).parameters)
+    name = getattr(function, "__name__", "the control")
+    try:
+        names = list(inspect.signature(function).parameters)
+    except ValueError:
+        return ""  # a built-in function such as list.append does not tell
     if len(names) != 1:
-        name = getattr(function, "__name__", "the control")
         raise BadRequest(f"{name}() must take exactly one parameter, the value to set; it takes {len(names)}")
     return names[0]

@@ -59,10 +59,13 @@ def number(value: object) -> float | int:
     """
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise ValueError(f"expected a number, got {value!r}")  # noqa: TRY004 - cards check alike
-    found = value if isinstance(value, int) else float(value)
+    try:
+        found = float(value)
+    except OverflowError:
+        raise ValueError("expected a number, got one that is too large") from None
     if not math.isfinite(found):
         raise ValueError(f"expected a number, got {value!r}")
-    return found
+    return value if isinstance(value, int) else found
 
 
 def to_value(kind: str, value: object, *, options: list[str] | None = None) -> Value:
