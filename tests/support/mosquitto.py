@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import socket
 import subprocess
@@ -36,6 +37,7 @@ class Mosquitto:
         self.process: subprocess.Popen[bytes] | None = None
         self.config = folder / "mosquitto.conf"
         self.config.write_text(
+            f"user {getpass.getuser()}\n"  # it would leave root, and then not reach the test's folder
             f"listener {self.port} 127.0.0.1\n"
             f"allow_anonymous {'true' if anonymous else 'false'}\n"
             "set_tcp_nodelay true\n"

@@ -118,7 +118,7 @@ class Inbox:
         self._done_count += 1
         self._done_bytes += len(message.payload)
         self._progress = monotonic()
-        if self._waiting_for_room and not self.full:
+        if self._waiting_for_room and self._put_count - self._done_count <= self._limit // 2:
             self._waiting_for_room = False
             self._on_room()
 

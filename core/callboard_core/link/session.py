@@ -224,6 +224,8 @@ class Session:
     def _read(self) -> None:
         """Take in what has arrived, a batch at most; paho reads one packet at a time."""
         for _ in range(BATCH):
+            if self._peer.must_pause():
+                return
             before = self._received
             self._client.loop_read()
             if self._received == before:
