@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callboard_console.cli.options import PASSWORD_FILE_VARIABLE, USERNAME_VARIABLE
 from callboard_core.errors import NotFound
 
 if TYPE_CHECKING:
@@ -49,9 +47,7 @@ def load(config: Path | None, flags: Mapping[str, Any]) -> Loaded[Settings]:
     """
     from callboard_core.settings import load_settings
 
-    ours = {USERNAME_VARIABLE, PASSWORD_FILE_VARIABLE}
-    env = {name: value for name, value in os.environ.items() if name not in ours}
-    return load_settings(file=config, env=env, flags=flags)
+    return load_settings(file=config, flags=flags)
 
 
 def find_board(settings: Settings, *, timeout: float = FIND_TIMEOUT) -> Endpoint:

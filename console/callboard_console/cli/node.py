@@ -34,6 +34,11 @@ def node(
         str | None, typer.Option("--id", metavar="ID", help="Node id. [default: this machine's name]")
     ] = None,
     label: Annotated[str | None, typer.Option(help="What people read.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag to find it by (may be repeated).")] = None,
+    module: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Python file with setup(node) that adds things (may be repeated)."),
+    ] = None,
     keepalive: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="Lost after 1.5 times this. [default: 10]")
     ] = None,
@@ -48,15 +53,16 @@ def node(
         "node.board": board,
         "node.id": node_id,
         "node.label": label,
+        "node.tags": tag or None,
         "node.keepalive": keepalive,
     }
     settings = with_credential(
         load(config, flags).value, Access(username=username, password_file=password_file)
     )
     if file is not None:
-        run_file(file, settings)
+        run_file(file, settings, config)
     else:
-        run_here(settings)
+        run_here(settings, module or [])
 
 
 def with_credential(settings: Settings, access: Access) -> Settings:
@@ -74,14 +80,19 @@ def with_credential(settings: Settings, access: Access) -> Settings:
     return settings.model_copy(update={"node": settings.node.model_copy(update=update)})
 
 
-def run_here(settings: Settings) -> None:
+def run_here(settings: Settings, modules: list[Path]) -> None:
     """Read this machine's own sensors until stopped."""
     from callboard_nodes.agent import run_agent
 
-    run_agent(settings)
+    run_agent(settings, modules=modules, ready=lambda: say_ready(settings))
 
 
-def run_file(file: Path, settings: Settings) -> None:
+def say_ready(settings: Settings) -> None:
+    """Print the line that tells people and programs that the node is on the board."""
+    print(f"ready: node {settings.node.id} is on the board of site {settings.site}", flush=True)
+
+
+def run_file(file: Path, settings: Settings, config: Path | None) -> None:
     """Run a node of the user's own; it gets board and credential through the environment.
 
     Raises:
@@ -99,6 +110,8 @@ def run_file(file: Path, settings: Settings) -> None:
         if value:
             os.environ[f"CALLBOARD_NODE_{key.upper()}"] = str(value)
     os.environ |= {"CALLBOARD_SITE": settings.site, "CALLBOARD_STATE": str(settings.state)}
+    if config is not None:
+        os.environ["CALLBOARD_CONFIG"] = str(config)
     sys.argv = [str(file)]
     sys.path.insert(0, str(file.resolve().parent))
     signal.signal(signal.SIGTERM, signal.default_int_handler)

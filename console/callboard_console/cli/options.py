@@ -19,7 +19,7 @@ __all__ = [
     "Yes",
 ]
 
-#: Variables of the command line that are no settings.
+#: The same names as in callboard_core.settings.model, which is too slow to import up here.
 USERNAME_VARIABLE = "CALLBOARD_USERNAME"
 PASSWORD_FILE_VARIABLE = "CALLBOARD_PASSWORD_FILE"  # noqa: S105 - its name
 

@@ -6,10 +6,12 @@ Each role imports only what it needs, so that all four can start side by side.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 from callboard_core.errors import BadRequest, CallboardError, Conflict, Forbidden, NotFound, Unauthorized
@@ -17,6 +19,8 @@ from callboard_core.settings import Settings
 from callboard_nodes.group.member import notify, notify_failure
 
 __all__ = ["main"]
+
+_log = logging.getLogger(__name__)
 
 #: Errors that a second try cannot cure.
 _FINAL = (BadRequest, Conflict, Forbidden, NotFound, Unauthorized)
@@ -31,13 +35,52 @@ async def _broker(settings: Settings) -> None:
     await engine.start()
     notify(url=str(engine.endpoint))
     ended = asyncio.create_task(engine.wait())
+    with _advertised(settings):
+        await _until_either(stopped, ended, engine.stop)
+
+
+async def _until_either(
+    stopped: asyncio.Task[None], ended: asyncio.Task[None], stop: Callable[[], Awaitable[None]]
+) -> None:
+    """Wait for the order to stop, or for the end of the work, whose error is raised; then ``stop``."""
     try:
         await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
             await ended
     finally:
-        await engine.stop()
+        await stop()
         stopped.cancel()
+        ended.cancel()
+
+
+@contextlib.contextmanager
+def _advertised(settings: Settings) -> Iterator[None]:
+    """Let nodes find the broker; a board that cannot be found is still a board."""
+    from callboard_broker.engine import is_outside
+    from callboard_console.cli.addresses import url
+    from callboard_core.discovery import Advertiser
+
+    look = settings.discovery
+    if not look.enabled or is_outside(settings):
+        yield
+        return
+    advertiser = Advertiser(
+        site=settings.site,
+        mqtt_port=settings.mqtt.port,
+        http_url=url(settings.http.bind, settings.http.port),
+        bind=settings.mqtt.bind,
+        port=look.port,
+        mdns=look.mdns,
+        version=version("callboard"),
+    )
+    try:
+        advertiser.start()
+    except CallboardError as error:
+        _log.warning("nodes have to be told this board's address: %s", error.message)
+    try:
+        yield
+    finally:
+        advertiser.stop()
 
 
 async def _board(settings: Settings) -> None:
@@ -49,14 +92,7 @@ async def _board(settings: Settings) -> None:
     stopped = asyncio.create_task(_stop_signal())
     await board.start()
     notify()
-    serving = asyncio.create_task(board.serve())
-    try:
-        await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
-        if not stopped.done():
-            await serving
-    finally:
-        await board.stop()
-        stopped.cancel()
+    await _until_either(stopped, asyncio.create_task(board.serve()), board.stop)
 
 
 def _console(settings: Settings) -> None:

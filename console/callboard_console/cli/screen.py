@@ -34,7 +34,7 @@ class Screen:
         self._plan = plan
         self._verbose = verbose
         self._began = began
-        self._up: list[str] = []
+        self._up: set[str] = set()
         self._looping: set[str] = set()
         self._on_change: Callable[[], None] | None = None
         self._logs = {member.name: _log_file(plan.settings.state, member.name) for member in plan.members}
@@ -55,7 +55,7 @@ class Screen:
                 self._log(name, line)
                 return
             case Ready(name):
-                self._up.append(name)
+                self._up.add(name)
                 self._looping.discard(name)
                 if self._progress is not None:
                     self._progress.update(f"starting {self._pending()}")
@@ -96,8 +96,7 @@ class Screen:
             print(text, file=sys.stderr, flush=True)
 
     def _ended(self, event: Ended) -> None:
-        if event.name in self._up:
-            self._up.remove(event.name)
+        self._up.discard(event.name)
         if event.delay is None:
             return  # its start has failed; the error itself will say so
         self.say(f"{event.name} {event.reason}; started again in {event.delay:.1f} s")

@@ -97,3 +97,10 @@ def test_completion_can_be_shown_for_bash():
         check=False,
     )
     assert "status" in done.stdout
+
+
+def test_variables_of_the_command_line_are_no_unknown_settings():
+    from callboard_console.cli import options
+    from callboard_core.settings import model
+
+    assert {options.USERNAME_VARIABLE, options.PASSWORD_FILE_VARIABLE} == set(model.LOGIN_VARIABLES)
