@@ -114,6 +114,7 @@ class Connection:
         self.tap: Callable[[int, bytes], None] | None = None
         self.transport: object = None
         hub.connections.add(self)
+        hub.counters.sockets += 1
 
     # ---- bytes in and out
 
@@ -161,6 +162,7 @@ class Connection:
         else:
             data = message.encode(flags, packet_id)
         counters = self.hub.counters
+        counters.messages_out += 1
         counters.publish_out += 1
         counters.publish_bytes_out += len(message.payload)
         if not self.out:

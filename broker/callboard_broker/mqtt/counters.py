@@ -28,6 +28,7 @@ class Counters:
         "publish_in",
         "publish_out",
         "refused",
+        "sockets",
         "taken_over",
     )
 
@@ -41,6 +42,7 @@ class Counters:
         self.publish_bytes_in = 0
         self.publish_bytes_out = 0
         self.connects = 0
+        self.sockets = 0
         self.dropped = 0
         self.expired_sessions = 0
         self.refused: Counter[str] = Counter()

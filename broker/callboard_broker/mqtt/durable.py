@@ -81,11 +81,11 @@ class DurableJournal(Journal):
                 replay.apply(split(batch))
         except (Damaged, ProtocolError, ValueError) as damage:
             kept = self._log.set_aside()
-            log.error(
+            log.error(  # noqa: TRY400 - the reason says all
                 "the journal is damaged (%s): it is set aside as %s; what precedes the damage is used",
                 damage,
                 kept,
-            )  # noqa: TRY400
+            )
         replay.finish()
         self._number = self._floor = replay.highest
         self._settle(hub, regrant, will_grace)

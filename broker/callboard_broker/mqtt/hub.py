@@ -382,6 +382,7 @@ class Hub:
                 sent += 1
             elif target.session is not None:
                 self._offer(target.session, chunk, count)
+        counters.messages_out += sent * count
         counters.publish_out += sent * count
         counters.publish_bytes_out += sent * size
 
@@ -400,6 +401,9 @@ class Hub:
             if kept.clear(topic):
                 self.journal.cleared(topic)
             return
+        if topic.startswith("$"):
+            kept.set(message)
+            return
         known = kept.messages.get(topic)
         size = kept.size + message.size - (known.size if known is not None else 0)
         if (
@@ -408,8 +412,11 @@ class Hub:
             self.counters.bounds["retained"] += 1
             return
         kept.set(message)
-        if not topic.startswith("$"):
-            self.journal.retained(message)
+        self.journal.retained(message)
+
+    def announce(self, topic: str, payload: str) -> None:
+        """Publish something of the broker's own, retained and never stored."""
+        self.publish(Message(topic, payload.encode(), retain=True), self.route(topic), None)
 
     def acknowledge(self, connection: Connection, packet: bytes) -> None:
         """Send what promises that something was kept, or hold it until the journal has it (in order)."""

@@ -155,5 +155,6 @@ def express(connection: Connection, route: Route, head: bytes, payload: bytes) -
             if message is None:
                 message = Message(route.topic, payload, 1)
             session.deliver(message, 1)
+    counters.messages_out += sent + 1
     counters.publish_out += sent
     counters.publish_bytes_out += sent * len(payload)

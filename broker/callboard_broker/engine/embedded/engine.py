@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from callboard_broker.mqtt.durable import DurableJournal
 from callboard_broker.mqtt.hub import Hub
 from callboard_broker.mqtt.limits import Limits
 from callboard_broker.mqtt.reasons import Reason
+from callboard_broker.mqtt.report import Reporter
 from callboard_core.errors import Unavailable
 from callboard_core.link import Endpoint
 from callboard_core.settings import BrokerDurability
@@ -34,6 +36,8 @@ __all__ = ["EmbeddedEngine"]
 log = logging.getLogger("callboard.broker")
 #: Seconds between looks at the clock: how late a will, a keep-alive or an expiry may be.
 _TICK = 0.25
+#: Seconds between reports under ``$SYS``, as Mosquitto's default.
+_REPORT = 10.0
 
 
 class EmbeddedEngine:
@@ -184,8 +188,15 @@ class EmbeddedEngine:
         return None if role is None else self._grants(role, self._site, client_id)
 
     async def _tick(self) -> None:
+        reporter = Reporter(self.hub, version("callboard"), time.time())
+        due = 0.0
         while True:
-            self.hub.tick(time.time())
+            now = time.time()
+            self.hub.tick(now)
+            if now >= due:
+                due = now + _REPORT
+                for topic, payload in reporter.changes(now):
+                    self.hub.announce(topic, payload)
             if self._journal is not None:
                 self._journal.tend()
             self._turn.soon()
