@@ -1,0 +1,462 @@
+"""``callboard up`` for real: from nothing to ready, read and steered by other programs, killed in every way, stopped."""
+
+import itertools
+import json
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from callboard_core.link import Credential, Endpoint, Link
+from callboard_core.messages import Status, parse
+from support.up import READY, Up, eventually, prepare_board, processes_of, running_board
+
+ENGINES = ("embedded", "mosquitto")
+
+#: A node of a user's own, with one of each.
+GREENHOUSE = """
+import time
+from callboard import Node
+
+node = Node("greenhouse", keepalive=2)
+
+@node.sensor(unit="°C", every=0.2)
+def temperature():
+    return 20 + time.time() % 1
+
+@node.control(minimum=0, maximum=100, unit="%")
+def fan(value):
+    pass
+
+@node.action(confirm="Really open the vent?")
+def open_vent(degrees: int = 90):
+    return {"opened": degrees}
+
+@node.action(timeout=20, interruptible=True)
+def water(progress, cancelled):
+    for step in range(100):
+        if cancelled.wait(0.1):
+            return "interrupted"
+        progress(step / 100)
+    return "watered"
+
+@node.action
+def break_down():
+    raise RuntimeError("the pump is dry")
+
+node.run()
+"""
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One board with a node of the user's own beside this machine's, for tests that do not break it."""
+    with running_board(tmp_path_factory.mktemp("board"), engine=request.param) as up, own_node(up):
+        yield up
+
+
+class own_node:  # noqa: N801 - used like a function
+    """Runs GREENHOUSE with ``callboard node`` until the end of the block."""
+
+    def __init__(self, up: Up) -> None:
+        self.up = up
+        self.file = up.state.parent / "greenhouse.py"
+        self.file.write_text(GREENHOUSE)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> subprocess.Popen[bytes]:
+        from support.up import CALLBOARD
+
+        with (self.up.state.parent / "node.err").open("a") as err:
+            self.process = subprocess.Popen(
+                [*CALLBOARD, "node", "--state", str(self.up.state), str(self.file)],
+                env=self.up.env,
+                stdout=err,
+                stderr=err,
+                start_new_session=True,
+            )
+        return self.process
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> "own_node":
+        self.start()
+        eventually(lambda: status_of(self.up, "greenhouse") == "ready", "greenhouse on the board")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(10)
+
+
+def nodes(up: Up) -> dict[str, str]:
+    return {row["node"]: row["status"] for row in up.json("ls", "nodes")}
+
+
+def status_of(up: Up, node: str) -> str | None:
+    return nodes(up).get(node)
+
+
+class Statuses:
+    """Follows the statuses of all nodes on a connection of its own, through any outage."""
+
+    def __init__(self, up: Up) -> None:
+        self.seen: dict[str, str] = {}
+        mqtt = up.runtime.mqtt
+        self._link = Link(
+            client_id=f"test-{os.urandom(4).hex()}",
+            endpoint=Endpoint(mqtt.host, mqtt.port),
+            credential=Credential("viewer", up.password("viewer")),
+        )
+        self._link.subscribe("callboard/+/status", self._take)
+
+    def _take(self, message) -> None:
+        self.seen[message.topic.split("/")[1]] = parse(Status, message.payload).status.value
+
+    def __enter__(self) -> "Statuses":
+        self._link.start()
+        self._link.wait_connected(READY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._link.stop()
+
+    def until(self, **expected: str) -> None:
+        def same() -> bool:
+            return all(self.seen.get(node) == status for node, status in expected.items())
+
+        try:
+            eventually(same, f"{expected}", 30)
+        except AssertionError:
+            raise AssertionError(f"expected {expected}, got {self.seen}") from None
+
+
+# --- the story of the first minutes
+
+
+def test_the_ready_line_says_where_everything_is_and_the_state_is_private(board: Up):
+    first, *rest = board.output.splitlines()
+    assert first.startswith("ready in ")
+    assert str(board.runtime.mqtt.port) in first
+    assert str(board.state / "credentials" / "operator.password") in "\n".join(rest)
+    assert board.state.stat().st_mode & 0o777 == 0o700
+    told = json.loads((board.state / "runtime.json").read_text())
+    assert set(told["pids"]) == {"broker", "board", "node"}
+    assert set(told["credentials"]) == {"viewer", "operator"}
+    assert (board.state / "runtime.json").stat().st_mode & 0o777 == 0o600
+    for secret in [board.state / "users.json", *(board.state / "credentials").iterdir()]:
+        assert secret.stat().st_mode & 0o077 == 0
+
+
+def test_status_knows_that_all_roles_are_ready(board: Up):
+    told = board.json("status", "--wait", "10")
+    assert told["ready"]
+    assert all(answer == "ok" for answer in told["answers"].values())
+    assert {role["state"] for role in told["roles"].values()} == {"ready"}
+
+
+def test_the_printed_line_lets_mosquitto_sub_read_the_cards(board: Up):
+    line = next(line for line in board.output.splitlines() if "mosquitto_sub" in line).partition("watch it")[
+        2
+    ]
+    done = subprocess.run(["sh", "-c", f"{line.strip()} -W 3"], capture_output=True, text=True, check=False)
+    topics = {entry.split(" ")[0] for entry in done.stdout.splitlines()}
+    assert "callboard/board/announce" in topics
+    assert "callboard/here/announce/sensor/cpu" in topics
+    assert "callboard/greenhouse/announce/control/fan" in topics
+    assert "callboard/here/state/sensor/cpu" in topics
+
+
+def test_nobody_reads_without_a_password_and_a_viewer_does_not_command(board: Up):
+    mqtt = board.runtime.mqtt
+    anonymous = subprocess.run(
+        ["mosquitto_sub", "-h", mqtt.host, "-p", str(mqtt.port), "-t", "callboard/#", "-W", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert anonymous.stdout == ""
+    assert anonymous.returncode != 0
+    done = board.cli(
+        "set", "greenhouse/fan", "11", "--username", "viewer",
+        "--password-file", str(board.state / "credentials" / "viewer.password"), "--timeout", "1",
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert control_value(board, "fan") != 11
+
+
+def control_value(up: Up, name: str) -> object:
+    (row,) = up.json("ls", "controls", "--name", name)
+    return row["value"]
+
+
+def test_ls_shows_nodes_and_things_with_their_values(board: Up):
+    assert nodes(board) == {"board": "ready", "here": "ready", "greenhouse": "ready"}
+    eventually(
+        lambda: [
+            row
+            for row in board.json("ls", "sensors", "--node", "here", "--name", "cpu")
+            if row["value"] is not None
+        ],
+        "a value of the CPU",
+    )
+    (temperature,) = board.json("ls", "sensors", "--name", "temp*")
+    assert (temperature["node"], temperature["unit"]) == ("greenhouse", "°C")
+    assert 20 <= temperature["value"] < 21
+    table = board.cli("ls", "all", "--node", "greenhouse").stdout
+    assert "open-vent" in table
+    assert "fan" in table
+
+
+def test_watch_prints_values_as_they_come(board: Up):
+    lines = board.cli(
+        "watch", "greenhouse/temperature", "--new", "--count", "2", "--json"
+    ).stdout.splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert first["t"] < second["t"]
+    assert (first["node"], first["name"]) == ("greenhouse", "temperature")
+
+
+def test_set_changes_a_control_and_says_what_is_in_force(board: Up):
+    assert board.cli("set", "greenhouse/fan", "40").stdout == "greenhouse/fan is 40 %\n"
+    assert control_value(board, "fan") == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["set", "greenhouse/fan", "101"], "outside", 2),
+        (["set", "greenhouse/fan", "fast"], "expected a number", 2),
+        (["set", "greenhouse/pump", "1"], "it has fan", 1),
+        (["set", "nowhere/fan", "1"], "known are board, greenhouse, here", 1),
+        (["set", "fan", "1"], "NODE/NAME", 2),
+        (["call", "greenhouse/break-down"], "the pump is dry", 1),
+        (["call", "greenhouse/open-vent", "--yes", "degrees=wide"], "degrees", 2),
+        (["call", "greenhouse/open-vent", "--yes", "wide"], "KEY=VALUE", 2),
+        (["forget", "greenhouse", "--yes"], "alive", 1),
+        (["forget", "nowhere", "--yes"], "known are", 1),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_that_says_why(board: Up, arguments: list[str], said: str, code: int):
+    done = board.cli(*arguments, check=False)
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.returncode == code
+
+
+def test_call_runs_an_action_and_prints_its_result(board: Up):
+    assert board.json("call", "greenhouse/open-vent", "degrees=30", "--yes") == {"opened": 30}
+
+
+def test_call_asks_first_when_the_card_says_so(board: Up):
+    done = board.cli("call", "greenhouse/open-vent", check=False)
+    assert done.returncode == 1
+    assert "Really open the vent?" in done.stderr
+
+
+def test_interrupting_a_call_interrupts_the_action(board: Up):
+    from support.up import CALLBOARD
+
+    process = subprocess.Popen(
+        [*CALLBOARD, "call", "--state", str(board.state), "greenhouse/water"],
+        env=board.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    eventually(lambda: action_state(board, "water") == "running", "the action runs")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert "Traceback" not in err
+    eventually(lambda: action_state(board, "water") != "running", "the action has ended")
+    assert "interrupted" in out + err
+
+
+def action_state(up: Up, name: str) -> object:
+    (row,) = up.json("ls", "actions", "--name", name, "--node", "greenhouse")
+    return row["value"]
+
+
+def test_doctor_finds_nothing_wrong(board: Up):
+    told = board.json("doctor")
+    assert all(check["ok"] for check in told["checks"]), told["checks"]
+    sources = {row["key"]: row["source"] for row in told["settings"]}
+    assert sources["state"].startswith("flag")
+    assert sources["discovery.port"].startswith("environment")
+
+
+# --- ends, restarts and kills
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_all_in_order_within_five_seconds(tmp_path: Path, engine: str, number: signal.Signals):
+    with running_board(tmp_path, engine=engine) as up, Statuses(up) as statuses:
+        statuses.until(here="ready", board="ready")
+        began = time.monotonic()
+        assert up.stop(number) == 0
+        assert time.monotonic() - began < 5
+        assert not processes_of(up.state)
+        assert statuses.seen["here"] == "disconnected", "said goodbye while the broker was still there"
+        assert not (up.state / "runtime.json").exists()
+
+
+def test_kill_9_of_up_leaves_nothing_and_the_next_up_starts(tmp_path: Path, engine: str):
+    with running_board(tmp_path, engine=engine) as up:
+        roles = processes_of(up.state)
+        assert len(roles) >= 3
+        assert up.process is not None
+        up.process.kill()
+        up.process.wait()
+        up.assert_nothing_left()
+        assert up.cli("status", check=False).returncode == 1
+        up.start().wait_ready()
+        assert nodes(up)["here"] == "ready"
+
+
+def test_a_second_up_on_the_same_state_is_told_of_the_first(tmp_path: Path):
+    with running_board(tmp_path) as up:
+        second = up.cli("up", "--mqtt-port", "0", check=False)
+        assert second.returncode == 1
+        assert f"pid {up.pid}" in second.stderr
+        assert len(second.stderr.splitlines()) == 1
+        assert up.json("status")["ready"]
+
+
+def test_the_same_passwords_and_values_are_there_after_a_restart(tmp_path: Path, engine: str):
+    up = prepare_board(tmp_path, engine=engine)
+    try:
+        up.start().wait_ready()
+        with own_node(up):
+            up.cli("set", "greenhouse/fan", "33")
+        before = up.password("operator")
+        up.stop()
+        up.start().wait_ready()
+        assert up.password("operator") == before
+        assert nodes(up)["greenhouse"] == "disconnected"
+        assert control_value(up, "fan") == 33
+        assert up.cli("forget", "greenhouse", "--yes").stdout == "greenhouse is forgotten\n"
+        assert set(nodes(up)) == {"board", "here"}
+    finally:
+        up.stop()
+        up.assert_nothing_left()
+
+
+@pytest.mark.timeout(300)
+def test_kill_9_of_any_role_alone_heals_by_itself(tmp_path: Path, engine: str):
+    with running_board(tmp_path, engine=engine) as up, own_node(up), Statuses(up) as statuses:
+        for role in ("node", "board", "broker", "broker", "node", "board"):
+            pid = up.kill_role(role)
+            eventually(lambda role=role, pid=pid: up.runtime.pids.get(role, pid) != pid, f"a new {role}")
+            up.wait_whole()
+            eventually(
+                lambda: nodes(up) == {"board": "ready", "here": "ready", "greenhouse": "ready"},
+                f"the directory after {role} was killed; it is {nodes(up)}",
+            )
+            statuses.until(board="ready", here="ready", greenhouse="ready")
+        assert up.process is not None
+        assert up.process.poll() is None
+
+
+@pytest.mark.timeout(300)
+def test_kill_9_of_all_roles_together_heals_and_a_node_that_died_meanwhile_is_lost(
+    tmp_path: Path, engine: str
+):
+    with running_board(tmp_path, engine=engine) as up, own_node(up) as greenhouse:
+        for _ in range(3):
+            for pid in up.runtime.pids.values():
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: not up.runtime.ready, "the kill is noticed")
+            up.wait_whole()
+            eventually(
+                lambda: nodes(up) == {"board": "ready", "here": "ready", "greenhouse": "ready"},
+                "everybody back on the board",
+            )
+        # The broker that could have published its last will dies with the node.
+        for pid in up.runtime.pids.values():
+            os.kill(pid, signal.SIGKILL)
+        greenhouse.kill()
+        eventually(lambda: not up.runtime.ready, "the kill is noticed")
+        up.wait_whole()
+        eventually(
+            lambda: nodes(up) == {"board": "ready", "here": "ready", "greenhouse": "lost"},
+            "the dead node is lost",
+            timeout=40,
+        )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("order", list(itertools.permutations(("broker", "board", "node"))), ids="-".join)
+def test_roles_may_come_back_in_any_order(tmp_path: Path, order: tuple[str, ...]):
+    """Every role is stopped (SIGSTOP) where it comes up, and let go in the given order."""
+    with running_board(tmp_path) as up:
+        frozen: set[int] = set()
+        for pid in up.runtime.pids.values():
+            os.kill(pid, signal.SIGKILL)
+        for role in order:
+            pid = eventually(lambda role=role: new_pid(up, role, frozen), f"a new {role}")
+            if role != order[0]:
+                os.kill(pid, signal.SIGSTOP)
+                frozen.add(pid)
+        for role in order[1:]:
+            pid = up.runtime.pids[role]
+            if pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+            threading.Event().wait(0.5)
+        up.wait_whole()
+        eventually(lambda: nodes(up) == {"board": "ready", "here": "ready"}, "the truth in the directory")
+
+
+def new_pid(up: Up, role: str, frozen: set[int]) -> int | None:
+    pid = up.runtime.pids.get(role)
+    return pid if pid is not None and pid not in frozen and Path(f"/proc/{pid}").exists() else None
+
+
+def test_a_node_that_starts_before_its_board_waits_for_it(tmp_path: Path):
+    with running_board(tmp_path, node=False) as up:
+        port = up.runtime.mqtt.port
+        up.stop()
+        node = own_node(up)
+        node.start()
+        try:
+            up.flags = ("--mqtt-port", str(port), *up.flags[2:])
+            up.start().wait_ready()
+            eventually(lambda: status_of(up, "greenhouse") == "ready", "the node on the board")
+        finally:
+            node.__exit__()
+
+
+def test_a_node_that_is_killed_is_lost_within_a_second(tmp_path: Path, engine: str):
+    with running_board(tmp_path, engine=engine) as up, own_node(up) as greenhouse, Statuses(up) as statuses:
+        statuses.until(greenhouse="ready")
+        began = time.monotonic()
+        greenhouse.kill()
+        statuses.until(greenhouse="lost")
+        assert time.monotonic() - began < 1
+
+
+def test_the_line_to_paste_survives_a_state_folder_with_a_space(tmp_path: Path):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    with running_board(folder, node=False) as up:
+        line = next(line for line in up.output.splitlines() if "mosquitto_sub" in line).partition("watch it")[
+            2
+        ]
+        done = subprocess.run(
+            ["sh", "-c", f"{line.strip()} -C 1 -W 5"], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.startswith("callboard/board/"), done.stderr
+        assert shlex.split(line)
