@@ -48,9 +48,9 @@ def new_instance() -> str:
 def must_yield(mine: Status, seen: Status) -> bool:
     """Tell which of two running instances of one node gives way; exactly one of the two does.
 
-    The one that came in the other's place yields to it. If neither saw the other at its first connect they
-    started at the same moment, and the larger instance id yields. Both cannot have seen each other: an
-    instance reads the topic before it first publishes there.
+    The one that came in the other's place yields to it. If neither saw the other on its first connection they
+    started at the same moment, and the larger instance id yields. Both cannot have seen each other: they have
+    one client id, so their first connections do not overlap, and who comes first finds nothing of the other.
     """
     if mine.predecessor == seen.instance:
         return True
@@ -214,14 +214,19 @@ class Presence:
         self._look_for_ghosts()
 
     def _learn_predecessor(self) -> None:
-        """Wait for the retained status, so that what was there before us is known before we publish."""
+        """Find out, before we publish, whose status was there.
+
+        It counts only on our very first connection: later it may be the status of one that came after us.
+        """
+        self._predecessor = ""
         try:
             self._link.round_trip(PATIENCE).result()
         except (TimedOut, Unavailable) as error:
             _log.info("%s: the status before ours stays unknown: %s", self.node, error)
-            return
-        seen = self._seen_first
-        self._predecessor = (seen.instance or "") if seen is not None else ""
+        else:
+            seen = self._seen_first
+            if self._link.session == 1 and seen is not None:
+                self._predecessor = seen.instance or ""
         self._link.will = self.will(self._site, self.node, self.epoch, self.instance, self._predecessor)
 
     def _publish_everything(self) -> None:
@@ -269,7 +274,7 @@ class Presence:
             seen = None
         with self._lock:
             if self._sessions == 0:
-                self._seen_first = seen
+                self._seen_first = seen if message.session == 1 else self._seen_first
             elif not self._leaving:
                 self._carry_out(self._decide(seen), seen)
 

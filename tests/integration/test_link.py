@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.links import FAST, Collector, MakeLink, links
 from support.mosquitto import Mosquitto, free_port, mosquitto
+from support.waiting import wait_until
 
 from callboard_core import topics
 from callboard_core.errors import (
@@ -31,14 +32,6 @@ from callboard_core.link import inbox as inbox_module
 __all__ = ["links", "mosquitto"]
 
 NOBODY = topics.Address("callboard", "nobody", topics.Leaf.COMMAND, topics.Kind.ACTION, "x")
-
-
-def wait_until(condition, timeout: float = 10.0) -> None:
-    """For what has no event of its own: ask every 5 ms."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def test_messages_arrive_in_the_order_they_were_published(mosquitto: Mosquitto, links: MakeLink) -> None:
@@ -229,9 +222,7 @@ def set_password(file: Path, password: str, *, create: bool = False) -> None:
 def test_a_wrong_password_is_unauthorized_and_a_corrected_one_heals(
     guarded: Mosquitto, links: MakeLink, tmp_path: Path
 ) -> None:
-    link = links(
-        "ada", guarded.endpoint, start=False, credential=Credential("ada", "wrong"), reconnect=FAST
-    )
+    link = links("ada", guarded.endpoint, start=False, credential=Credential("ada", "wrong"), reconnect=FAST)
     link.start()
     begun = time.monotonic()
     with pytest.raises(Unauthorized, match="user 'ada'.*trying again every 0.2 s"):

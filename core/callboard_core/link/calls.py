@@ -185,6 +185,11 @@ class Caller:
         else:
             self._worker.post(partial(self._answer, payload))
 
+    def on_lost(self, error: CallboardError) -> None:
+        """End the round trips of a connection that is lost (network thread); calls may still be answered."""
+        for nonce in list(self._rounds):
+            self._worker.post(partial(self._end_round, nonce, error))
+
     def fail_all(self, error: CallboardError) -> None:
         """End everything that waits."""
         self._calls.fail_all(error)

@@ -60,6 +60,7 @@ class Connector:
         *,
         reply_topic: str,
         on_reply: Callable[[bytes], None],
+        on_lost: Callable[[CallboardError], None],
         outbox: Outbox,
         inbox: Inbox,
         subscriptions: Subscriptions,
@@ -71,6 +72,7 @@ class Connector:
         self._backoff = backoff
         self._reply_topic = reply_topic
         self._on_reply = on_reply
+        self._on_lost = on_lost
         self._outbox = outbox
         self._inbox = inbox
         self._subscriptions = subscriptions
@@ -190,10 +192,12 @@ class Connector:
         except Exception:  # noqa: BLE001 - whatever it was, the thread must go on
             _log.exception("%s: the connection failed", self._login.client_id)
             unsent = session.unsent()
-        self._outbox.give_back(unsent)
         with self._changed:
             self._session = None
             self.up = self.greeted = False
+        lost = Unavailable(f"connection lost: {session.reason}")
+        self._worker.post(partial(fail, self._outbox.give_back(unsent), lost))
+        self._on_lost(lost)
         self._after(session)
         return session.established
 

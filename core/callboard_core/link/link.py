@@ -90,6 +90,7 @@ class Link:
             reconnect,
             reply_topic=self.reply_topic,
             on_reply=self._caller.on_reply,
+            on_lost=self._caller.on_lost,
             outbox=self._outbox,
             inbox=self._inbox,
             subscriptions=self._subscriptions,

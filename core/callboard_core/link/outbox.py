@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from callboard_core.errors import Overloaded
 
@@ -18,9 +18,10 @@ BYTE_LIMIT = 64 * 1024 * 1024
 
 @dataclass(slots=True, eq=False)
 class Outgoing:
-    """One message to send and the futures of those who wait for it.
+    """One message to send and the futures of those who wait for it, the publisher's own last.
 
-    ``deadline`` is on the monotonic clock; after it the message is not sent any more.
+    ``deadline`` is on the monotonic clock; after it the message is not sent any more. An ``urgent`` one is part
+    of a greeting and belongs to one connection.
     """
 
     topic: str
@@ -29,6 +30,12 @@ class Outgoing:
     retain: bool
     deadline: float | None = None
     futures: list[Future[None]] = field(default_factory=list)
+    urgent: bool = False
+
+    def orphan(self) -> Outgoing:
+        """Split off the publisher's own future; what is left waits for those whose message this replaced."""
+        self.urgent = False
+        return replace(self, futures=[self.futures.pop()])
 
 
 def settle(items: Iterable[Outgoing]) -> None:
@@ -77,6 +84,7 @@ class Outbox:
         with self._lock:
             replaced = self._held and item.retain and self._supersede(item)
             if urgent:
+                item.urgent = True
                 self._urgent.append(item)
                 return
             if not replaced and (len(self._backlog) >= self._limit or self._bytes >= self._byte_limit):
@@ -96,8 +104,12 @@ class Outbox:
                 (late if item.deadline is not None and item.deadline < now else ready).append(item)
         return ready, late
 
-    def give_back(self, items: Iterable[Outgoing]) -> None:
-        """Hold the outbox and put what was sent but not acknowledged in front again, in its order."""
+    def give_back(self, items: Iterable[Outgoing]) -> list[Outgoing]:
+        """Hold the outbox and put what was sent but not acknowledged in front again, in its order.
+
+        Returns what is not sent again because the next greeting says it anew.
+        """
+        orphans: list[Outgoing] = []
         with self._lock:
             self._held = True
             waiting = [*items, *self._urgent, *self._backlog.values()]
@@ -106,9 +118,13 @@ class Outbox:
             self._retained.clear()
             self._bytes = 0
             for item in waiting:
-                if item.retain:
-                    self._supersede(item)
-                self._append(item)
+                if item.urgent:
+                    orphans.append(item.orphan())
+                if item.futures:
+                    if item.retain:
+                        self._supersede(item)
+                    self._append(item)
+        return orphans
 
     def release(self) -> None:
         """Let everything go."""
