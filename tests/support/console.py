@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import threading
@@ -15,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 from callboard_core.cards import ActionCard, ControlCard, Host, NodeCard, Range, SensorCard
 from callboard_core.errors import error_from_code
 from callboard_core.link import Credential
@@ -232,6 +234,44 @@ def installed(feed: FakeFeed, who: Session | None) -> Iterator[Sessions]:
         yield sessions
     finally:
         runtime.install(None)
+
+
+# -- an ASGI application without a server ----------------------------------------------------------------------
+
+
+class Asgi:
+    """Asks an ASGI application as a browser does: keeps cookies, follows no redirects."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        transport = httpx.ASGITransport(app=app)
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://testserver")
+        self.cookies = self._client.cookies
+
+    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return asyncio.run(self._client.request(method, path, **more))
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("GET", path, **more)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("POST", path, **more)
+
+    def websocket(self, path: str, headers: dict[str, str]) -> list[str]:
+        """Return the types of the messages the application answers a websocket's opening with."""
+        given = {"host": "testserver", "cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())} | headers
+        raw = [(key.encode(), value.encode()) for key, value in given.items()]
+        scope = {"type": "websocket", "path": path, "headers": raw, "query_string": b"", "subprotocols": []}
+        said: list[str] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Any) -> None:
+            said.append(message["type"])
+
+        asyncio.run(self._app(scope, receive, send))
+        return said
 
 
 # -- a fake board's HTTP ---------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def main() -> None:
     chosen.run()
 
 
-@st.fragment(run_every=1.0)
+@st.fragment(run_every=2.0)
 def _banner() -> None:
     if runtime.session() is None:
         leave()

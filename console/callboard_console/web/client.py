@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
@@ -21,6 +22,9 @@ TIMEOUT = 5.0
 
 # The board is reached directly; a proxy meant for the internet must not see its tokens.
 _OPENER = build_opener(ProxyHandler({}))
+
+
+_part = partial(quote, safe="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +85,14 @@ class Api:
 
     def statuses(self, node: str, start: float, end: float) -> list[dict[str, Any]]:
         """Return the changes of a node's status between two Unix times: ``t``, ``status``, ``epoch``."""
-        path = f"/api/v1/nodes/{quote(node)}/statuses"
+        path = f"/api/v1/nodes/{_part(node)}/statuses"
         return list(self._get(path, start=start, end=end)["items"])
 
     def history(
         self, node: str, kind: str, name: str, start: float, end: float, *, points: int = 500
     ) -> dict[str, Any]:
         """Return a series between two Unix times, thinned by the board to at most ``points`` points."""
-        path = f"/api/v1/history/{quote(node)}/{quote(kind)}/{quote(name)}"
+        path = f"/api/v1/history/{_part(node)}/{_part(kind)}/{_part(name)}"
         return self._get(path, start=start, end=end, points=points)
 
     def refused(self) -> dict[str, Any]:

@@ -24,6 +24,8 @@ _log = logging.getLogger("callboard.console")
 TICK, SNAPSHOT_EVERY = 0.1, 1.0
 #: Seconds between two questions to the registry, and the least between two sweeps.
 REGISTRY_EVERY, SWEEP_EVERY = 10.0, 10.0
+#: Failures in a row after which the registry is reported missing.
+REGISTRY_PATIENCE = 5
 #: Seconds to wait for everything retained to arrive.
 ROUND_TRIP = 30.0
 
@@ -143,16 +145,17 @@ class Feed:
                 made = now
 
     def _ask_registry(self) -> None:
-        trouble = ""
+        failures = 0
         while not self._stopping.is_set():
             try:
                 items = self._api.nodes()
             except CallboardError as error:
-                if error.message != trouble:
+                failures += 1
+                if failures == REGISTRY_PATIENCE:
                     _log.warning("the console cannot read the board's registry: %s", error)
-                    trouble = error.message
             else:
-                trouble = ""
+                failures = 0
                 with self._lock:
                     self._model.registry(items)
-            self._stopping.wait(REGISTRY_EVERY)
+            # At a start of everything at once the board may answer a moment later than we ask.
+            self._stopping.wait(1.0 if 0 < failures < REGISTRY_PATIENCE else REGISTRY_EVERY)

@@ -41,8 +41,9 @@ class Thing:
 
     @property
     def title(self) -> str:
-        """What people read."""
-        return self.card.title if self.card is not None else self.name
+        """What people read: the card's label, or the name spelled like one."""
+        label = self.card.label if self.card is not None else None
+        return label or self.name.replace("-", " ").capitalize()
 
     @property
     def unit(self) -> str | None:
@@ -153,7 +154,7 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts over all nodes. ``warnings`` and ``errors`` are readings of nodes that are here."""
+    """Counts over all nodes but the board itself; what is offered and out of order is counted for it too."""
 
     nodes: int
     here: int
@@ -195,9 +196,9 @@ class Snapshot:
             offers.update(node.offers)
         alarms = [thing.level for node in nodes for thing in node.alarms]
         return Totals(
-            nodes=len(nodes),
-            here=sum(node.live for node in nodes),
-            lost=sum(node.status is StatusName.LOST for node in nodes),
+            nodes=len(self.guests),
+            here=sum(node.live for node in self.guests),
+            lost=sum(node.status is StatusName.LOST for node in self.guests),
             offers=offers,
             warnings=alarms.count(Level.WARNING),
             errors=alarms.count(Level.ERROR),

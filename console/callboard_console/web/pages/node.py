@@ -216,7 +216,6 @@ def _page() -> None:
     operable = bool(node.of_kind(Kind.CONTROL) or node.of_kind(Kind.ACTION))
     left, right = st.columns([0.68, 0.32], gap="large") if operable else (st.container(), None)
     with left:
-        live(_heading("Readings"), key="readings_heading")
         _readings(chosen)
         _history(node)
     if right is not None:

@@ -9,7 +9,8 @@ import streamlit as st
 from callboard_console.web import runtime
 from callboard_console.web.live import live
 from callboard_console.web.pages.shared import follow
-from callboard_console.web.views.overview import Chosen, Only, render, turn
+from callboard_console.web.views import overview as view
+from callboard_console.web.views.overview import Chosen, Only, turn
 
 _KEY = "overview"
 
@@ -28,10 +29,17 @@ def _clicked() -> None:
 
 
 @st.fragment(run_every=1.0)
-def _board() -> None:
+def _summary() -> None:
+    live(view.summary(runtime.current().source.snapshot()), key="summary")
+
+
+@st.fragment(run_every=1.0)
+def _table(*, empty: bool) -> None:
     console = runtime.current()
-    markup = render(console.source.snapshot(), _chosen(), mqtt_port=console.mqtt_port)
-    follow(live(markup, key=_KEY, on_act=_clicked))
+    snapshot = console.source.snapshot()
+    follow(live(view.table(snapshot, _chosen(), mqtt_port=console.mqtt_port), key=_KEY, on_act=_clicked))
+    if view.is_empty(snapshot) != empty:
+        st.rerun()
 
 
 def _filter() -> None:
@@ -55,5 +63,12 @@ def _filter() -> None:
         )
 
 
-_filter()
-_board()
+def _page() -> None:
+    empty = view.is_empty(runtime.current().source.snapshot())
+    _summary()
+    if not empty:
+        _filter()
+    _table(empty=empty)
+
+
+_page()

@@ -60,9 +60,10 @@ def control(node: NodeView, thing: Thing, card: ControlCard, session: Session) -
             session.send(address, thing.title, {"value": wanted}, timeout=_CONTROL_TIMEOUT)
 
     label = f"{thing.title} ({card.unit})" if card.unit else thing.title
-    _WIDGETS[spec.shape](label, spec, {"key": key, "on_change": moved, "disabled": not node.live})
     now = runtime.current().source.snapshot().t
-    live(view.control_line(thing, order, now), key=f"line:{node.id}:{thing.name}")
+    with st.container(gap="xxsmall"):
+        _WIDGETS[spec.shape](label, spec, {"key": key, "on_change": moved, "disabled": not node.live})
+        live(view.control_line(node, thing, order, now), key=f"line:{node.id}:{thing.name}")
 
 
 def _slider(label: str, spec: controls.Widget, common: dict[str, Any]) -> None:
@@ -129,7 +130,8 @@ def _input(key: str, field: schema.Field) -> JsonValue:
             chosen: JsonValue = st.selectbox(label, field.options, index=index, **common)
             return chosen
         case "text":
-            return st.text_input(label, value=str(field.default or ""), **common)
+            written: JsonValue = st.text_input(label, value=str(field.default or ""), **common)
+            return written
         case "integer" | "number":
             filled: JsonValue = st.number_input(label, **schema.limits(field), **common)
             return filled

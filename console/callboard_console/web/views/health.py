@@ -92,7 +92,7 @@ def _well(snapshot: Snapshot) -> Health:
         return Health(
             "Healthy", "ok", f"{len(guests) - away} of {len(guests)} nodes are here; the rest signed off."
         )
-    everyone = "The only node is" if len(guests) == 1 else f"All {len(guests)} nodes are"
+    everyone = f"{guests[0].title} is" if len(guests) == 1 else f"All {len(guests)} nodes are"
     return Health("Healthy", "ok", f"{everyone} here and every reading is in order.")
 
 

@@ -12,7 +12,7 @@ from callboard_console.web.commands import Order, Stage
 from callboard_console.web.snapshot import EventLine, NodeView, Thing
 from callboard_console.web.views import parts, words
 from callboard_console.web.views.markup import EMPTY, Markup, join, tag
-from callboard_core.messages import Severity, StatusName
+from callboard_core.messages import Level, Severity, StatusName
 from callboard_core.topics import Kind
 
 __all__ = [
@@ -32,8 +32,8 @@ __all__ = [
 #: A clock this many seconds off is worth saying.
 SKEWED = 30.0
 
-#: Actions that stay listed.
-_RUNS = 5
+#: Actions that stay listed, and seconds for which the success of a control is news.
+_RUNS, _NEWS = 5, 30.0
 
 _STAGE_TONES = {
     Stage.SENT: "idle",
@@ -111,13 +111,20 @@ def _skew(node: NodeView) -> Markup:
 
 
 def readings(node: NodeView, now: float) -> Markup:
-    """Return every sensor's last value, the ones that are not in order first."""
+    """Return every sensor's last value by name: what is out of order stands out, but nothing moves about."""
     sensors = node.of_kind(Kind.SENSOR)
     if not sensors:
         return tag("p", "This node announces no sensors.", class_="cb-quiet")
-    order = {"bad": 0, "warn": 1, "ok": 2}
-    sensors.sort(key=lambda thing: order[parts.level_tone(thing.level)])
-    return tag("div", *(_reading(thing, now) for thing in sensors), class_="cb-values")
+    levels = [thing.level for thing in sensors]
+    said = ((Level.ERROR, "in error", "bad"), (Level.WARNING, "outside the normal range", "warn"))
+    chips = [
+        tag("span", f"{levels.count(level)} {what}", class_=f"cb-chip cb-{tone}")
+        for level, what, tone in said
+        if level in levels
+    ]
+    heading = tag("div", tag("h2", "Readings"), *chips, class_="cb-section")
+    cards = tag("div", *(_reading(thing, now) for thing in sensors), class_="cb-values")
+    return join(heading, cards)
 
 
 def _reading(thing: Thing, now: float) -> Markup:
@@ -173,14 +180,16 @@ def in_force(thing: Thing) -> Markup:
     return tag("div", tag("span", thing.title), tag("b", shown), class_="cb-held", data_control=thing.name)
 
 
-def control_line(thing: Thing, order: Order | None, now: float) -> Markup:
-    """Return what is in force under a control's widget, and what became of the last command."""
+def control_line(node: NodeView, thing: Thing, order: Order | None, now: float) -> Markup:
+    """Return what is worth saying under a control: why it does not work, or what became of the last command."""
     state = thing.state
+    if not node.live:
+        return tag("div", f"{node.title} is away; this is the last known value", class_="cb-order cb-idle")
     if state is not None and state.error is not None:
         return tag("div", tag("b", "error"), state.error.message, class_="cb-order cb-bad")
-    shown = words.value(state.v if state is not None else None, thing.unit)
-    held = tag("span", "in force ", tag("b", shown, class_="cb-plain"), data_in_force=thing.name)
-    return join(tag("div", held, class_="cb-order"), order_line(order, now))
+    if order is None or (order.stage is Stage.DONE and now - order.sent > _NEWS):
+        return EMPTY
+    return order_line(order, now)
 
 
 def events(lines: Iterable[EventLine], node: str | None, tz: tzinfo = UTC) -> Markup:

@@ -15,7 +15,18 @@ from callboard_core.cards import SensorCard
 from callboard_core.messages import StatusName
 from callboard_core.topics import Kind
 
-__all__ = ["PAGE_SIZE", "Chosen", "Only", "Order", "choose", "headline", "render", "turn"]
+__all__ = [
+    "PAGE_SIZE",
+    "Chosen",
+    "Only",
+    "Order",
+    "choose",
+    "headline",
+    "is_empty",
+    "summary",
+    "table",
+    "turn",
+]
 
 #: Rows on one page of the table.
 PAGE_SIZE = 50
@@ -128,11 +139,19 @@ def headline(node: NodeView) -> list[Thing]:
     return sorted(numbers, key=rank)[:_TRACES]
 
 
-def render(snapshot: Snapshot, chosen: Chosen, *, mqtt_port: int | None = None) -> Markup:
-    """Return the whole live region of the page."""
-    if snapshot.complete and not snapshot.guests and snapshot.connected:
-        return join(_head(snapshot), _welcome(snapshot, mqtt_port))
-    return join(_head(snapshot), _tiles(snapshot), _table(snapshot, chosen))
+def is_empty(snapshot: Snapshot) -> bool:
+    """Tell whether there is nobody but the board itself."""
+    return snapshot.complete and snapshot.connected and not snapshot.guests
+
+
+def summary(snapshot: Snapshot) -> Markup:
+    """Return how the board is, in a word and in numbers."""
+    return join(_head(snapshot), _tiles(snapshot))
+
+
+def table(snapshot: Snapshot, chosen: Chosen, *, mqtt_port: int | None = None) -> Markup:
+    """Return the table of nodes, or how to add the first one."""
+    return _welcome(snapshot, mqtt_port) if is_empty(snapshot) else _table(snapshot, chosen)
 
 
 def _head(snapshot: Snapshot) -> Markup:
@@ -150,8 +169,7 @@ def _tile(key: str, number: str, caption: str, note: str = "", tone: str = "") -
     return tag(
         "div",
         tag("b", number),
-        tag("span", caption),
-        tag("small", note),
+        tag("span", caption, tag("small", note) if note else None),
         class_=f"cb-tile cb-{tone}" if tone else "cb-tile",
         data_key=key,
     )
@@ -170,7 +188,11 @@ def _tiles(snapshot: Snapshot) -> Markup:
         _tile("controls", words.number(offers.get(Kind.CONTROL, 0)), "controls"),
         _tile("actions", words.number(offers.get(Kind.ACTION, 0)), "actions"),
         _tile("alarms", words.number(off_range), "readings out of order", in_error, alarm),
-        _tile("rate", words.number(round(snapshot.rate, 1)), "messages a second"),
+        _tile(
+            "rate",
+            f"{snapshot.rate:,.1f}",
+            "messages a second",
+        ),
         class_="cb-tiles",
         data_key="tiles",
     )
@@ -212,8 +234,8 @@ def _table(snapshot: Snapshot, chosen: Chosen) -> Markup:
         _column(Order.SEEN, "Last seen", chosen),
     )
     body = (row(node, snapshot.t) for node in shown)
-    table = tag("table", tag("thead", head), tag("tbody", *body), class_="cb-table cb-nodes")
-    return tag("section", table, _pager(page, pages, len(found)), data_key="table")
+    drawn = tag("table", tag("thead", head), tag("tbody", *body), class_="cb-table cb-nodes")
+    return tag("section", drawn, _pager(page, pages, len(found)), data_key="table")
 
 
 def row(node: NodeView, now: float) -> Markup:

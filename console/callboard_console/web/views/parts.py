@@ -39,9 +39,11 @@ def level_tone(level: Level) -> str:
 def sparkline(points: Sequence[float], *, tone: str = "accent") -> Markup:
     """Draw the trace of a number; a flat one is a line through the middle, fewer than two points nothing."""
     if len(points) < 2:  # noqa: PLR2004 - a line has two ends
-        return tag("span", class_="cb-spark cb-spark-none")
+        return EMPTY
     low, high = min(points), max(points)
-    span = high - low
+    # A tremor must not look like an earthquake: the drawing spans at least a twentieth of the value.
+    span = max(high - low, abs(high) / 20)
+    low = (low + high - span) / 2
     step = _WIDTH / (len(points) - 1)
     marks = [
         (index * step, _HEIGHT - 2 - (_HEIGHT - 4) * ((value - low) / span if span else 0.5))

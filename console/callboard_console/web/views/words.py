@@ -9,7 +9,19 @@ from zoneinfo import ZoneInfo
 
 from callboard_core.messages import Value
 
-__all__ = ["UNKNOWN", "ago", "bytes_", "clock", "count", "duration", "moment", "number", "pretty", "value", "zone"]
+__all__ = [
+    "UNKNOWN",
+    "ago",
+    "bytes_",
+    "clock",
+    "count",
+    "duration",
+    "moment",
+    "number",
+    "pretty",
+    "value",
+    "zone",
+]
 
 #: Stands for what is not known.
 UNKNOWN = "—"
@@ -17,6 +29,7 @@ UNKNOWN = "—"
 _STEPS = ((1, "s"), (60, "min"), (3600, "h"), (86400, "d"))
 _BYTE_STEPS = ("B", "kB", "MB", "GB", "TB", "PB")
 _LARGE = 10_000
+_DECIMALS = ((1000, 0), (10, 1), (1, 2))
 
 
 def duration(seconds: float) -> str:
@@ -65,10 +78,10 @@ def bytes_(size: float) -> str:
 
 
 def number(v: float) -> str:
-    """Return a number without false precision: whole ones from 100 on, else up to three decimals."""
-    if abs(v) >= _LARGE or v == int(v):
+    """Return a number without false precision; of one size it always has as many decimals, so nothing jumps."""
+    if isinstance(v, int) or abs(v) >= _LARGE:
         return f"{v:,.0f}".replace(",", "\u202f")
-    decimals = 0 if abs(v) >= 1000 else 1 if abs(v) >= 10 else 2 if abs(v) >= 1 else 3  # noqa: PLR2004
+    decimals = next((decimals for size, decimals in _DECIMALS if abs(v) >= size), 3)
     return f"{v:.{decimals}f}"
 
 
@@ -82,11 +95,12 @@ def value(v: Value | None, unit: str | None = None) -> str:
         return f"{v} {unit}" if unit else v
     if unit == "s" and v >= 120:  # noqa: PLR2004 - below two minutes, seconds say more
         return duration(v)
-    said = _IN_BYTES.get(unit or "")
+    said = _BY_UNIT.get(unit or "")
     return said(v) if said is not None else f"{number(v)} {unit or ''}".rstrip()
 
 
-_IN_BYTES: dict[str, Callable[[float], str]] = {
+_BY_UNIT: dict[str, Callable[[float], str]] = {
+    "%": lambda v: f"{v:.1f} %" if isinstance(v, float) else f"{v} %",
     "B": bytes_,
     "bytes": bytes_,
     "B/s": lambda v: f"{bytes_(v)}/s",

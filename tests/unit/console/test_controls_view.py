@@ -1,0 +1,69 @@
+"""Widgets for controls, and when they take over the value in force."""
+
+import pytest
+from callboard_core.cards import ControlCard
+from callboard_core.topics import Address
+
+from callboard_console.web.commands import Order, Stage
+from callboard_console.web.views.controls import Seen, Widget, adopt, widget
+
+FAN = Address.parse("callboard/a/command/control/fan")
+
+
+def card(type_="number", **more):
+    return ControlCard(name="x", epoch=1, type=type_, **more)
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "wanted"),
+    [
+        (card(minimum=0, maximum=100), 40, Widget("slider", 40, 0, 100, 1)),
+        (card(minimum=0, maximum=1), 0.5, Widget("slider", 0.5, 0.0, 1.0, 0.01)),
+        (card(minimum=0, maximum=10, step=0.5), 3, Widget("slider", 3.0, 0.0, 10.0, 0.5)),
+        (card(minimum=0, maximum=100), 400, Widget("slider", 100, 0, 100, 1)),
+        (card(minimum=0, maximum=100), None, Widget("slider", 0, 0, 100, 1)),
+        (card(), 21.5, Widget("number", 21.5, None, None, 1.0)),
+        (card(minimum=5), None, Widget("number", None, 5.0, None, 1.0)),
+        (card("boolean"), True, Widget("toggle", True)),
+        (card("boolean"), None, Widget("toggle", False)),
+        (card("enum", options=["a", "b"]), "b", Widget("segments", "b", options=("a", "b"))),
+        (card("enum", options=list("abcde")), "z", Widget("select", None, options=tuple("abcde"))),
+        (card("text", max_length=9), "hi", Widget("text", "hi", max_length=9)),
+        (card("colour"), "#ff8800", Widget("colour", "#ff8800")),
+        (card("colour"), None, Widget("colour", "#000000")),
+    ],
+)
+def test_each_kind_of_control_has_its_widget(given, value, wanted):
+    found = widget(given, value)
+    assert found == wanted
+    assert type(found.value) is type(wanted.value)
+
+
+def test_a_slider_has_numbers_of_one_type():
+    found = widget(card(minimum=0, maximum=10, step=0.5), 3)
+    assert {type(each) for each in (found.value, found.minimum, found.maximum, found.step)} == {float}
+
+
+def order(stage, number=1):
+    return Order(number, FAN, "Fan", {}, 0.0, stage=stage)
+
+
+def test_a_value_changed_by_somebody_else_is_taken_over():
+    assert adopt(Seen(40), 50, None) == (Seen(50), True)
+    assert adopt(Seen(50), 50, None) == (Seen(50), False)
+
+
+@pytest.mark.parametrize("stage", [Stage.SENT, Stage.ACKNOWLEDGED, Stage.RUNNING])
+def test_while_a_command_is_under_way_the_hand_stays_on_the_widget(stage):
+    assert adopt(Seen(40), 50, order(stage)) == (Seen(40), False)
+
+
+@pytest.mark.parametrize("stage", [Stage.FAILED, Stage.TIMED_OUT])
+def test_after_a_failure_the_widget_returns_to_the_truth_once(stage):
+    seen, take = adopt(Seen(40), 40, order(stage))
+    assert take
+    assert adopt(seen, 40, order(stage)) == (seen, False)
+
+
+def test_after_success_nothing_jumps():
+    assert adopt(Seen(40), 40, order(Stage.DONE)) == (Seen(40, 1), False)
