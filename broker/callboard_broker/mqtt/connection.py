@@ -56,7 +56,7 @@ class Connection:
         heard: something was received since the last tick.
         routes: by raw topic, what this client may publish to and where that goes.
         login: the CONNECT that waits for :meth:`Hub.admit` or :meth:`refuse`.
-        tap: sees every packet (first byte, body); for plugins that want to.
+        tap: sees every packet; the reader then takes no short cuts.
     """
 
     __slots__ = (
@@ -64,6 +64,7 @@ class Connection:
         "aliases",
         "certificate",
         "choked",
+        "choked_at",
         "closing",
         "direct",
         "grant",
@@ -95,6 +96,7 @@ class Connection:
         self.open = False
         self.direct = False
         self.choked = False
+        self.choked_at = 0.0
         self.closing = False
         self.out: list[bytes] = []
         self.pending = bytearray()
@@ -111,7 +113,7 @@ class Connection:
         self.heard = False
         self.heard_at = hub.now
         self.publish_in = 0
-        self.tap: Callable[[int, bytes], None] | None = None
+        self.tap = hub.observer
         self.transport: object = None
         hub.connections.add(self)
         hub.counters.sockets += 1
@@ -178,6 +180,7 @@ class Connection:
     def choke(self, choked: bool) -> None:
         """The host says whether the socket takes more."""
         self.choked = choked
+        self.choked_at = self.hub.now
         session = self.session
         self.direct = self.open and not choked and not (session is not None and session.backlog)
         if session is not None and not choked:
@@ -233,7 +236,7 @@ class Connection:
         """
         kind = first >> 4
         if self.tap is not None:
-            self.tap(first, body)
+            self.tap.packet_received(self, first, body)
         self.hub.counters.messages_in += 1
         handler = self._HANDLERS.get((self.phase, kind))
         if handler is None:
@@ -277,7 +280,10 @@ class Connection:
             if len(session.received) >= self.hub.limits.inflight and self.version == MQTT_5:
                 raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 messages in flight")
         if route is not None:
-            self.hub.publish(self._message(route.topic, publish), route, session)
+            message = self._message(route.topic, publish)
+            if self.tap is not None:
+                self.tap.published(session, message, allowed=True)
+            self.hub.publish(message, route, session)
         self._answer_publish(session, publish, Reason.SUCCESS if route is not None else Reason.NOT_AUTHORIZED)
 
     def _answer_publish(self, session: Session, publish: Publish, reason: Reason) -> None:

@@ -24,6 +24,7 @@ from callboard_broker.mqtt.wire import MAX_REMAINING, MQTT_5
 
 if TYPE_CHECKING:
     from callboard_broker.mqtt.access import Grant
+    from callboard_broker.mqtt.observer import Observer
     from callboard_broker.mqtt.packets import Request, Subscribe, Unsubscribe, WillSpec
 
 __all__ = ["Hub"]
@@ -31,6 +32,8 @@ __all__ = ["Hub"]
 log = logging.getLogger("callboard.broker")
 #: Routes remembered over all topics.
 _ROUTES = 50_000
+#: Client ids whose take-overs are counted.
+_CLIENTS = 10_000
 _FOREVER = 0xFFFFFFFF
 
 
@@ -53,6 +56,7 @@ class Hub:
         self.journal: Journal = journal or Journal()
         self.now = now
         self.counters = Counters()
+        self.observer: Observer | None = None
         self.connections: set[Connection] = set()
         self.sessions: dict[str, Session] = {}
         self.tree = SubscriptionTree()
@@ -107,6 +111,8 @@ class Hub:
             if session.subscriptions.get(subscription.filter) is subscription:
                 self._send_retained(session, subscription)
         connection.login = None
+        if self.observer is not None:
+            self.observer.connected(session)
         connection.receive(b"")
 
     def _note(self, session: Session) -> None:
@@ -129,6 +135,8 @@ class Hub:
     def _take(self, client_id: str, user: str, *, clean: bool) -> tuple[Session, bool]:
         old = self.sessions.get(client_id)
         if old is not None and old.connection is not None:
+            if len(self.counters.taken_over) > _CLIENTS:
+                self.counters.taken_over.clear()
             self.counters.taken_over[client_id] += 1
             old.connection.close(Reason.SESSION_TAKEN_OVER)
             old = self.sessions.get(client_id)
@@ -183,6 +191,8 @@ class Hub:
         session = connection.session
         if session is None or session.connection is not connection:
             return
+        if self.observer is not None:
+            self.observer.disconnected(session)
         session.detach()
         session.disconnected_at = self.now
         will, session.will = session.will, None
@@ -255,12 +265,19 @@ class Hub:
         made = Subscription(
             request.filter, request.qos, request.no_local, request.retain_as_published, ids, group
         )
-        new = self.tree.add(session, made, topic_filter)
-        session.subscriptions[request.filter] = made
-        if session.persistent:
-            self.journal.subscribed(session, made)
+        new = self.subscribe_session(session, made)
         wanted = not group and (request.retain_handling == 0 or (request.retain_handling == 1 and new))
         return request.qos, made if wanted else None
+
+    def subscribe_session(self, session: Session, made: Subscription) -> bool:
+        """Make or replace a subscription that was judged. Return whether it is new."""
+        new = self.tree.add(session, made, split_share(made.filter)[1])
+        session.subscriptions[made.filter] = made
+        if session.persistent:
+            self.journal.subscribed(session, made)
+        if self.observer is not None:
+            self.observer.subscribed(session, made.filter, made.qos)
+        return new
 
     def _judge_filter(
         self, connection: Connection, session: Session, request: Request, topic_filter: str
@@ -305,6 +322,8 @@ class Hub:
             codes.append(Reason.SUCCESS if there else Reason.NO_SUBSCRIPTION_EXISTED)
             if there and session.persistent:
                 self.journal.unsubscribed(session, name)
+            if there and self.observer is not None:
+                self.observer.unsubscribed(session, name)
         self.acknowledge(connection, packets.pack_unsuback(connection.version, packet.packet_id, codes))
 
     # ---- routing
@@ -489,6 +508,9 @@ class Hub:
                 self._silent(connection)
             if not connection.open and now - connection.heard_at >= self.limits.connect_timeout:
                 self._silent(connection)
+            if connection.choked and now - connection.choked_at >= self.limits.stall_timeout:
+                self.counters.bounds["stall_timeout"] += 1
+                connection.close(Reason.QUOTA_EXCEEDED)
         while self._timers and self._timers[0][0] <= now:
             self._due(heapq.heappop(self._timers)[2])
 

@@ -77,3 +77,4 @@ class Committer:
             self._journal.commit()
             self._hub.release()
             self._journal.close()
+            self._journal = None

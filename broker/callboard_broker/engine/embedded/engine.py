@@ -6,16 +6,18 @@ import asyncio
 import errno
 import logging
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callboard_broker.access import Users as OurUsers
 from callboard_broker.access import compile_grant
+from callboard_broker.engine.embedded.clock import Clock
 from callboard_broker.engine.embedded.commit import Committer
+from callboard_broker.engine.embedded.door import Door
+from callboard_broker.engine.embedded.guard import Guard
 from callboard_broker.engine.embedded.host import BrokerError, Host
 from callboard_broker.engine.embedded.login import Grants, Login, Users
-from callboard_broker.engine.embedded.sockets import SocketProtocol
+from callboard_broker.engine.embedded.plugins import PluginObserver
 from callboard_broker.engine.embedded.turn import Turn
 from callboard_broker.errors import PortTaken
 from callboard_broker.mqtt.access import Everything, Grant
@@ -23,7 +25,6 @@ from callboard_broker.mqtt.durable import DurableJournal
 from callboard_broker.mqtt.hub import Hub
 from callboard_broker.mqtt.limits import Limits
 from callboard_broker.mqtt.reasons import Reason
-from callboard_broker.mqtt.report import Reporter
 from callboard_core.errors import Unavailable
 from callboard_core.link import Endpoint
 from callboard_core.settings import BrokerDurability
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddedEngine"]
 
 log = logging.getLogger("callboard.broker")
-#: Seconds between looks at the clock: how late a will, a keep-alive or an expiry may be.
-_TICK = 0.25
-#: Seconds between reports under ``$SYS``, as Mosquitto's default.
-_REPORT = 10.0
 
 
 class EmbeddedEngine:
@@ -72,7 +69,7 @@ class EmbeddedEngine:
         self._durability = durability or BrokerDurability()
         self._config = config or {}
         self._host: Host | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._clock: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._journal: DurableJournal | None = None
         self.hub = Hub(self._limits, now=time.time())
@@ -104,26 +101,32 @@ class EmbeddedEngine:
             PortTaken: something else listens there.
             Unavailable: it cannot start for another reason.
         """
-        self._ended = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
         hub = self.hub
         hub.now = time.time()
-        journal = self._load()
+        host = Host(self._amqtt_config())
+        journal = self._journal = self._load(host)
         self._turn = Turn(hub, self._decide, self._commit)
         self._committer = Committer(hub, journal, self._durability, self._turn.soon)
-        host = Host(self._listeners(), lambda: SocketProtocol(hub, self._turn, self._has_room))
         plugins = host.agrees if host.checks_logins else None
-        self._login = Login(hub, self._site, self._users, self._grants, plugins, self._turn.soon)
+        self._login = Login(
+            hub, self._site, self._users, self._grants, plugins, host.restrict, self._turn.soon
+        )
+        if PluginObserver.wanted(host.plugins_manager):
+            hub.observer = self._turn.observer = PluginObserver(host.plugins_manager)
+        host.open_to(Door(hub, self._turn, Guard(self._limits, hub.counters)))
         try:
             await host.start()
         except (BrokerError, OSError, ValueError) as error:
             await self._committer.stop()
             raise self._explain(error) from None
         self._host = host
-        task = asyncio.get_running_loop().create_task(self._tick())
-        task.add_done_callback(self._clock_stopped)
-        self._tasks = [task]
+        clock = Clock(hub, self._turn, host, journal, self._users)
+        self._clock = loop.create_task(clock.run())
+        self._clock.add_done_callback(self._clock_stopped)
 
-    def _listeners(self) -> dict[str, Any]:
+    def _amqtt_config(self) -> dict[str, Any]:
         config = dict(self._config)
         default = {"type": "tcp", "bind": f"{self._bind}:{self._port}"}
         return {**config, "listeners": {"default": default, **config.get("listeners", {})}}
@@ -143,9 +146,9 @@ class EmbeddedEngine:
         host, self._host = self._host, None
         if host is None:
             return
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._clock is not None:
+            self._clock.cancel()
+            await asyncio.gather(self._clock, return_exceptions=True)
         await self._login.stop()
         for connection in list(self.hub.connections):
             connection.close(Reason.SERVER_SHUTTING_DOWN)
@@ -164,9 +167,16 @@ class EmbeddedEngine:
         if self._ended is not None:
             await asyncio.shield(self._ended)
 
-    def _has_room(self, address: str) -> bool:
-        del address
-        return len(self.hub.connections) < self._limits.connections
+    def port(self, listener: str = "default") -> int:
+        """Return the port a listener of the configuration is bound to."""
+        if self._host is None:
+            raise Unavailable("the broker is not running")
+        return self._host.port(listener)
+
+    def reload_certificates(self) -> None:
+        """Read certificates again without dropping connections (done by itself when a file changes)."""
+        if self._host is not None:
+            self._host.reload_certificates()
 
     def _decide(self, connection: Any) -> None:
         self._login.decide(connection)
@@ -174,33 +184,23 @@ class EmbeddedEngine:
     def _commit(self) -> None:
         self._committer.turn()
 
-    def _load(self) -> DurableJournal | None:
+    def _load(self, host: Host) -> DurableJournal | None:
         if self._state is None:
             return None
-        self._journal = DurableJournal(self._state)
-        self._journal.load(self.hub, self._regrant, self._durability.will_grace)
-        return self._journal
 
-    def _regrant(self, user: str, client_id: str) -> Grant | None:
-        if self._users is None or self._grants is None:
-            return Everything()
-        role = self._users.roles().get(user)
-        return None if role is None else self._grants(role, self._site, client_id)
+        def regrant(user: str, client_id: str) -> Grant | None:
+            if self._users is None or self._grants is None:
+                return host.restrict(Everything(), user, client_id)
+            role = self._users.roles().get(user)
+            return (
+                None
+                if role is None
+                else host.restrict(self._grants(role, self._site, client_id), user, client_id)
+            )
 
-    async def _tick(self) -> None:
-        reporter = Reporter(self.hub, version("callboard"), time.time())
-        due = 0.0
-        while True:
-            now = time.time()
-            self.hub.tick(now)
-            if now >= due:
-                due = now + _REPORT
-                for topic, payload in reporter.changes(now):
-                    self.hub.announce(topic, payload)
-            if self._journal is not None:
-                self._journal.tend()
-            self._turn.soon()
-            await asyncio.sleep(_TICK)
+        journal = DurableJournal(self._state)
+        journal.load(self.hub, regrant, self._durability.will_grace)
+        return journal
 
     def _clock_stopped(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or self._ended is None or self._ended.done():

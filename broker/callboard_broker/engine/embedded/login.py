@@ -45,6 +45,7 @@ class Users(Protocol):
 
 Grants = Callable[[str, str, str], Grant]
 PluginCheck = Callable[[Connection, Connect], Awaitable[bool]]
+Restrict = Callable[[Grant, str, str], Grant]
 
 
 class _Verdict(NamedTuple):
@@ -59,6 +60,7 @@ class Login:
         users: None lets everybody in (a broker for tests, or one whose plugins decide).
         grants: role, site and client id to a grant; None allows everything.
         plugins: asked as well where given; all must agree.
+        restrict: lets plugins take something away from a grant.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Login:
         users: Users | None,
         grants: Grants | None,
         plugins: PluginCheck | None,
+        restrict: Restrict,
         done: Callable[[], None],
     ) -> None:
         self._hub = hub
@@ -75,6 +78,7 @@ class Login:
         self._users = users
         self._grants = grants
         self._plugins = plugins
+        self._restrict = restrict
         self._done = done
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,7 +129,7 @@ class Login:
         grant: Grant = Everything()
         if self._grants is not None and self._users is not None:
             grant = self._grants(verdict.role, self._site, login.client_id)
-        self._hub.admit(connection, verdict.user, grant)
+        self._hub.admit(connection, verdict.user, self._restrict(grant, verdict.user, login.client_id))
 
     async def stop(self) -> None:
         """Give up decisions still under way."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
-from callboard_broker.engine.embedded.turn import Turn
+from callboard_broker.engine.embedded.door import Door
 from callboard_broker.mqtt.connection import Connection
-from callboard_broker.mqtt.hub import Hub
 
 __all__ = ["SocketProtocol", "common_name"]
 
@@ -19,12 +17,12 @@ _LINGER = 2.0
 class SocketProtocol(asyncio.Protocol):
     """One accepted socket."""
 
-    __slots__ = ("_admit", "_connection", "_hub", "_paused", "_transport", "_turn")
+    __slots__ = ("_connection", "_door", "_hub", "_paused", "_transport", "_turn")
 
-    def __init__(self, hub: Hub, turn: Turn, admit: Callable[[str], bool]) -> None:
-        self._hub = hub
-        self._turn = turn
-        self._admit = admit
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._hub = door.hub
+        self._turn = door.turn
         self._paused = False
         self._transport: asyncio.Transport | None = None
         self._connection: Connection | None = None
@@ -34,7 +32,7 @@ class SocketProtocol(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else "local"
-        if not self._admit(address):
+        if not self._door.enter(address):
             self._transport.abort()
             return
         high = self._hub.limits.write_buffer_bytes
@@ -54,6 +52,7 @@ class SocketProtocol(asyncio.Protocol):
         del exc
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._door.leave(connection.address)
             connection.close()
             connection.transport = None
             self._turn.soon()

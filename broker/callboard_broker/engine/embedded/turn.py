@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from callboard_broker.mqtt.connection import Connection
 from callboard_broker.mqtt.hub import Hub
 
-__all__ = ["Transport", "Turn"]
+__all__ = ["Sent", "Transport", "Turn"]
 
 
 class Transport(Protocol):
@@ -20,6 +20,13 @@ class Transport(Protocol):
 
     def finish(self) -> None:
         """Close once everything is written, or give up after a while."""
+
+
+class Sent(Protocol):
+    """Wants to see what goes out."""
+
+    def sent(self, connection: Connection, data: bytes) -> None:
+        """Whole packets went out."""
 
 
 class Turn:
@@ -37,6 +44,7 @@ class Turn:
         self._commit = commit
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
+        self.observer: Sent | None = None
 
     def soon(self) -> None:
         """Something may have been produced: run once this turn of the loop is over."""
@@ -68,6 +76,8 @@ class Turn:
             if out:
                 data = out[0] if len(out) == 1 else b"".join(out)
                 written += len(data)
+                if self.observer is not None:
+                    self.observer.sent(connection, data)
                 transport.write(data)
             if connection.closing:
                 transport.finish()

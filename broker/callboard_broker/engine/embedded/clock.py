@@ -1,0 +1,92 @@
+"""What happens because time passes: ticks, reports, the journal's upkeep, new certificates, revoked users."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from callboard_broker.engine.embedded.host import Host
+from callboard_broker.engine.embedded.login import Users
+from callboard_broker.engine.embedded.turn import Turn
+from callboard_broker.mqtt.durable import DurableJournal
+from callboard_broker.mqtt.hub import Hub
+from callboard_broker.mqtt.reasons import Reason
+from callboard_broker.mqtt.report import Reporter
+from callboard_core.errors import CallboardError
+
+__all__ = ["Clock"]
+
+log = logging.getLogger("callboard.broker")
+#: Seconds between looks at the clock: how late a will, a keep-alive or an expiry may be.
+_TICK = 0.25
+#: Seconds between reports under ``$SYS``, as Mosquitto's default.
+_REPORT = 10.0
+#: Seconds between looks at users and certificates; a revoked credential's session must be gone within 5.
+_LOOK = 2.0
+
+
+class Clock:
+    """Drives a hub by the wall clock. Unix seconds, because messages and sessions expire across restarts."""
+
+    def __init__(
+        self, hub: Hub, turn: Turn, host: Host, journal: DurableJournal | None, users: Users | None
+    ) -> None:
+        self._hub = hub
+        self._turn = turn
+        self._host = host
+        self._journal = journal
+        self._users = users
+        self._roles: Mapping[str, str] | None = users.roles() if users is not None else None
+        self._stamps = host.certificate_stamps()
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        reporter = Reporter(self._hub, version("callboard"), time.time())
+        report_at = look_at = 0.0
+        while True:
+            now = time.time()
+            self._hub.tick(now)
+            if now >= report_at or report_at - now > _REPORT:
+                report_at = now + _REPORT
+                for topic, payload in reporter.changes(now):
+                    self._hub.announce(topic, payload)
+            if now >= look_at or look_at - now > _LOOK:
+                look_at = now + _LOOK
+                self._look()
+            if self._journal is not None:
+                self._journal.tend()
+            self._turn.soon()
+            await asyncio.sleep(_TICK)
+
+    def _look(self) -> None:
+        try:
+            self._revoke()
+            self._reload()
+        except (CallboardError, OSError) as error:
+            log.error("%s", error)  # noqa: TRY400 - the message says all; what was in force stays in force
+
+    def _revoke(self) -> None:
+        """Drop the sessions of users who are gone, disabled or have another role now."""
+        if self._users is None:
+            return
+        known, self._roles = self._roles or {}, self._users.roles()
+        changed = {name for name, role in known.items() if self._roles.get(name) != role}
+        if not changed:
+            return
+        for connection in list(self._hub.connections):
+            if connection.open and connection.user in changed:
+                log.warning("user %s was revoked or changed: its session is dropped", connection.user)
+                connection.close(Reason.NOT_AUTHORIZED)
+        gone = changed - set(self._roles)
+        for session in [found for found in self._hub.sessions.values() if found.user in gone]:
+            self._hub.end(session)
+
+    def _reload(self) -> None:
+        stamps = self._host.certificate_stamps()
+        if stamps != self._stamps:
+            self._host.reload_certificates()
+            self._stamps = stamps
+            log.info("certificates were read again")

@@ -1,0 +1,29 @@
+"""What every listener needs to let a client in, whatever it came through."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from callboard_broker.engine.embedded.guard import Guard
+from callboard_broker.engine.embedded.turn import Turn
+from callboard_broker.mqtt.hub import Hub
+
+__all__ = ["Door"]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The hub behind, the turn that writes, and the guard in front."""
+
+    hub: Hub
+    turn: Turn
+    guard: Guard
+
+    def enter(self, address: str) -> bool:
+        """Tell whether one more socket from ``address`` is welcome."""
+        return self.guard.enter(address, asyncio.get_running_loop().time())
+
+    def leave(self, address: str) -> None:
+        """A socket that entered is closed."""
+        self.guard.leave(address)
