@@ -295,7 +295,10 @@ class Callee:
 
     def _await(self, job: _Job, result: Awaitable[JsonValue]) -> None:
         async def work() -> JsonValue:
-            return await result
+            try:
+                return await result
+            except (SystemExit, KeyboardInterrupt) as error:  # these would end the loop
+                raise Failed(f"{type(error).__name__}: {error}") from error
 
         task = self._loop.submit(work())
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator
@@ -12,6 +13,8 @@ from callboard_core.view import Change, Entry, Key
 
 if TYPE_CHECKING:
     import asyncio
+
+_log = logging.getLogger("callboard.directory")
 
 __all__ = ["Available", "Changed", "Dropped", "Event", "Follower"]
 
@@ -81,7 +84,10 @@ class Follower:
             return
         with self._delivering:
             while (event := self._next()) is not None:
-                self._callback(event)
+                try:
+                    self._callback(event)
+                except Exception:  # noqa: BLE001 - one reader's trouble is not the others'
+                    _log.exception("a follower's callback failed")
 
     def close(self) -> None:
         """End: the loops over this follower finish."""

@@ -11,9 +11,6 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from support.links import FAST, Collector, MakeLink, links
-from support.mosquitto import Mosquitto, free_port, mosquitto
-from support.waiting import wait_until
 
 from callboard_core import topics
 from callboard_core.errors import (
@@ -28,6 +25,9 @@ from callboard_core.errors import (
 )
 from callboard_core.link import AsyncLink, Backoff, Credential, Endpoint, Message, Will
 from callboard_core.link import inbox as inbox_module
+from support.links import FAST, Collector, MakeLink, links
+from support.mosquitto import Mosquitto, free_port, mosquitto
+from support.waiting import wait_until
 
 __all__ = ["links", "mosquitto"]
 
@@ -225,7 +225,7 @@ def test_a_wrong_password_is_unauthorized_and_a_corrected_one_heals(
     link = links("ada", guarded.endpoint, start=False, credential=Credential("ada", "wrong"), reconnect=FAST)
     link.start()
     begun = time.monotonic()
-    with pytest.raises(Unauthorized, match="user 'ada'.*trying again every 0.2 s"):
+    with pytest.raises(Unauthorized, match=r"user 'ada'.*trying again every 0\.2 s"):
         link.wait_connected(10)
     assert time.monotonic() - begun < 5
     set_password(tmp_path / "passwords", "wrong")

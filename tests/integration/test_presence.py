@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
+from functools import partial
 
 import pytest
-from support.links import FAST, Collector, MakeLink, links
-from support.mosquitto import Mosquitto, mosquitto
-from support.waiting import wait_until
 
 from callboard_core import topics
 from callboard_core.callee import Callee
@@ -20,6 +17,9 @@ from callboard_core.link import Backoff, Endpoint, Link, Message
 from callboard_core.messages import State, Status, StatusName, parse
 from callboard_core.presence import Presence, new_instance
 from callboard_core.topics import Kind
+from support.links import Collector, MakeLink, links
+from support.mosquitto import Mosquitto, mosquitto
+from support.waiting import wait_until
 
 __all__ = ["links", "mosquitto"]
 
@@ -46,6 +46,11 @@ class Node:
 
 def statuses(items: list[Message]) -> list[str]:
     return [parse(Status, m.payload).status.value for m in items if m.topic.endswith("/status")]
+
+
+def shows_only(directory: Directory, names: set[str]) -> bool:
+    everything = {entry.name for entry in directory.find(live=None)}
+    return everything == {entry.name for entry in directory.find()} == names
 
 
 def test_cards_come_first_then_states_then_ready_and_disconnected_is_the_last_word(
@@ -201,8 +206,7 @@ def test_everything_converges_whatever_dies_and_in_whatever_order_it_comes_back(
         for step in steps:
             step()
         names = {"alpha", f"temp-{epoch}"}
-        wait_until(lambda names=names: {e.name for e in directory.find(live=None)} == names)
-        wait_until(lambda names=names: {e.name for e in directory.find()} == names)
+        wait_until(partial(shows_only, directory, names))
         found = directory.node("alpha")
         assert found is not None
         assert found.card is not None

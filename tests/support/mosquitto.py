@@ -29,7 +29,7 @@ def free_port() -> int:
 class Mosquitto:
     """One broker process; it keeps its port, and its store if it has one, over restarts."""
 
-    def __init__(self, folder: Path, *, extra: str = "", anonymous: bool = True) -> None:
+    def __init__(self, folder: Path, *, extra: str = "", anonymous: bool = True, store: bool = True) -> None:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "mosquitto.log"
@@ -41,9 +41,9 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1\n"
             f"allow_anonymous {'true' if anonymous else 'false'}\n"
             "set_tcp_nodelay true\n"
-            "persistence true\n"
+            f"persistence {'true' if store else 'false'}\n"
             f"persistence_location {folder}/\n"
-            "autosave_on_changes true\n"
+            "autosave_on_changes true\n"  # at every change: good for kills, slow for floods
             "autosave_interval 1\n"
             "log_type all\n"
             "connection_messages true\n"
