@@ -7,8 +7,10 @@ import logging
 import platform
 import socket
 from importlib.metadata import version
+from pathlib import Path
 
 from callboard_broker.access import Users, users_file
+from callboard_broker.errors import StoreUnavailable
 from callboard_broker.http.app import make_app
 from callboard_broker.http.context import Services
 from callboard_broker.http.server import HttpServer, listen
@@ -150,7 +152,7 @@ class Board:
 
     async def _start(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         state = self._settings.state / "board"
-        epoch = await asyncio.to_thread(next_epoch, state / "epoch")
+        epoch = await asyncio.to_thread(_raise_epoch, state / "epoch")
         self._feed = Feed(loop)
         self._build()
         await asyncio.to_thread(self._load)
@@ -276,6 +278,16 @@ class Board:
 def _fail(future: asyncio.Future[None], error: CallboardError) -> None:
     if not future.done():
         future.set_exception(error)
+
+
+def _raise_epoch(path: Path) -> int:
+    try:
+        return next_epoch(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreUnavailable(
+            f"cannot write {path}: {reason}; make room, or give yourself the folder"
+        ) from error
 
 
 def _host() -> Host:

@@ -66,6 +66,8 @@ class Feed:
 
     def wants(self, name: str) -> bool:
         """Tell whether anybody listens for events of this name; making them is not free."""
+        if not self._listeners:
+            return False
         return any(name in listener.names for listener in self._listeners.copy())
 
     def publish(self, name: str, data: bytes) -> None:

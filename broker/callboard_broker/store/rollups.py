@@ -66,7 +66,7 @@ _MINUTES = (
 _HOURS = (
     "INSERT INTO hours (series, t, low, mean, high, n)"
     " SELECT due.series, due.hour, min(m.low), sum(m.mean * m.n) / sum(m.n), max(m.high), sum(m.n)"
-    f" FROM (SELECT DISTINCT series, t - t % {HOUR} AS hour FROM ({{due}}) AS some) AS due"
+    f" FROM (SELECT DISTINCT series, t - t % {HOUR} AS hour FROM ({{due}}) AS waiting) AS due"
     " CROSS JOIN minutes AS m"
     f" WHERE m.series = due.series AND m.t >= due.hour AND m.t < due.hour + {HOUR}"
     " AND due.hour >= :minutes_kept GROUP BY due.series, due.hour" + _REPLACE

@@ -1,0 +1,134 @@
+"""Real boards in processes of their own: start, kill, stop, and ask over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+CHILD = Path(__file__).with_name("board_child.py")
+PASSWORDS = {role: f"{role}-password" for role in ("viewer", "operator", "node", "board", "admin")}
+
+
+def make_users(state: Path) -> None:
+    """One user per role, named like it, password "ROLE-password"."""
+    from callboard_broker.access import Role, Users, users_file
+
+    state.mkdir(parents=True, exist_ok=True)
+    users = Users(users_file(state))
+    for role in Role:
+        if role not in users.names():
+            users.put(role, role, PASSWORDS[role])
+
+
+class BoardProcess:
+    """One board; its state outlives a kill."""
+
+    def __init__(
+        self,
+        state: Path,
+        mqtt: int,
+        *,
+        database: str = "",
+        credential: tuple[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.state = state
+        self.url = ""
+        self._process: subprocess.Popen[str] | None = None
+        self._wanted = {
+            "mqtt": mqtt,
+            "credential": credential,
+            "settings": {"state": str(state), "http": {"port": 0}, "database": {"url": database}} | settings,
+        }
+        make_users(state)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return (self.state / "board.log").read_text(errors="replace")
+
+    def start(self) -> float:
+        """Start; return the seconds until it answered."""
+        begun = time.monotonic()
+        with (self.state / "board.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(CHILD), json.dumps(self._wanted)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        if not self.url:
+            raise RuntimeError(f"the board ended with {self._process.wait(10)}:\n{self.log}")
+        return time.monotonic() - begun
+
+    def client(self, role: str = "operator", **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, auth=(role, PASSWORDS[role]), timeout=30, **options)
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample without labels, by name without the `callboard_` in front."""
+        with self.client("viewer") as client:
+            lines = client.get("/metrics").raise_for_status().text.splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#") and "{" not in line)
+        return {name.removeprefix("callboard_"): float(value) for name, value in pairs}
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._end()
+
+    def stop(self) -> float:
+        """Stop politely; return the seconds it took."""
+        begun = time.monotonic()
+        if self._process is not None:
+            self._process.terminate()
+            self._end()
+        return time.monotonic() - begun
+
+    def _end(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._process.wait(20)
+        self._process.stdout.close()
+        self._process = None
+
+
+@contextlib.contextmanager
+def board_process(state: Path, mqtt: int, **options: Any) -> Iterator[BoardProcess]:
+    """A started board, stopped at the end."""
+    board = BoardProcess(state, mqtt, **options)
+    try:
+        board.start()
+        yield board
+    finally:
+        board.stop()
+
+
+def eventually(check: Callable[[], Any], *, timeout: float = 20.0, every: float = 0.05) -> Any:
+    """Return what ``check`` returns once it is true; for what can only be asked, not awaited."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = check()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s; last answer: {found!r}")
+        time.sleep(every)
