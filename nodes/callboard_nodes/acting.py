@@ -68,8 +68,7 @@ class ActionRun:
         deadline = time.monotonic() + self._action.card.timeout
         try:
             result = _as_json(await self._run(arguments))
-            if self._action.card.interruptible and request.cancelled.is_set():
-                raise self._interruption(deadline)
+            self._check_interrupted(request)
         except asyncio.CancelledError:
             self._show("failed", request.id, self._interruption(deadline))
             raise
@@ -89,6 +88,11 @@ class ActionRun:
                 self._task.cancel()
             self._task.add_done_callback(_retrieve)
             raise
+
+    def _check_interrupted(self, request: Running) -> None:
+        """An ordinary function ends by itself when it is interrupted; that is not success."""
+        if self._action.card.interruptible and request.cancelled.is_set():
+            raise asyncio.CancelledError
 
     def _interruption(self, deadline: float) -> CallboardError:
         if time.monotonic() < deadline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -13,7 +13,8 @@ from callboard_core import topics
 from callboard_core.errors import CallboardError
 from callboard_core.messages import Batch, Payload, Reading
 from callboard_core.topics import Kind
-from callboard_nodes.outbox import Outbox, Record, Ticket
+from callboard_nodes.outbox import Outbox, Ticket
+from callboard_nodes.segments import Record
 
 __all__ = ["Mode", "Publisher", "Readings", "batches"]
 
@@ -57,10 +58,14 @@ class Readings:
         link: takes batches.
         site: first level of the topics.
         node: second level of the topics.
+        heard: returns when there is somebody who stores what is sent.
     """
 
-    def __init__(self, outbox: Outbox, link: Publisher, *, site: str, node: str) -> None:
+    def __init__(
+        self, outbox: Outbox, link: Publisher, *, site: str, node: str, heard: Callable[[], Awaitable[None]]
+    ) -> None:
         self._outbox, self._link, self._site, self._node = outbox, link, site, node
+        self._heard = heard
         self._tickets: dict[tuple[Kind, str], list[Ticket | None]] = {}
         self._task: asyncio.Task[None] | None = None
         self.mode = Mode.OFFLINE
@@ -89,8 +94,9 @@ class Readings:
             self._acknowledge_with(sent, [ticket for _, ticket in part])
 
     def connected(self) -> None:
-        """Send what waits, then go live."""
+        """Send what waits, and what may not have been heard, then go live."""
         self._stop_task()
+        self._outbox.interrupted()
         self.mode = Mode.DRAINING
         self._task = asyncio.create_task(self._drain())
 
@@ -108,6 +114,7 @@ class Readings:
         self._outbox.close()
 
     async def _drain(self) -> None:
+        await self._heard()
         waiting = self._outbox.waiting
         if waiting:
             _log.info("sending %d readings that waited", waiting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -25,6 +26,7 @@ from callboard_core.presence import Presence, new_instance
 from callboard_core.runners import Pool
 from callboard_core.topics import Kind
 from callboard_nodes.acting import ActionRun
+from callboard_nodes.audience import Audience
 from callboard_nodes.controlling import ControlRun
 from callboard_nodes.lock import StateLock
 from callboard_nodes.outbox import Outbox
@@ -99,7 +101,8 @@ class Running:
         )
         self.presence = Presence(self.link, card=plan.card, epoch=epoch, instance=instance)
         self.callee = Callee(self.link, self.presence)
-        self.readings = Readings(self.outbox, self.link, site=plan.site, node=self._node)
+        audience = Audience(self.link, site=plan.site, on_change=partial(self._soon, self._audience_changed))
+        self.readings = Readings(self.outbox, self.link, site=plan.site, node=self._node, heard=audience.wait)
         store = ControlStore(plan.state / "controls.json")
         self.sensors = {one.card.name: SensorRun(one, self) for one in things.sensors()}
         self.controls = {one.card.name: ControlRun(one, self, store) for one in things.controls()}
@@ -148,6 +151,7 @@ class Running:
         for sensor in self.sensors.values():
             sensor.send(force=True)
         await asyncio.to_thread(self.callee.close)
+        await self._settle_in()
         await asyncio.to_thread(self.link.stop, farewell=self.presence.farewell(), timeout=_PATIENCE)
         for sensor in self.sensors.values():
             sensor.close()
@@ -156,6 +160,12 @@ class Running:
         self._lock.release()
         if self._failed.done():
             self._failed.exception()
+
+    async def _settle_in(self) -> None:
+        """Let a connect that is under way be finished: before that there is no farewell."""
+        if self.link.connected:
+            with contextlib.suppress(CallboardError):
+                await asyncio.to_thread(self.link.wait_connected, _PATIENCE)
 
     def report(self, name: str, value: Value, t: float | None) -> None:
         """Take a pushed value; from any thread."""
@@ -212,6 +222,10 @@ class Running:
         if not self._ready.done():
             self._ready.set_result(None)
 
+    def _audience_changed(self) -> None:
+        if self.link.connected:
+            self.readings.connected()
+
     def _disconnected(self, reason: str) -> None:
         _log.warning("node %s lost the board: %s", self._node, reason)
         self.readings.disconnected()
@@ -221,7 +235,10 @@ class Running:
         while not self._ready.done():
             try:
                 await asyncio.to_thread(self.link.wait_connected, _LOOK)
-            except (Unauthorized, Conflict) as error:
+            except Unauthorized:
+                self._fail(Unauthorized(self._wrong_password()))
+                return
+            except Conflict as error:
                 self._fail(error)
                 return
             except Unavailable as error:
@@ -230,6 +247,18 @@ class Running:
                 self.trouble = error.message
             else:
                 return
+
+    def _wrong_password(self) -> str:
+        credential = self._plan.credential()
+        who = (
+            f"user {credential.username!r}: wrong username or password"
+            if credential
+            else "a node without a password"
+        )
+        return (
+            f"the board refuses {who}; set CALLBOARD_NODE_USERNAME and CALLBOARD_NODE_PASSWORD_FILE "
+            "(on the board's machine: credentials/node.password in its state folder)"
+        )
 
     def _fail(self, error: CallboardError) -> None:
         if not self._failed.done():

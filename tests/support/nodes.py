@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from callboard_core.link import Endpoint, Link
-from callboard_core.link.values import Message
+from callboard_core.callee import Callee
+from callboard_core.cards import NodeCard
+from callboard_core.link import Endpoint, Link, Message
+from callboard_core.presence import Presence, new_instance
 from callboard_core.settings import Settings
-from callboard_core.topics import Address, Kind, Leaf
+from callboard_core.topics import BOARD, Address, Kind, Leaf
 from support.mosquitto import Mosquitto
 
 __all__ = ["Observer", "node_settings", "observer"]
@@ -27,13 +29,22 @@ def node_settings(folder: Path, endpoint: Endpoint | None, **node: Any) -> Setti
 
 
 class Observer:
-    """A client that keeps every message of the site, in order of arrival."""
+    """A client that keeps every message of the site, in order of arrival.
 
-    def __init__(self, endpoint: Endpoint, name: str = "observer") -> None:
+    Called ``board`` it is there as a board is: with a status, and answering pings.
+    """
+
+    def __init__(self, endpoint: Endpoint, name: str = "observer", *, epoch: int = 1) -> None:
         self.link = Link(client_id=name, endpoint=endpoint)
         self._changed = threading.Condition()
         self._seen: list[Message] = []
+        self._presence: Presence | None = None
+        self._callee: Callee | None = None
         self.link.subscribe("callboard/#", self._take)
+        if name == BOARD:
+            card = NodeCard(name=BOARD, epoch=epoch, version="1")
+            self._presence = Presence(self.link, card=card, epoch=epoch, instance=new_instance())
+            self._callee = Callee(self.link, self._presence)
         self.link.start()
         self.link.wait_connected(10)
         self.link.round_trip(10).result()
@@ -102,7 +113,9 @@ class Observer:
 
     def close(self) -> None:
         """Disconnect."""
-        self.link.stop()
+        if self._callee is not None:
+            self._callee.close()
+        self.link.stop(farewell=self._presence.farewell() if self._presence is not None else ())
 
 
 @pytest.fixture

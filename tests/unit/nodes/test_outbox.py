@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
-from callboard_core.topics import Kind
-from callboard_nodes.outbox import Outbox, Record, victim
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from callboard_core.topics import Kind
+from callboard_nodes.outbox import Outbox, victim
+from callboard_nodes.segments import Record
 
 
 def record(t, name="level", v=1.5):
@@ -108,7 +111,7 @@ def test_a_full_outbox_thins_its_oldest_readings_first(tmp_path, caplog):
     times = [one.t for one in drain(Outbox(tmp_path))]
     assert times == sorted(times)
     assert times[-10:] == list(range(990, 1000))
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times)]
     assert sum(gaps[:20]) > 10 * sum(gaps[-20:])
     assert times[0] < 100, "the outage's beginning is still there, if coarse"
 
@@ -144,12 +147,42 @@ def test_a_full_disk_is_counted_and_stops_nothing(tmp_path, monkeypatch, caplog)
     assert [one.t for one in drain(outbox)] == [3]
 
 
-def test_a_small_acknowledged_file_is_used_again_and_a_large_one_emptied(tmp_path):
-    outbox = Outbox(tmp_path)
+def test_what_has_arrived_goes_after_a_while(tmp_path):
+    outbox = Outbox(tmp_path, grace=0)
     for t in range(2000):
         outbox.acknowledge(outbox.append([record(t)]), 1)
-    (path,) = tmp_path.iterdir()
-    assert path.stat().st_size < 40_000
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 1000
+
+
+def test_what_arrived_just_before_an_interruption_is_sent_again(tmp_path):
+    outbox = Outbox(tmp_path, segment=10, grace=30)
+    for t in range(25):
+        outbox.acknowledge(outbox.append([record(t)]), 1)
+    assert outbox.waiting == 0
+    outbox.interrupted()
+    assert [one.t for one in drain(outbox)] == list(range(25))
+
+
+def test_what_has_arrived_makes_room_before_anything_is_thinned(tmp_path):
+    outbox = Outbox(tmp_path, limit=100, segment=10)
+    for t in range(300):
+        outbox.acknowledge(outbox.append([record(t)]), 1)
+    for t in range(300, 380):
+        outbox.append([record(t)])
+    assert outbox.thinned == 0
+    assert outbox.waiting == 80
+
+
+def test_half_a_line_on_a_full_disk_spoils_nothing(tmp_path, monkeypatch):
+    outbox = Outbox(tmp_path)
+    outbox.append([record(1)])
+    kept = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: kept(file, data[:7]))
+    assert outbox.append([record(2)]) is None
+    monkeypatch.setattr(os, "write", kept)
+    outbox.append([record(3)])
+    outbox.close()
+    assert [one.t for one in drain(Outbox(tmp_path))] == [1, 3]
 
 
 def test_nothing_is_lost_when_the_process_is_killed(tmp_path):
