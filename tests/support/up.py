@@ -51,11 +51,14 @@ def processes_of(state: Path) -> dict[int, str]:
     return found
 
 
-def eventually(check: Callable[[], Any], what: str, timeout: float = 20.0, every: float = 0.05) -> Any:
+def eventually(
+    check: Callable[[], Any], what: str | Callable[[], str], timeout: float = 20.0, every: float = 0.05
+) -> Any:
     """Return the first true result of ``check``; for what has no event to wait for."""
     deadline = time.monotonic() + timeout
     while not (result := check()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(every)
     return result
 
@@ -108,7 +111,7 @@ class Up:
                 raise AssertionError(f"up ended with {self.process.returncode}:\n{self.logs()}")
             return self.output.startswith("ready") and self.output.endswith("\n")
 
-        eventually(ready, f"ready line of up; logs:\n{self.logs()}", timeout)
+        eventually(ready, lambda: f"ready line of up; logs:\n{self.logs()}", timeout)
         return self
 
     def wait_whole(self, timeout: float = READY) -> Runtime:
@@ -118,10 +121,7 @@ class Up:
             runtime = read_runtime(self.state)
             return runtime if runtime is not None and runtime.ready else None
 
-        try:
-            return eventually(whole, "every role ready", timeout)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.logs()}") from None
+        return eventually(whole, lambda: f"every role ready\n{self.logs()}", timeout)
 
     def cli(
         self, *arguments: str, timeout: float = 60, check: bool = True
@@ -173,7 +173,9 @@ class Up:
         return self.process.wait(timeout)
 
     def assert_nothing_left(self) -> None:
-        eventually(lambda: not processes_of(self.state), f"no process left: {processes_of(self.state)}", 3.0)
+        eventually(
+            lambda: not processes_of(self.state), lambda: f"no process left: {processes_of(self.state)}", 3.0
+        )
 
 
 @contextlib.contextmanager
