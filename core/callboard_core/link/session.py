@@ -32,6 +32,8 @@ _log = logging.getLogger("callboard.link")
 WINDOW = 512
 #: Seconds within which the broker must accept the connection and then grant the subscriptions.
 HANDSHAKE = 10.0
+#: Seconds for the broker to close the connection after our DISCONNECT.
+LINGER = 0.5
 #: Bytes asked of the socket at once.
 READ_AHEAD = 65_536
 #: Messages read before anything else has its turn.
@@ -97,6 +99,7 @@ class _Client(Client):
 
     _ahead = b""
     _at = 0
+    leaving = False
 
     @property
     def buffered(self) -> bool:
@@ -110,6 +113,12 @@ class _Client(Client):
         chunk = self._ahead[self._at : self._at + bufsize]
         self._at += len(chunk)
         return chunk
+
+    def _sock_close(self) -> None:
+        sock: Any = self.socket()
+        if sock is not None and self.leaving:
+            _let_read(sock)
+        super()._sock_close()
 
 
 class Session:
@@ -247,6 +256,7 @@ class Session:
         if self._closing:
             if not self._farewell_sent:
                 self._farewell_sent = True
+                self._client.leaving = True
                 self._client.disconnect()
             return
         if self._client.is_connected():
@@ -350,3 +360,20 @@ class Session:
     def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Any) -> None:
         if self.error is None and self.reason == "closed" and reason.is_failure:
             self.reason = str(reason).lower()
+
+
+def _let_read(sock: socket.socket) -> None:
+    """Let the broker read our DISCONNECT before the socket is closed.
+
+    Closing a socket with unread data resets the connection; the broker may then find it broken before it has
+    read the DISCONNECT, and publishes the will.
+    """
+    deadline = monotonic() + LINGER
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while (left := deadline - monotonic()) > 0:
+            sock.settimeout(left)
+            if not sock.recv(READ_AHEAD):
+                return
+    except OSError as error:
+        _log.debug("the broker closed first: %s", error)
