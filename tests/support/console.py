@@ -17,16 +17,16 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-from callboard_core.cards import ActionCard, ControlCard, Host, NodeCard, Range, SensorCard
-from callboard_core.errors import error_from_code
-from callboard_core.link import Credential
-from callboard_core.messages import ErrorBody, Level, Severity, State, StatusName
-from callboard_core.topics import Address, Kind
 
 from callboard_console.web import runtime
 from callboard_console.web.client import Api
 from callboard_console.web.sessions import Session, Sessions
 from callboard_console.web.snapshot import EventLine, NodeView, Refusal, Retained, Snapshot, Thing, Topics
+from callboard_core.cards import ActionCard, ControlCard, Host, NodeCard, Range, SensorCard
+from callboard_core.errors import error_from_code
+from callboard_core.link import Credential
+from callboard_core.messages import ErrorBody, Level, Severity, State, StatusName
+from callboard_core.topics import Address, Kind
 
 NOW = 1_795_327_474.0
 PASSWORDS = {"operator": "open-sesame", "viewer": "just-looking"}
@@ -35,7 +35,9 @@ PASSWORDS = {"operator": "open-sesame", "viewer": "just-looking"}
 # -- snapshots -------------------------------------------------------------------------------------------------
 
 
-def sensor(name: str, v: Any = 21.4, *, level: Level = Level.NORMAL, unit: str | None = "°C", **card: Any) -> Thing:
+def sensor(
+    name: str, v: Any = 21.4, *, level: Level = Level.NORMAL, unit: str | None = "°C", **card: Any
+) -> Thing:
     error = card.pop("error", None)
     kind = "boolean" if isinstance(v, bool) else "text" if isinstance(v, str) else "number"
     made = SensorCard(name=name, epoch=1, unit=unit, type=kind, **card)
@@ -55,10 +57,18 @@ def action(name: str, **card: Any) -> Thing:
 
 
 def node(
-    id_: str, *things: Thing, status: StatusName | None = StatusName.READY, tags: tuple[str, ...] = (), **more: Any
+    id_: str,
+    *things: Thing,
+    status: StatusName | None = StatusName.READY,
+    tags: tuple[str, ...] = (),
+    **more: Any,
 ) -> NodeView:
     host = Host(
-        hostname=f"{id_}.local", system="Linux", machine="aarch64", model="Raspberry Pi 5", addresses=["10.0.0.7"]
+        hostname=f"{id_}.local",
+        system="Linux",
+        machine="aarch64",
+        model="Raspberry Pi 5",
+        addresses=["10.0.0.7"],
     )
     card = NodeCard(
         name=id_, epoch=3, version="0.1.0", label=more.pop("label", None), tags=list(tags), host=host
@@ -159,7 +169,9 @@ class FakeLink:
         self.answer: Callable[[Future[Any]], None] = lambda future: future.set_result(None)
         self.stopped = False
 
-    def call(self, address: Address, args: Any, *, timeout: float, on_progress: Any = None, on_ack: Any = None) -> Future[Any]:
+    def call(
+        self, address: Address, args: Any, *, timeout: float, on_progress: Any = None, on_ack: Any = None
+    ) -> Future[Any]:
         self.calls.append((address, dict(args), timeout))
         self.on_progress, self.on_ack = on_progress, on_ack
         future: Future[Any] = Future()
@@ -178,7 +190,10 @@ class FakeApi(Api):
         self.answers: dict[str, Any] = {
             "statuses": {"items": [{"t": NOW - 7200, "status": "ready", "epoch": 3}]},
             "history": series(),
-            "refused": {"count": 1, "items": [{"t": NOW, "topic": "a/b/c", "node": "b", "reason": "no", "size": 3}]},
+            "refused": {
+                "count": 1,
+                "items": [{"t": NOW, "topic": "a/b/c", "node": "b", "reason": "no", "size": 3}],
+            },
             "nodes": {"items": []},
         }
         self.asked: list[str] = []
@@ -259,7 +274,10 @@ class Asgi:
 
     def websocket(self, path: str, headers: dict[str, str]) -> list[str]:
         """Return the types of the messages the application answers a websocket's opening with."""
-        given = {"host": "testserver", "cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())} | headers
+        given = {
+            "host": "testserver",
+            "cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items()),
+        } | headers
         raw = [(key.encode(), value.encode()) for key, value in given.items()]
         scope = {"type": "websocket", "path": path, "headers": raw, "query_string": b"", "subprotocols": []}
         said: list[str] = []
@@ -297,7 +315,9 @@ class FakeBoard:
                     return self.fail("unauthorized", "wrong name or password")
                 token = f"token-{len(board.tokens)}-{name}"
                 board.tokens[token] = name
-                return self.send({"token": token, "username": name, "role": name, "expires": time.time() + 3600})
+                return self.send(
+                    {"token": token, "username": name, "role": name, "expires": time.time() + 3600}
+                )
 
             def do_DELETE(self) -> None:
                 board.tokens.pop(self.headers.get("Authorization", "")[7:], None)
@@ -336,7 +356,13 @@ class FakeBoard:
             return {"unit": "%", "resolution": "minute", "t": times, "mean": mean, "min": low, "max": high}
         if "statuses" in path:
             now = time.time()
-            marks = ((70_000, "ready"), (30_000, "lost"), (29_000, "ready"), (8_000, "disconnected"), (7_200, "ready"))
+            marks = (
+                (70_000, "ready"),
+                (30_000, "lost"),
+                (29_000, "ready"),
+                (8_000, "disconnected"),
+                (7_200, "ready"),
+            )
             return {"items": [{"t": now - ago, "status": status, "epoch": 1} for ago, status in marks]}
         if "refused" in path:
             items = [

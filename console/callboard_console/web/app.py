@@ -39,8 +39,6 @@ def main() -> None:
 
 @st.fragment(run_every=2.0)
 def _banner() -> None:
-    if runtime.session() is None:
-        leave()
     live(parts.banner(health(runtime.current().source.snapshot())), key="banner")
 
 

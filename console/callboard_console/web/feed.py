@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from secrets import token_hex
 
 from callboard_console.web.client import Api
@@ -15,6 +16,7 @@ from callboard_core import topics
 from callboard_core.errors import CallboardError
 from callboard_core.link import Credential, Endpoint, Link, Message, Subscription
 from callboard_core.topics import Leaf
+from callboard_core.view import Generation
 
 __all__ = ["Feed"]
 
@@ -44,6 +46,8 @@ class Feed:
         self._snapshot = self._model.snapshot(time.time())
         self._stopping = threading.Event()
         self._last_sweep = 0.0
+        self._subscriptions: list[Subscription] = []
+        self._round = self._dropped = 0
         self._threads = [
             threading.Thread(target=self._tick, name="console-tick", daemon=True),
             threading.Thread(target=self._ask_registry, name="console-registry", daemon=True),
@@ -51,18 +55,25 @@ class Feed:
 
     def start(self) -> None:
         """Connect and keep up to date until :meth:`stop`."""
-        for leaf_filter in (
-            topics.every_status(self._site),
-            topics.every_card(self._site),
-            topics.every_state(self._site),
-        ):
-            self._link.subscribe(leaf_filter, self._receive, qos=0)
+        self._subscribe()
         self._link.subscribe(f"{self._site}/+/{Leaf.EVENT}/+", self._receive, qos=1)
         self._link.on_disconnect(self._lost)
         self._link.on_connect(self._connected)
         self._link.start()
         for thread in self._threads:
             thread.start()
+
+    def _subscribe(self) -> None:
+        """Ask for everything retained; once more if it was asked for before."""
+        filters = (
+            topics.every_status(self._site),
+            topics.every_card(self._site),
+            topics.every_state(self._site),
+        )
+        earlier = self._subscriptions
+        self._subscriptions = [self._link.subscribe(each, self._receive, qos=0) for each in filters]
+        for subscription in earlier:
+            subscription.cancel()
 
     def stop(self) -> None:
         """Disconnect and end the threads."""
@@ -106,8 +117,17 @@ class Feed:
     # -- on the link's threads -----------------------------------------------------------------------------
 
     def _receive(self, message: Message) -> None:
+        if self._link.dropped != self._dropped:
+            self._look_again()
         with self._lock:
-            self._model.apply(message, time.time())
+            self._model.apply(message, time.time(), self._round)
+
+    def _look_again(self) -> None:
+        """Messages were dropped because they came faster than they are taken in; some may have been news."""
+        self._dropped = self._link.dropped
+        self._round += 1
+        self._subscribe()
+        self._synchronise((self._link.session, self._round))
 
     def _receive_stray(self, message: Message) -> None:
         if message.retain:
@@ -115,18 +135,20 @@ class Feed:
                 self._model.stray(message, time.time())
 
     def _connected(self) -> None:
-        session = self._link.session
         with self._lock:
             self._model.connection(time.time(), connected=True)
-        self._link.round_trip(ROUND_TRIP).add_done_callback(lambda done: self._settled(session, done))
+        self._synchronise((self._link.session, self._round))
 
-    def _settled(self, session: int, done: Future[None]) -> None:
+    def _synchronise(self, generation: Generation) -> None:
+        self._link.round_trip(ROUND_TRIP).add_done_callback(partial(self._settled, generation))
+
+    def _settled(self, generation: Generation, done: Future[None]) -> None:
         if done.exception() is not None:
-            if self._link.connected and self._link.session == session:
-                self._connected()
+            if self._link.connected and self._link.session == generation[0]:
+                self._synchronise(generation)
             return
         with self._lock:
-            self._model.settle(session)
+            self._model.settle(generation)
 
     def _lost(self, reason: str) -> None:
         _log.warning("the console lost the broker: %s", reason)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from callboard_console.web import runtime
 from callboard_console.web.views.markup import Markup
 
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
 
-__all__ = ["live"]
+__all__ = ["leave", "live"]
 
 # The script itself is one file of ours that browsers keep; only this loader travels with the component.
 _LOADER = """
@@ -31,7 +32,14 @@ def _nothing() -> None:
 
 
 def live(markup: Markup, *, key: str, on_act: Callable[[], None] = _nothing) -> str | None:
-    """Show markup; return what was clicked in it (its ``data-act``) in the run that the click caused."""
+    """Show markup; return what was clicked in it (its ``data-act``) in the run that the click caused.
+
+    A page that was opened while logged in keeps its connection: whoever is not logged in any more is sent
+    away here, and sees nothing.
+    """
+    if runtime.session() is None:
+        leave()
+        st.stop()
     result = _mount(key=key, data={"html": str(markup)}, on_act_change=on_act)
     act = result.act
     return act if isinstance(act, str) else None

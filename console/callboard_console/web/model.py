@@ -25,7 +25,7 @@ from callboard_core.errors import CallboardError
 from callboard_core.link import Message
 from callboard_core.messages import Event, State, StatusName, parse
 from callboard_core.topics import Address, Kind, Leaf
-from callboard_core.view import View
+from callboard_core.view import Generation, View
 
 __all__ = ["Model"]
 
@@ -45,18 +45,18 @@ _HANGING = frozenset({Leaf.STATUS, Leaf.ANNOUNCE, Leaf.STATE})
 class _Value:
     """The last state of one thing and the trace of its numbers."""
 
-    __slots__ = ("frozen", "received", "session", "state", "trace", "traced")
+    __slots__ = ("frozen", "received", "seen", "state", "trace", "traced")
 
     def __init__(self) -> None:
         self.state: State | None = None
         self.received = 0.0
-        self.session = 0
+        self.seen: Generation = (0, 0)
         self.trace: deque[float] = deque(maxlen=TRACE_POINTS)
         self.traced = 0.0
         self.frozen: Thing | None = None
 
-    def take(self, state: State, now: float, session: int) -> None:
-        self.state, self.received, self.session, self.frozen = state, now, session, None
+    def take(self, state: State, now: float, seen: Generation) -> None:
+        self.state, self.received, self.seen, self.frozen = state, now, seen, None
         if isinstance(state.v, bool) or not isinstance(state.v, int | float):
             return
         if self.trace and now - self.traced < TRACE_STEP:
@@ -73,7 +73,8 @@ class Model:
         self._site = site
         self._view = View(site)
         self._values: dict[str, dict[ThingKey, _Value]] = {}
-        self._retained: dict[str, tuple[Retained, int]] = {}
+        self._retained: dict[str, tuple[Retained, Generation]] = {}
+        self._generation: Generation = (0, 0)
         self._heard: dict[str, float] = {}
         self._registry: dict[str, Mapping[str, Any]] = {}
         self._events: deque[EventLine] = deque(maxlen=LOG_LINES)
@@ -92,9 +93,13 @@ class Model:
 
     # -- what comes in -------------------------------------------------------------------------------------
 
-    def apply(self, message: Message, now: float) -> None:
-        """Take in one message; what does not parse is kept as a refusal and changes nothing else."""
+    def apply(self, message: Message, now: float, round_: int = 0) -> None:
+        """Take in one message; what does not parse is kept as a refusal and changes nothing else.
+
+        ``round_`` counts the looks at everything retained within one connection, see :meth:`settle`.
+        """
         self._counted += 1
+        self._generation = (message.session, round_)
         self.dirty = True
         try:
             self._take(message, now)
@@ -118,7 +123,7 @@ class Model:
             self._heard[address.node] = now
 
     def _take_card(self, address: Address, message: Message, now: float) -> None:
-        self._view.apply(message, now)
+        self._view.apply(message, now, self._generation)
         self.urgent = True
         node = self._view.node(address.node)
         if address.leaf is Leaf.STATUS and node is not None and node.live and not message.retain:
@@ -139,7 +144,7 @@ class Model:
             values.pop(key, None)
             return
         state = parse(State, message.payload)
-        values.setdefault(key, _Value()).take(state, now, message.session)
+        values.setdefault(key, _Value()).take(state, now, self._generation)
 
     def _take_event(self, address: Address, message: Message, now: float) -> None:
         event = parse(Event, message.payload)
@@ -149,7 +154,7 @@ class Model:
     def _hang(self, message: Message, now: float) -> None:
         self._topics_changed = True
         if message.payload:
-            self._retained[message.topic] = (Retained(message.payload, now), message.session)
+            self._retained[message.topic] = (Retained(message.payload, now), self._generation)
         else:
             self._retained.pop(message.topic, None)
 
@@ -171,12 +176,12 @@ class Model:
             self._complete = False
         self.dirty = self.urgent = True
 
-    def settle(self, session: int) -> None:
-        """Everything retained has arrived over connection ``session``: forget what it did not bring."""
-        self._view.sweep(session)
+    def settle(self, generation: Generation) -> None:
+        """Everything retained has arrived in this look (connection, round): forget what it did not bring."""
+        self._view.sweep(generation)
         for node, values in self._values.items():
-            self._values[node] = {key: value for key, value in values.items() if value.session >= session}
-        self._retained = {topic: held for topic, held in self._retained.items() if held[1] >= session}
+            self._values[node] = {key: value for key, value in values.items() if value.seen >= generation}
+        self._retained = {topic: held for topic, held in self._retained.items() if held[1] >= generation}
         self._topics_changed = True
         self._changed_nodes.update(self._nodes)
         self._complete = self.dirty = self.urgent = True

@@ -1,10 +1,10 @@
 """The HTTP client against a board's answers."""
 
 import pytest
-from callboard_core.errors import Unauthorized, Unavailable
-from support.console import NOW, PASSWORDS, FakeBoard
 
 from callboard_console.web.client import Api
+from callboard_core.errors import Unauthorized, Unavailable
+from support.console import NOW, PASSWORDS, FakeBoard
 
 
 @pytest.fixture
@@ -58,5 +58,3 @@ def test_a_board_that_is_away_is_unavailable(board):
     api = Api("http://127.0.0.1:9", "viewer", "x", timeout=0.5)
     with pytest.raises(Unavailable, match="does not answer"):
         api.nodes()
-
-

@@ -1,11 +1,11 @@
 """The ledger: what became of commands."""
 
 import pytest
+
+from callboard_console.web.commands import FINAL, Ledger, Stage, step
 from callboard_core.errors import Failed, TimedOut, Unavailable
 from callboard_core.topics import Address
 from support.console import FakeLink
-
-from callboard_console.web.commands import FINAL, Ledger, Stage, step
 
 FAN = Address.parse("callboard/a/command/control/fan")
 VENT = Address.parse("callboard/a/command/action/vent")
@@ -50,7 +50,8 @@ def test_a_command_goes_from_sent_over_acknowledged_and_running_to_done(ledger, 
 
 
 @pytest.mark.parametrize(
-    ("error", "stage"), [(Failed("ValueError: too hot"), Stage.FAILED), (TimedOut("no answer"), Stage.TIMED_OUT)]
+    ("error", "stage"),
+    [(Failed("ValueError: too hot"), Stage.FAILED), (TimedOut("no answer"), Stage.TIMED_OUT)],
 )
 def test_an_error_is_kept_with_its_text(ledger, link, error, stage):
     send(ledger, link)

@@ -1,11 +1,11 @@
 """Widgets for controls, and when they take over the value in force."""
 
 import pytest
-from callboard_core.cards import ControlCard
-from callboard_core.topics import Address
 
 from callboard_console.web.commands import Order, Stage
 from callboard_console.web.views.controls import Seen, Widget, adopt, widget
+from callboard_core.cards import ControlCard
+from callboard_core.topics import Address
 
 FAN = Address.parse("callboard/a/command/control/fan")
 

@@ -7,10 +7,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
-from support.console import Asgi, session
 
 from callboard_console.web.gate import HEADERS, Gate, token_of
 from callboard_console.web.sessions import COOKIE, Sessions
+from support.console import Asgi, session
 
 BROWSER = {"accept": "text/html"}
 HOST = {"origin": "http://testserver"}

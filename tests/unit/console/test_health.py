@@ -1,10 +1,10 @@
 """The health of the board: the first rule that applies speaks."""
 
 import pytest
-from callboard_core.messages import Level, StatusName
-from support.console import NOW, node, sensor, snapshot
 
 from callboard_console.web.views.health import health
+from callboard_core.messages import Level, StatusName
+from support.console import NOW, node, sensor, snapshot
 
 LOST = StatusName.LOST
 BOARD = node("board")
@@ -18,7 +18,12 @@ BOARD = node("board")
         (snapshot(BOARD), "Empty", "idle", "No node has signed in"),
         (snapshot(node("a"), node("board", status=LOST)), "Degraded", "bad", "board's own process"),
         (snapshot(node("a", status=LOST)), "Down", "bad", "Every node is lost: a."),
-        (snapshot(node("a", status=LOST, since=NOW - 12), node("b")), "Degraded", "bad", "a has been lost for 12 s."),
+        (
+            snapshot(node("a", status=LOST, since=NOW - 12), node("b")),
+            "Degraded",
+            "bad",
+            "a has been lost for 12 s.",
+        ),
         (
             snapshot(*(node(name, status=LOST) for name in "abcd"), node("e")),
             "Degraded",
@@ -38,7 +43,12 @@ BOARD = node("board")
             "X on a is in error.",
         ),
         (snapshot(node("a", status=StatusName.DISCONNECTED)), "Quiet", "idle", "signed off"),
-        (snapshot(node("a"), node("b", status=StatusName.DISCONNECTED)), "Healthy", "ok", "1 of 2 nodes are here"),
+        (
+            snapshot(node("a"), node("b", status=StatusName.DISCONNECTED)),
+            "Healthy",
+            "ok",
+            "1 of 2 nodes are here",
+        ),
         (snapshot(node("a"), BOARD), "Healthy", "ok", "a is here"),
         (snapshot(node("a"), node("b")), "Healthy", "ok", "All 2 nodes are here"),
     ],

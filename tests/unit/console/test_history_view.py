@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from support.console import NOW, action, control, sensor, series
 
 from callboard_console.web.views import history
+from support.console import NOW, action, control, sensor, series
 
 
 def test_raw_readings_are_one_line_and_thinned_ones_have_a_band():

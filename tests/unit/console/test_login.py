@@ -4,10 +4,10 @@ import time
 
 import pytest
 from starlette.applications import Starlette
-from support.console import PASSWORDS, Asgi, FakeBoard, FakeLink
 
 from callboard_console.web.login import Login, local_path
 from callboard_console.web.sessions import COOKIE, LIFETIME, Sessions
+from support.console import PASSWORDS, Asgi, FakeBoard, FakeLink
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_logging_out_ends_the_session_and_the_cookie(client, sessions, board):
     token = submit(client).cookies[COOKIE]
     answer = client.post("/logout", data={"leaving": sessions.get(token).leaving})
     assert answer.headers["location"] == "/login"
-    assert 'Max-Age=0' in answer.headers["set-cookie"]
+    assert "Max-Age=0" in answer.headers["set-cookie"]
     assert sessions.get(token) is None
     assert board.tokens == {}
 
@@ -134,7 +134,9 @@ def test_after_the_login_one_stays_on_this_site(asked, target):
     assert local_path(asked) == target
 
 
-@pytest.mark.parametrize("name", ["live.js", "console.css", "login.css", "logo.svg", "favicon.svg", "source-sans.woff2"])
+@pytest.mark.parametrize(
+    "name", ["live.js", "console.css", "login.css", "logo.svg", "favicon.svg", "source-sans.woff2"]
+)
 def test_the_consoles_own_files_are_served(client, name):
     answer = client.get(f"/assets/{name}")
     assert answer.status_code == 200

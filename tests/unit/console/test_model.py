@@ -1,13 +1,13 @@
 """The model: messages in, snapshots out."""
 
 import pytest
+
+from callboard_console.web.model import LOG_LINES, REFUSED_KEPT, TRACE_POINTS, Model
 from callboard_core import topics
 from callboard_core.cards import ControlCard, NodeCard, SensorCard
 from callboard_core.link import Message
 from callboard_core.messages import Batch, Event, Level, State, Status, StatusName
 from callboard_core.topics import Kind
-
-from callboard_console.web.model import LOG_LINES, REFUSED_KEPT, TRACE_POINTS, Model
 
 SITE = "callboard"
 
@@ -194,7 +194,7 @@ def test_what_a_new_connection_does_not_bring_is_forgotten(board):
     assert not board.now.complete
     board.session = 2
     board.announce("b", retain=True)
-    board.model.settle(2)
+    board.model.settle((2, 0))
     assert board.now.complete
     assert set(board.now.nodes) == {"b"}
     assert not any("/a/" in topic for topic in board.model.topics().names)

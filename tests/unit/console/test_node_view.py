@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from callboard_core.messages import StatusName
-from callboard_core.topics import Address
-from support.console import NOW, full, greenhouse, node, sensor
 
 from callboard_console.web.commands import Order, Stage
 from callboard_console.web.views import node as view
+from callboard_core.messages import StatusName
+from callboard_core.topics import Address
+from support.console import NOW, full, greenhouse, node, sensor
 
 FAN = Address.parse("callboard/greenhouse/command/control/fan")
 
@@ -19,7 +19,16 @@ def order(stage=Stage.SENT, **more):
 
 def test_the_identity_says_who_the_node_is():
     drawn = view.identity(greenhouse(), NOW)
-    for said in ("Greenhouse", "ready", "garden", "greenhouse.local", "Raspberry Pi 5", "10.0.0.7", "no. 3", "5 min"):
+    for said in (
+        "Greenhouse",
+        "ready",
+        "garden",
+        "greenhouse.local",
+        "Raspberry Pi 5",
+        "10.0.0.7",
+        "no. 3",
+        "5 min",
+    ):
         assert said in drawn
     assert "clock" not in drawn
 

@@ -1,8 +1,6 @@
 """The Overview: filter, order, pages, rows."""
 
 import pytest
-from callboard_core.messages import Level, StatusName
-from support.console import NOW, full, greenhouse, node, sensor, snapshot
 
 from callboard_console.web.views.overview import (
     PAGE_SIZE,
@@ -16,6 +14,8 @@ from callboard_console.web.views.overview import (
     table,
     turn,
 )
+from callboard_core.messages import Level, StatusName
+from support.console import NOW, full, greenhouse, node, sensor, snapshot
 
 
 def names(*args, **more):

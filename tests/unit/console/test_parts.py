@@ -1,10 +1,9 @@
 """Pieces that several pages share."""
 
-from callboard_core.messages import StatusName
-from support.console import NOW, snapshot
-
 from callboard_console.web.views import parts
 from callboard_console.web.views.health import health
+from callboard_core.messages import StatusName
+from support.console import NOW, snapshot
 
 
 def test_a_status_is_a_colour_and_a_word():

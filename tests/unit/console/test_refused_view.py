@@ -1,8 +1,7 @@
 """The table of refused messages."""
 
-from support.console import NOW
-
 from callboard_console.web.views import refused
+from support.console import NOW
 
 
 def test_the_boards_list_comes_newest_first():

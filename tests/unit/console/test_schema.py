@@ -1,10 +1,10 @@
 """Forms from JSON Schemas."""
 
 import pytest
-from callboard_core.errors import BadRequest
 
 from callboard_console.web.views import schema
 from callboard_console.web.views.schema import Field
+from callboard_core.errors import BadRequest
 
 WATER = {
     "type": "object",

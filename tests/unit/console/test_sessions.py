@@ -3,12 +3,11 @@
 import time
 from dataclasses import replace
 
+from callboard_console.web.commands import Stage
+from callboard_console.web.sessions import Attempts, Sessions
 from callboard_core.errors import Unauthorized
 from callboard_core.topics import Address
 from support.console import FakeApi, FakeLink, session
-
-from callboard_console.web.commands import Stage
-from callboard_console.web.sessions import Attempts, Sessions
 
 FAN = Address.parse("callboard/a/command/control/fan")
 

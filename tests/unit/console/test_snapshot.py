@@ -1,10 +1,9 @@
 """Snapshots: what they count and how things are called."""
 
+from callboard_console.web.snapshot import Thing
 from callboard_core.messages import Level
 from callboard_core.topics import Kind
 from support.console import action, control, full, greenhouse, node, sensor, snapshot
-
-from callboard_console.web.snapshot import Thing
 
 
 def test_totals_count_guests_and_what_everybody_offers():

@@ -3,13 +3,13 @@
 from types import MappingProxyType
 
 import pytest
-from callboard_core.errors import BadRequest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.console import NOW, full
 
 from callboard_console.web.snapshot import Retained, Topics
 from callboard_console.web.views import topics as view
+from callboard_core.errors import BadRequest
+from support.console import NOW, full
 
 
 def topics(**held):

@@ -8,7 +8,8 @@ from callboard_console.web.views import words
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(-3, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h"), (200_000, "2 d")]
+    ("seconds", "said"),
+    [(-3, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h"), (200_000, "2 d")],
 )
 def test_a_duration_is_said_in_its_largest_unit(seconds, said):
     assert words.duration(seconds) == said
@@ -48,7 +49,9 @@ def test_numbers_of_one_size_have_equally_many_decimals_so_that_nothing_jumps():
     assert {len(words.number(v)) for v in (20.0, 20.55, 99.9)} == {4}
 
 
-@pytest.mark.parametrize(("size", "said"), [(0, "0 B"), (999.4, "999 B"), (999.6, "1 kB"), (1.46e9, "1.46 GB")])
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "0 B"), (999.4, "999 B"), (999.6, "1 kB"), (1.46e9, "1.46 GB")]
+)
 def test_bytes_are_said_with_three_figures(size, said):
     assert words.bytes_(size) == said
 

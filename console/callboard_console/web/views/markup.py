@@ -56,7 +56,9 @@ def tag(name: str, /, *children: Child, **attributes: str | float | bool | None)
 
 def node_link(node: str, *children: Child, class_: str | None = None) -> Markup:
     """Return a link to a node's page; a plain click is handled without loading the page anew."""
-    return tag("a", *children, href=f"node?node={quote(node, safe='')}", data_act=f"node:{node}", class_=class_)
+    return tag(
+        "a", *children, href=f"node?node={quote(node, safe='')}", data_act=f"node:{node}", class_=class_
+    )
 
 
 def page_link(page: str, *children: Child, class_: str | None = None) -> Markup:

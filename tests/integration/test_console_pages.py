@@ -1,0 +1,342 @@
+"""Every page of the console run by Streamlit itself, with a fake feed, a fake link and a fake board."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import callboard_console.web
+from callboard_console.web.snapshot import Thing
+from callboard_core.errors import Failed, TimedOut, Unavailable
+from callboard_core.messages import State, StatusName
+from callboard_core.topics import Kind
+from support.console import NOW, FakeFeed, FakeLink, greenhouse, installed, node, sensor, session, snapshot
+
+APP = Path(callboard_console.web.__file__).with_name("app.py")
+
+
+class Page:
+    """The console in one browser, as one user."""
+
+    def __init__(self, role: str | None) -> None:
+        self.feed, self.link = FakeFeed(), FakeLink()
+        self.session = session(role, self.link) if role is not None else None
+        self.app = AppTest.from_file(str(APP), default_timeout=30)
+
+    def go(self, page: str = "overview", **query: str) -> Page:
+        for key, value in query.items():
+            self.app.query_params[key] = value
+        self.app.switch_page(f"pages/{page}.py")
+        return self.run()
+
+    def run(self) -> Page:
+        self.app.run()
+        assert not self.app.exception, self.app.exception
+        return self
+
+    def seen(self, key: str) -> str:
+        """The markup of a live region."""
+        return next(data["html"] for data, id_ in self._regions() if id_.endswith(f"-{key}"))
+
+    def all_seen(self) -> str:
+        return "".join(data["html"] for data, _ in self._regions())
+
+    def _regions(self) -> list[tuple[dict[str, str], str]]:
+        found = self.app.get("bidi_component")
+        return [(json.loads(each.proto.json), each.proto.id) for each in found]
+
+    @property
+    def sent(self) -> list[tuple[str, dict[str, object]]]:
+        return [(str(address), args) for address, args, _ in self.link.calls]
+
+
+@pytest.fixture
+def open_page() -> Iterator[object]:
+    with ExitStack() as stack:
+
+        def make(role: str | None = "operator") -> Page:
+            page = Page(role)
+            stack.enter_context(installed(page.feed, page.session))
+            return page
+
+        yield make
+
+
+def test_the_overview_shows_health_counts_and_every_node(open_page):
+    page = open_page().run()
+    assert "Degraded" in page.seen("summary")
+    for name in ("Greenhouse", "attic", "Board"):
+        assert name in page.seen("overview")
+
+
+def test_the_overview_filters_by_words_and_by_state(open_page):
+    page = open_page().run()
+    page.app.text_input(key="overview_query").set_value("garden")
+    assert page.run().seen("overview").count("data-node=") == 1
+    page.app.text_input(key="overview_query").set_value("")
+    page.app.button_group(key="overview_only").set_value("Away")
+    assert 'data-node="attic"' in page.run().seen("overview")
+    assert page.seen("overview").count("data-node=") == 1
+
+
+def test_a_node_that_appears_is_in_the_next_refresh(open_page):
+    page = open_page().run()
+    assert "cellar" not in page.seen("overview")
+    page.feed.put(node("cellar"))
+    assert "cellar" in page.run().seen("overview")
+
+
+def test_an_empty_board_tells_how_to_add_a_node_and_has_no_filter(open_page):
+    page = open_page()
+    page.feed.now = snapshot(node("board"))
+    page.run()
+    assert "callboard node" in page.seen("overview")
+    assert len(page.app.text_input) == 0
+
+
+def test_without_the_broker_a_banner_says_since_when_and_the_page_still_works(open_page):
+    page = open_page()
+    page.feed.now = replace(page.feed.now, connected=False, changed=NOW - 42)
+    page.run()
+    assert "for 42 s" in page.seen("banner")
+    assert "Greenhouse" in page.seen("overview")
+
+
+def test_without_a_session_there_is_nothing_but_the_way_to_the_login(open_page):
+    page = open_page(None).run()
+    assert [json.loads(each.proto.json) for each in page.app.get("bidi_component")] == [
+        {"html": "", "leave": True}
+    ]
+    assert len(page.app.text_input) == 0
+
+
+def test_a_session_that_expires_ends_on_the_page(open_page):
+    page = open_page().run()
+    page.session.expires = time.time() - 1
+    page.feed.put(node("secret"))
+    page.run()
+    assert any('"leave": true' in each.proto.json for each in page.app.get("bidi_component"))
+    assert "secret" not in page.all_seen()
+
+
+def test_the_node_page_shows_identity_readings_history_and_presence(open_page):
+    page = open_page().go("node", node="greenhouse")
+    assert "Greenhouse" in page.seen("identity")
+    assert "21.4 °C" in page.seen("readings")
+    assert "here 100.0%" in page.seen("presence")
+    assert "humidity is high" in page.seen("log")
+    assert len(page.app.get("echarts_chart")) == 1
+    assert page.app.caption[0].value.startswith("60 points")
+
+
+@pytest.mark.parametrize("window", ["1 h", "30 d"])
+def test_the_range_of_the_history_can_be_chosen(open_page, window):
+    page = open_page().go("node", node="greenhouse")
+    page.app.button_group(key="history_range").set_value(window)
+    page.run()
+    assert any("history/greenhouse" in path for path in page.session.api.asked)
+
+
+def test_a_custom_range_is_two_moments(open_page):
+    page = open_page().go("node", node="greenhouse")
+    page.app.button_group(key="history_range").set_value("Custom")
+    page.run()
+    assert len(page.app.datetime_input) == 2
+    assert len(page.app.get("echarts_chart")) == 1
+
+
+def test_a_history_that_is_not_available_says_why(open_page):
+    page = open_page()
+    page.session.api.answers["history"] = Unavailable("the board does not answer")
+    page.go("node", node="greenhouse")
+    assert "the board does not answer" in page.seen("chart_trouble")
+    assert "21.4 °C" in page.seen("readings")
+
+
+MOVES = [
+    ("slider", "fan", 70, 70),
+    ("toggle", "lamp", False, False),
+    ("button_group", "mode", "night", "night"),
+    ("selectbox", "scene", "c", "c"),
+    ("text_input", "note", "good night", "good night"),
+    ("color_picker", "colour", "#00ff00", "#00ff00"),
+    ("number_input", "target", 23.0, 23.0),
+]
+
+
+@pytest.mark.parametrize(("widget", "name", "value", "sent"), MOVES)
+def test_moving_a_control_sends_a_command_and_says_what_became_of_it(open_page, widget, name, value, sent):
+    page = open_page().go("node", node="greenhouse")
+    getattr(page.app, widget)(key=f"control:greenhouse:{name}").set_value(value)
+    page.run()
+    assert page.sent == [(f"callboard/greenhouse/command/control/{name}", {"value": sent})]
+    assert 'data-order="done"' in page.seen(f"line:greenhouse:{name}")
+
+
+@pytest.mark.parametrize(
+    ("error", "stage"),
+    [(Failed("ValueError: too fast"), "failed"), (TimedOut("no answer within 10 s"), "timed out")],
+)
+def test_a_failed_command_shows_the_error_and_the_widget_returns_to_the_truth(open_page, error, stage):
+    page = open_page().go("node", node="greenhouse")
+    page.link.answer = lambda future: future.set_exception(error)
+    page.app.slider(key="control:greenhouse:fan").set_value(70)
+    page.run()
+    line = page.seen("line:greenhouse:fan")
+    assert f'data-order="{stage}"' in line
+    assert str(error) in line
+    assert page.app.slider(key="control:greenhouse:fan").value == 40
+
+
+def test_a_command_under_way_shows_acknowledged_and_running(open_page):
+    page = open_page().go("node", node="greenhouse")
+    page.link.answer = lambda future: None
+    page.app.slider(key="control:greenhouse:fan").set_value(70)
+    assert 'data-order="sent"' in page.run().seen("line:greenhouse:fan")
+    page.link.on_ack()
+    assert "acknowledged" in page.run().seen("line:greenhouse:fan")
+    page.link.on_progress(0.5)
+    assert "50%" in page.run().seen("line:greenhouse:fan")
+    assert page.app.slider(key="control:greenhouse:fan").value == 70
+
+
+def test_a_control_moved_by_somebody_else_moves_here_too(open_page):
+    page = open_page().go("node", node="greenhouse")
+    here = greenhouse()
+    fan = here.things[Kind.CONTROL, "fan"]
+    moved = Thing(Kind.CONTROL, "fan", fan.card, State(v=90, t=NOW), NOW)
+    page.feed.put(replace(here, things={**here.things, (Kind.CONTROL, "fan"): moved}))
+    page.run()
+    assert page.app.slider(key="control:greenhouse:fan").value == 90
+
+
+def test_an_action_without_questions_is_sent_at_once(open_page):
+    page = open_page().go("node", node="greenhouse")
+    page.app.button(key="action:greenhouse:ping").click()
+    page.run()
+    assert page.sent == [("callboard/greenhouse/command/action/ping", {})]
+    assert "done" in page.seen("orders")
+
+
+def test_an_action_that_asks_is_not_sent_before_the_answer(open_page):
+    page = open_page().go("node", node="greenhouse")
+    page.app.button(key="action:greenhouse:open-vent").click()
+    page.run()
+    assert page.sent == []
+    assert page.app.markdown[0].value == "**Really open the vent?**"
+    assert {"Run", "Cancel"} <= {button.label for button in page.app.button}
+
+
+def test_an_action_with_parameters_has_a_form(open_page):
+    page = open_page().go("node", node="greenhouse")
+    page.app.button(key="action:greenhouse:water").click()
+    page.run()
+    labels = [each.label for each in (*page.app.number_input, *page.app.text_input)]
+    assert {"Seconds", "Zone (optional)"} <= set(labels)
+
+
+def test_what_is_away_cannot_be_commanded(open_page):
+    page = open_page()
+    page.feed.put(replace(greenhouse(), status=StatusName.LOST))
+    page.go("node", node="greenhouse")
+    assert page.app.slider(key="control:greenhouse:fan").disabled
+    assert page.app.button(key="action:greenhouse:ping").disabled
+    assert "is away" in page.seen("line:greenhouse:fan")
+
+
+def test_a_viewer_sees_values_and_no_buttons_at_all(open_page):
+    for page_name in ("overview", "node", "topics", "refused"):
+        page = open_page("viewer").go(page_name, node="greenhouse")
+        assert len(page.app.button) == 0
+        assert not page.app.slider
+        assert not page.app.toggle
+    page = open_page("viewer").go("node", node="greenhouse")
+    assert "40 %" in page.seen("in-force:fan")
+
+
+def test_a_node_that_is_not_there_says_so(open_page):
+    page = open_page().go("node", node="ghost")
+    assert "ghost is not on the board." in page.seen("identity")
+
+
+def test_the_first_guest_is_shown_when_none_is_asked_for(open_page):
+    assert "Greenhouse" in open_page().go("node").seen("identity")
+
+
+def test_another_node_can_be_picked(open_page):
+    page = open_page().go("node", node="greenhouse")
+    page.app.selectbox(key="node_picker").select("attic")
+    assert "attic" in page.run().seen("identity")
+    assert page.app.query_params["node"] == "attic"
+
+
+def test_a_node_page_without_any_node_points_to_the_overview(open_page):
+    page = open_page()
+    page.feed.now = snapshot()
+    assert "No node has signed in yet." in page.go("node").seen("none")
+
+
+def test_the_topics_are_a_tree_with_a_search(open_page):
+    page = open_page()
+    page.feed.held = {"callboard/a/status": b'{"status":"ready"}', "callboard/b/status": b"{}", "odd": b"1"}
+    page.go("topics")
+    assert page.feed.sweeps == 1
+    tree = page.seen("topic_tree")
+    assert 'data-topic="callboard/a"' in tree
+    assert 'data-topic="odd"' in tree
+    page.app.text_input(key="topics_query").set_value("ready")
+    assert page.run().seen("topic_tree").count("data-topic=") == 1
+
+
+def test_an_operator_publishes_a_command_and_sees_the_answer(open_page):
+    page = open_page().go("topics")
+    page.link.answer = lambda future: future.set_result({"now": 55})
+    page.app.text_input(key="publish_topic").set_value("callboard/greenhouse/command/control/fan")
+    page.app.text_area(key="publish_args").set_value('{"value": 55}')
+    page.app.button(key="publish_send").click()
+    page.run()
+    assert page.sent == [("callboard/greenhouse/command/control/fan", {"value": 55})]
+    assert "55" in page.seen("topic_orders")
+
+
+def test_publishing_to_an_action_that_asks_asks(open_page):
+    page = open_page().go("topics")
+    page.app.text_input(key="publish_topic").set_value("callboard/greenhouse/command/action/open-vent")
+    page.app.button(key="publish_send").click()
+    page.run()
+    assert page.sent == []
+    assert page.app.markdown[0].value == "**Really open the vent?**"
+
+
+def test_publishing_nonsense_is_refused_with_a_reason(open_page):
+    page = open_page().go("topics")
+    page.app.text_input(key="publish_topic").set_value("callboard/greenhouse/status")
+    page.app.button(key="publish_send").click()
+    page.run()
+    assert page.sent == []
+    assert "is not a command topic" in page.app.error[0].value
+
+
+def test_refused_messages_come_from_the_board_or_else_from_the_console_itself(open_page):
+    page = open_page().go("refused")
+    assert "a/b/c" in page.seen("refused")
+    page.session.api.answers["refused"] = Unavailable("the board does not answer")
+    again = page.run().seen("refused")
+    assert "the board does not answer" in again
+    assert "callboard/x/state/sensor/y" in again
+
+
+def test_two_hundred_nodes_are_one_quick_refresh(open_page):
+    page = open_page()
+    page.feed.put(*(node(f"n{i:03d}", *(sensor(f"s{j}") for j in range(10))) for i in range(200)))
+    page.run()
+    started = time.perf_counter()
+    page.run()
+    assert time.perf_counter() - started < 0.5
