@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, field_validator, model_validator
 
+from callboard_core.calls.names import LONGEST as SERVICE_LENGTH
+from callboard_core.calls.names import SERVICE_PATTERN, check_service
 from callboard_core.errors import BadPayload, BadRequest, TooLarge
-from callboard_core.messages import CARD_LIMIT, Epoch, JsonObject, Level, Payload, Value, describe
+from callboard_core.messages import CARD_LIMIT, Epoch, JsonObject, Level, Payload, Time, Value, describe
 from callboard_core.topics import ID_PATTERN, Address, check_id
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Card",
     "ControlCard",
     "Host",
+    "Lane",
     "LoopCard",
     "NodeCard",
     "Range",
@@ -197,17 +200,54 @@ class ActionCard(Card):
     interruptible: bool = False
 
 
+class Lane(Payload):
+    """Where a worker's process listens itself, so that calls need not pass through the broker."""
+
+    tcp: list[str] = Field(default_factory=list, description="host:port, TLS; the nearest first")
+    unix: str | None = Field(default=None, description="path of a socket, for callers on the same host")
+    fingerprint: str | None = Field(default=None, description="SHA-256 of its certificate (DER), in hex")
+
+
 class WorkerCard(Card):
-    """A callable function; several workers with one ``service`` form a pool."""
+    """A callable function; several workers whose services match one pattern form a pool."""
 
     kind: Literal["worker"] = "worker"
-    service: str
-    scope: str | None = None
+    service: str = Field(
+        max_length=SERVICE_LENGTH,
+        json_schema_extra={"pattern": f"^{SERVICE_PATTERN}$"},
+        description="what callers ask for, e.g. render:frames",
+    )
+    scope: Literal["process", "host", "site"] = Field(
+        default="site", description="from how far away it may be used"
+    )
+    exclusive: bool = Field(default=False, description="only one worker may have the service at a time")
+    since: Time | None = Field(default=None, description="when an exclusive service was taken")
     parameters: JsonObject = Field(default_factory=dict, description="JSON Schema of args")
     result: JsonObject = Field(default_factory=dict, description="JSON Schema of the result")
-    concurrency: int = Field(default=1, ge=1)
-    timeout: float = Field(default=30.0, gt=0)
-    idempotent: bool = False
+    concurrency: int = Field(default=1, ge=1, description="calls it works on at a time")
+    timeout: float = Field(default=30.0, gt=0, description="seconds after which a call fails")
+    idempotent: bool = Field(default=False, description="a call may be repeated elsewhere when one is lost")
+    attribute: bool = Field(
+        default=False, description="reads a value, or sets it when args holds 'value', instead of working"
+    )
+    draining: bool = Field(default=False, description="finishes what it has and wants no more")
+    traceback: bool = Field(default=False, description="errors carry the traceback")
+    host: str | None = Field(default=None, description="the machine; equal for all processes on it")
+    process: str | None = Field(default=None, description="the process; equal for all workers in it")
+    heartbeat: float | None = Field(
+        default=None,
+        gt=0,
+        description="seconds between the node's heartbeat events; after three missed ones it hangs",
+    )
+    lane: Lane | None = None
+
+    @field_validator("service")
+    @classmethod
+    def _service_is_a_name(cls, value: str) -> str:
+        try:
+            return check_service(value)
+        except BadRequest as error:
+            raise BadPayload(error.message, key="service") from None
 
 
 class SlotCard(Card):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callboard_core.calls.names import LONGEST, SERVICE_PATTERN
 from callboard_core.cards import (
     ActionCard,
     CameraCard,
@@ -27,6 +28,7 @@ from callboard_core.topics import Address
 
 ids = st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+services = st.from_regex(SERVICE_PATTERN, fullmatch=True).filter(lambda text: len(text) <= LONGEST)
 numbers = st.floats(-1e9, 1e9)
 maybe = st.none()
 common = {
@@ -44,7 +46,7 @@ cards = st.one_of(
     st.builds(SensorCard, type=st.just("enum"), options=options, **common),
     st.builds(ControlCard, minimum=maybe | numbers, maximum=maybe | numbers, **common),
     st.builds(ActionCard, confirm=maybe | texts, interruptible=st.booleans(), **common),
-    st.builds(WorkerCard, service=texts, concurrency=st.integers(1, 64), **common),
+    st.builds(WorkerCard, service=services, concurrency=st.integers(1, 64), **common),
     st.builds(SlotCard, engine=texts, **common),
     st.builds(LoopCard, elements=st.lists(texts, max_size=3), **common),
     st.builds(CameraCard, width=maybe | st.integers(1, 9999), **common),

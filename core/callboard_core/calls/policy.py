@@ -1,0 +1,416 @@
+"""Which member of a pool gets which call, and what becomes of its calls when it is lost. Pure; no I/O, no clock.
+
+The caller tells what happened and carries out the :class:`Assign` and :class:`Refuse` that come back. Every call
+is assigned or refused in the end, or the caller ends it with :meth:`Policy.finish`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from statistics import fmean
+
+from callboard_core.calls.place import Nearness
+from callboard_core.errors import CallboardError, Overloaded, Unavailable
+
+__all__ = ["Assign", "Effect", "Limits", "Member", "Outcome", "Policy", "Refuse", "Standing", "Traits"]
+
+Key = Hashable
+Token = Hashable
+
+#: Seconds. A member that answers faster may have more calls on it than it works on at a time, so that it need
+#: not wait for the network in between.
+BRISK = 0.05
+#: Most calls on a brisk member beyond its concurrency.
+AHEAD = 64
+#: Responses whose mean is held against the responsiveness.
+WINDOW = 32
+#: Seconds without a response after which what was measured counts no more.
+STALE = 30.0
+#: Weight of the newest response in a member's recent response time.
+_NEWEST = 0.2
+#: Seconds; response times are told apart by factors of two from here on, so that equals take turns.
+_FINEST = 0.001
+
+
+class Standing(Enum):
+    """How a member of the pool stands."""
+
+    READY = auto()
+    HUNG = auto()
+    DRAINING = auto()
+
+
+class Outcome(Enum):
+    """How a call has ended on a member."""
+
+    DONE = auto()  # answered with a result
+    FAILED = auto()  # answered with an error of the function's own
+    DECLINED = auto()  # the member did not begin it; another may
+    BROKEN = auto()  # whether it was done is unknown
+    ABANDONED = auto()  # the caller waits no more
+
+
+#: Those after which a call is not over yet.
+_UNFINISHED = frozenset({Outcome.DECLINED, Outcome.BROKEN})
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a member's card says."""
+
+    nearness: Nearness = Nearness.SITE
+    concurrency: int = 1
+    idempotent: bool = False
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a pool puts up with.
+
+    Attributes:
+        queue: most calls that wait for a member.
+        responsiveness: seconds; None: any. While the mean of the last responses is above it, a call that would
+            have to wait for its turn is refused, except for the share that passes.
+        pass_share: 0 to 1.
+        attempts: how many members one call is given to, at most.
+    """
+
+    queue: int = 1000
+    responsiveness: float | None = 5.0
+    pass_share: float = 0.1
+    attempts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Send a call to a member. ``attempt`` counts from 1."""
+
+    token: Token
+    member: Key
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """End a call with an error."""
+
+    token: Token
+    error: CallboardError
+
+
+Effect = Assign | Refuse
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One member and what is known of it."""
+
+    key: Key
+    traits: Traits
+    order: int
+    standing: Standing = Standing.READY
+    outstanding: dict[Token, float] = field(default_factory=dict)
+    recent: float | None = None
+    answered: float = -math.inf
+    done: int = 0
+    failed: int = 0
+    broken: int = 0
+
+    @property
+    def free(self) -> bool:
+        """True while it works on fewer calls than it can."""
+        return len(self.outstanding) < self.traits.concurrency
+
+    @property
+    def open(self) -> bool:
+        """True while it should be given another call."""
+        if self.free:
+            return True
+        brisk = self.recent is not None and self.recent <= BRISK
+        return brisk and len(self.outstanding) < self.traits.concurrency + AHEAD
+
+    def load(self, now: float) -> tuple[Nearness, float, int, int]:
+        """What the member with the least of it is chosen by."""
+        return (
+            self.traits.nearness,
+            len(self.outstanding) / self.traits.concurrency,
+            self._pace(now),
+            self.order,
+        )
+
+    def note(self, response: float, now: float) -> None:
+        """Take in a response time, in seconds."""
+        fresh = self.recent is None or now - self.answered > STALE
+        self.recent = response if fresh else self.recent + _NEWEST * (response - self.recent)  # type: ignore[operator]
+        self.answered = now
+
+    def _pace(self, now: float) -> int:
+        if self.recent is None or now - self.answered > STALE:
+            return 0
+        return math.ceil(math.log2(max(self.recent, _FINEST) / _FINEST))
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    token: Token
+    idempotent: bool | None
+    until: float  # how long it waits for a first member
+    member: Member | None = None
+    attempt: int = 0
+    tried: set[Key] = field(default_factory=set)
+
+    @property
+    def repeatable(self) -> bool:
+        if self.idempotent is not None or self.member is None:
+            return bool(self.idempotent)
+        return self.member.traits.idempotent
+
+
+class Policy:
+    """The members and calls of one pool. Times are seconds of any steady clock. Not thread-safe."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        self.limits = limits
+        self.members: dict[Key, Member] = {}
+        self._calls: dict[Token, _Call] = {}
+        self._queue: dict[Token, _Call] = {}
+        self._responses: deque[float] = deque(maxlen=WINDOW)
+        self._last_response = -math.inf
+        self._turns = 0
+        self._credit = 0.0
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a member."""
+        return len(self._queue)
+
+    # -- members ---------------------------------------------------------------------------------------------
+
+    def join(self, key: Key, traits: Traits, now: float) -> list[Effect]:
+        """Take in a member, or what its card says now."""
+        member = self.members.get(key)
+        standing = Standing.DRAINING if traits.draining else Standing.READY
+        if member is None:
+            self.members[key] = Member(key, traits, self._turn(), standing)
+        else:
+            member.traits = traits
+            if member.standing is not Standing.HUNG:
+                member.standing = standing
+        return [*self._pull(now), *self.expire(now)]
+
+    def leave(self, key: Key, reason: str, now: float) -> list[Effect]:
+        """Forget a member that is lost; its calls go elsewhere, or end."""
+        member = self.members.pop(key, None)
+        if member is None:
+            return []
+        return self._rescue(member, reason, now)
+
+    def hang(self, key: Key, now: float) -> list[Effect]:
+        """Note that a member makes no progress; its calls go elsewhere, or end."""
+        member = self.members.get(key)
+        if member is None or member.standing is Standing.HUNG:
+            return []
+        member.standing = Standing.HUNG
+        return self._rescue(member, "hangs", now)
+
+    def wake(self, key: Key, now: float) -> list[Effect]:
+        """Note that a member makes progress (again)."""
+        member = self.members.get(key)
+        if member is None or member.standing is not Standing.HUNG:
+            return []
+        member.standing = Standing.DRAINING if member.traits.draining else Standing.READY
+        return self._pull(now)
+
+    def ready(self) -> list[Member]:
+        """Members that may be given calls."""
+        return [one for one in self.members.values() if one.standing is Standing.READY]
+
+    # -- calls -----------------------------------------------------------------------------------------------
+
+    def submit(
+        self, token: Token, now: float, *, idempotent: bool | None = None, wait: float = 0.0
+    ) -> list[Effect]:
+        """Take a call.
+
+        Args:
+            token: names the call.
+            now: the time.
+            idempotent: whether it may be repeated; by default what the member's card says.
+            wait: seconds it waits for a first member while there is none.
+        """
+        call = _Call(token, idempotent, now + wait)
+        if (error := self._objection(now)) is not None:
+            self.refused += 1
+            return [Refuse(token, error)]
+        self._calls[token] = call
+        return self._place(call, now)
+
+    def finish(
+        self, token: Token, outcome: Outcome, now: float, error: CallboardError | None = None
+    ) -> list[Effect]:
+        """Note that a call has ended where it was; returns what follows for it and for those that wait.
+
+        Args:
+            token: the call.
+            outcome: what became of it.
+            now: the time.
+            error: of a call that was declined or broken; what its caller gets if it cannot go elsewhere.
+        """
+        call = self._calls.get(token)
+        if call is None:
+            return []
+        if call.member is not None:
+            self._release(call, call.member, outcome, now)
+        if outcome not in _UNFINISHED:
+            self._forget(call)
+            return self._pull(now)
+        error = error or Unavailable("the call did not get through")
+        return [*self._again_or_end(call, outcome, error, now), *self._pull(now)]
+
+    def retry(self, now: float, reason: str) -> list[Effect]:
+        """Give every outstanding call that may be repeated to a member anew: answers may have been lost."""
+        effects: list[Effect] = []
+        for call in [one for one in self._calls.values() if one.member is not None and one.repeatable]:
+            effects += self.finish(call.token, Outcome.BROKEN, now, Unavailable(reason))
+        return effects
+
+    def expire(self, now: float) -> list[Effect]:
+        """End the calls that have waited for a first member long enough."""
+        if self.ready():
+            return []
+        late = [call for call in self._queue.values() if call.until <= now]
+        return [self._refuse(call, _nobody(self.members.values())) for call in late]
+
+    def choose(self, now: float) -> Key | None:
+        """Choose a member for a message that is not answered; None when there is none."""
+        found = self._best(self.ready(), now)
+        if found is None:
+            return None
+        found.order = self._turn()
+        return found.key
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _objection(self, now: float) -> CallboardError | None:
+        ready = self.ready()
+        if not ready or any(member.free for member in ready):
+            return None
+        if len(self._queue) >= self.limits.queue:
+            return Overloaded(f"{len(self._queue)} calls already wait; try again later")
+        return self._sluggish(now)
+
+    def _sluggish(self, now: float) -> CallboardError | None:
+        limit = self.limits.responsiveness
+        if now - self._last_response > STALE:
+            self._responses.clear()
+        mean = fmean(self._responses) if self._responses else 0.0
+        if limit is None or mean <= limit:
+            return None
+        self._credit += self.limits.pass_share
+        if self._credit >= 1.0:
+            self._credit -= 1.0
+            return None
+        return Overloaded(f"answers take {mean:.1f} s, more than {limit:g} s; try again later")
+
+    def _place(self, call: _Call, now: float) -> list[Effect]:
+        """Assign, queue or refuse a call."""
+        if not self.ready() and call.until <= now:
+            return [self._refuse(call, _nobody(self.members.values()))]
+        chosen = self._candidate(call, now)
+        if chosen is not None:
+            return [self._assign(call, chosen, now)]
+        if len(self._queue) >= self.limits.queue:
+            return [self._refuse(call, Overloaded(f"{len(self._queue)} calls already wait; try again later"))]
+        self._queue[call.token] = call
+        return []
+
+    def _candidate(self, call: _Call, now: float) -> Member | None:
+        """The member to give a call to now; one that had it before only when there is no other."""
+        ready = self.ready()
+        fresh = [member for member in ready if member.key not in call.tried] if call.tried else ready
+        return self._best([member for member in fresh or ready if member.open], now)
+
+    def _assign(self, call: _Call, member: Member, now: float) -> Assign:
+        self._queue.pop(call.token, None)
+        call.member = member
+        call.attempt += 1
+        call.tried.add(member.key)
+        member.outstanding[call.token] = now
+        member.order = self._turn()
+        return Assign(call.token, member.key, call.attempt)
+
+    def _release(self, call: _Call, member: Member, outcome: Outcome, now: float) -> None:
+        since = member.outstanding.pop(call.token, now)
+        if outcome is Outcome.FAILED:
+            member.failed += 1  # its pace does not count: what fails at once must not draw all calls
+        elif outcome is Outcome.DONE:
+            member.done += 1
+            member.note(now - since, now)
+            self._responses.append(now - since)
+            self._last_response = now
+        elif outcome is Outcome.BROKEN:
+            member.broken += 1
+
+    def _rescue(self, member: Member, reason: str, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        tokens, error = list(member.outstanding), Unavailable(f"{member.key} {reason}")
+        member.outstanding.clear()
+        member.broken += len(tokens)
+        for token in tokens:
+            effects += self._again_or_end(self._calls[token], Outcome.BROKEN, error, now)
+        return [*effects, *self.expire(now)]
+
+    def _again_or_end(self, call: _Call, outcome: Outcome, error: CallboardError, now: float) -> list[Effect]:
+        if outcome is Outcome.BROKEN and not call.repeatable:
+            unknown = f"{error.message}; whether the call was done is not known"
+            return [self._refuse(call, Unavailable(unknown))]
+        everybody = all(member.key in call.tried for member in self.ready())
+        if call.attempt >= self.limits.attempts or (outcome is Outcome.DECLINED and everybody):
+            return [self._refuse(call, error)]
+        call.member = None
+        return self._place(call, now)
+
+    def _pull(self, now: float) -> list[Effect]:
+        """Give calls that wait to the members that can take them."""
+        effects: list[Effect] = []
+        while self._queue:
+            call = next(iter(self._queue.values()))
+            chosen = self._candidate(call, now)
+            if chosen is None:
+                break
+            effects.append(self._assign(call, chosen, now))
+        return effects
+
+    @staticmethod
+    def _best(members: Iterable[Member], now: float) -> Member | None:
+        return min(members, key=lambda member: member.load(now), default=None)
+
+    def _refuse(self, call: _Call, error: CallboardError) -> Refuse:
+        self._forget(call)
+        self.refused += 1
+        return Refuse(call.token, error)
+
+    def _forget(self, call: _Call) -> None:
+        self._calls.pop(call.token, None)
+        self._queue.pop(call.token, None)
+
+    def _turn(self) -> int:
+        self._turns += 1
+        return self._turns
+
+
+def _nobody(members: Iterable[Member]) -> Unavailable:
+    standings = {member.standing for member in members}
+    if not standings:
+        return Unavailable("nobody offers it at the moment")
+    words = " or ".join(sorted(one.name.lower() for one in standings))
+    return Unavailable(f"everybody who offers it is {words}")
