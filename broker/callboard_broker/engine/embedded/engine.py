@@ -99,6 +99,7 @@ class EmbeddedEngine:
 
         Raises:
             PortTaken: something else listens there.
+            BadRequest: amqtt's configuration is wrong.
             Unavailable: it cannot start for another reason.
         """
         loop = asyncio.get_running_loop()

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import websockets
+from dacite import DaciteError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from amqtt.broker import Broker, RetainedApplicationMessage
     from amqtt.contexts import ListenerConfig, ListenerType
-    from amqtt.errors import BrokerError
+    from amqtt.errors import BrokerError, PluginError, PluginLoadError
     from amqtt.plugins.authentication import FileAuthPlugin
 
 from callboard_broker.engine.embedded.door import Door
@@ -33,10 +34,12 @@ from callboard_broker.mqtt.packets import Connect
 from callboard_broker.mqtt.session import Session
 from callboard_broker.mqtt.topics import is_filter, split_share
 from callboard_broker.mqtt.tree import Subscription
+from callboard_core.errors import BadRequest
 
 # Their chatter about their own states says nothing about ours; WebSocket handshakes fail for every port scanner.
 logging.getLogger("transitions").setLevel(logging.WARNING)
-logging.getLogger("amqtt").setLevel(logging.WARNING)
+logging.getLogger("amqtt.broker").setLevel(logging.WARNING)
+logging.getLogger("amqtt.broker.plugins").setLevel(logging.INFO)
 logging.getLogger("callboard.broker.websocket").setLevel(logging.CRITICAL)
 
 __all__ = ["BrokerError", "Host"]
@@ -51,14 +54,19 @@ class Host(Broker):  # type: ignore[misc]
 
     Args:
         config: amqtt's configuration; without ``plugins`` none are loaded.
-        door: where accepted sockets go; None until :meth:`open_to`.
+
+    Raises:
+        BadRequest: the configuration is not amqtt's, or a plugin cannot be loaded.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
-        with warnings.catch_warnings():
-            # A notice to those who install amqtt without its extras; ours are declared.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            super().__init__({"plugins": {}, **config})
+        try:
+            with warnings.catch_warnings():
+                # A notice to those who install amqtt without its extras; ours are declared.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                super().__init__({"plugins": {}, **config})
+        except (DaciteError, PluginError, PluginLoadError, OSError, ValueError) as error:
+            raise BadRequest(f"the broker's configuration: {error or type(error).__name__}") from error
         self._door: Door | None = None
         self._contexts: list[tuple[ssl.SSLContext, ListenerConfig]] = []
 

@@ -1,0 +1,126 @@
+"""TCP, TLS, WebSocket and secure WebSocket on the embedded engine; certificates that are renewed and that log in."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websockets
+
+from callboard_broker.access import Role, Users, compile_grant
+from support import packets as p
+from support import wire
+from support.embedded import Certificates, embedded_engine
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def _secure(certificates: Certificates, name: str, **more: Any) -> dict[str, Any]:
+    certificate, key = certificates.issue(name)
+    return {"bind": "127.0.0.1:0", "ssl": True, "certfile": str(certificate), "keyfile": str(key)} | more
+
+
+def _trusting(certificates: Certificates) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(certificates.ca))
+
+
+def test_clients_of_tcp_and_tls_talk_to_each_other(certificates: Certificates) -> None:
+    config = {"listeners": {"tls": _secure(certificates, "server")}}
+    with (
+        embedded_engine(config=config) as engine,
+        wire.connect(engine.address("tls"), "secure", tls=_trusting(certificates)) as secure,
+        wire.connect(engine.address(), "plain") as plain,
+    ):
+        secure.subscribe(("a/#", 1))
+        plain.publish("a/b", b"x" * 100_000, qos=1)
+        assert secure.message().payload == b"x" * 100_000
+
+
+def test_tls_older_than_1_2_is_refused(certificates: Certificates) -> None:
+    config = {"listeners": {"tls": _secure(certificates, "server")}}
+    old = _trusting(certificates)
+    old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with embedded_engine(config=config) as engine, pytest.raises((ssl.SSLError, ConnectionError)):
+        wire.Wire(engine.address("tls"), tls=old)
+
+
+def test_a_renewed_certificate_is_shown_to_new_clients_and_old_ones_stay(certificates: Certificates) -> None:
+    config = {"listeners": {"tls": _secure(certificates, "server")}}
+    trust = _trusting(certificates)
+    with (
+        embedded_engine(config=config) as engine,
+        wire.connect(engine.address("tls"), "old", tls=trust) as old,
+    ):
+        before = old.socket.getpeercert()["serialNumber"]
+        certificates.issue("server")
+        engine.call(engine.engine.reload_certificates)
+        with wire.connect(engine.address("tls"), "new", tls=trust) as new:
+            assert new.socket.getpeercert()["serialNumber"] != before
+        assert old.is_quiet()
+
+
+def test_a_client_certificate_logs_its_common_name_in(certificates: Certificates, tmp_path: Path) -> None:
+    users = Users(tmp_path / "users.json")
+    users.put("viewer", Role.VIEWER, "secret")
+    config = {"listeners": {"tls": _secure(certificates, "server", cafile=str(certificates.ca))}}
+    known, stranger = _trusting(certificates), _trusting(certificates)
+    known.load_cert_chain(*certificates.issue("viewer"))
+    stranger.load_cert_chain(*certificates.issue("nobody"))
+    with embedded_engine(config=config, users=users, grants=compile_grant) as engine:
+        with wire.connect(engine.address("tls"), "me", tls=known) as client:
+            assert client.subscribe("callboard/#").codes == (0,)
+        with wire.Wire(engine.address("tls"), tls=stranger) as refused:
+            assert refused.connect("me too").code == 5
+        with wire.Wire(engine.address("tls"), tls=_trusting(certificates)) as without:
+            assert without.connect("me three").code == 5
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+async def test_websocket_clients_publish_and_subscribe(certificates: Certificates, secure: bool) -> None:
+    listener = _secure(certificates, "server") if secure else {"bind": "127.0.0.1:0"}
+    context = _trusting(certificates) if secure else None
+    with embedded_engine(config={"listeners": {"web": {"type": "ws", **listener}}}) as engine:
+        url = f"{'wss' if secure else 'ws'}://localhost:{engine.address('web')[1]}/mqtt"
+        async with websockets.connect(url, subprotocols=["mqtt"], ssl=context, compression=None) as socket:
+            assert socket.subprotocol == "mqtt"
+            await socket.send(p.connect("web", level=4))
+            assert await socket.recv() == b"\x20\x02\x00\x00"
+            whole = p.subscribe([("a/#", 1)], pid=1, level=4) + p.publish(
+                "a/b", b"hello", qos=0, pid=0, level=4
+            )
+            for start in range(len(whole)):  # packets need not align with frames (MQTT-6.0.0-2)
+                await socket.send(whole[start : start + 1])
+            received = b""
+            while b"hello" not in received:
+                received += await asyncio.wait_for(socket.recv(), 5)
+            await socket.send("text")  # MQTT-6.0.0-1
+            with pytest.raises(websockets.ConnectionClosed):
+                await asyncio.wait_for(socket.recv(), 5)
+
+
+async def test_a_websocket_client_that_never_reads_is_bounded() -> None:
+    config = {"listeners": {"web": {"type": "ws", "bind": "127.0.0.1:0"}}}
+    with embedded_engine(config=config) as engine:
+        url = f"ws://127.0.0.1:{engine.address('web')[1]}"
+        async with websockets.connect(url, subprotocols=["mqtt"], compression=None, max_queue=1) as socket:
+            await socket.send(p.connect("web", level=4) + p.subscribe([("a", 0)], pid=1, level=4))
+            await socket.recv()
+            hub = engine.engine.hub
+            packet = p.publish("a", b"x" * 60_000, qos=0, pid=0, level=4)
+
+            def flood() -> None:
+                with wire.connect(engine.address(), "flood") as flooder:
+                    while hub.counters.dropped == 0:
+                        flooder.send(packet * 20)
+                        flooder.backlog()
+
+            await asyncio.wait_for(asyncio.to_thread(flood), 30)
+            assert hub.counters.dropped > 0
