@@ -110,7 +110,9 @@ async def test_a_websocket_client_that_never_reads_is_bounded() -> None:
     config = {"listeners": {"web": {"type": "ws", "bind": "127.0.0.1:0"}}}
     with embedded_engine(config=config) as engine:
         url = f"ws://127.0.0.1:{engine.address('web')[1]}"
-        async with websockets.connect(url, subprotocols=["mqtt"], compression=None, max_queue=1) as socket:
+        async with websockets.connect(
+            url, subprotocols=["mqtt"], compression=None, max_queue=1, close_timeout=1
+        ) as socket:
             await socket.send(p.connect("web", level=4) + p.subscribe([("a", 0)], pid=1, level=4))
             await socket.recv()
             hub = engine.engine.hub

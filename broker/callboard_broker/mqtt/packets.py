@@ -125,6 +125,8 @@ def read_connect(body: bytes) -> Connect:
     _check_connect_flags(flags, version)
     keepalive = cursor.u16()
     properties = read_properties(cursor, PacketType.CONNECT) if version == MQTT_5 else {}
+    if Property.AUTHENTICATION_DATA in properties and Property.AUTHENTICATION_METHOD not in properties:
+        raise ProtocolError(Reason.PROTOCOL_ERROR, "authentication data without a method")
     client_id = cursor.text()
     will = _read_will(cursor, flags, version) if flags & 4 else None
     username = cursor.text() if flags & 128 else None

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from callboard_broker.mqtt.reasons import ProtocolError, Reason
+from callboard_broker.mqtt.topics import is_topic
 from callboard_broker.mqtt.wire import (
     Cursor,
     PacketType,
@@ -153,6 +154,8 @@ def _read_one(cursor: Cursor, packet: int, found: Properties) -> None:
     value = kind.read(cursor)
     if (key in _FLAGS and value > 1) or (key in _NOT_ZERO and not value):
         raise ProtocolError(Reason.PROTOCOL_ERROR, f"{key.name} may not be {value}")
+    if key is Property.RESPONSE_TOPIC and not is_topic(value):
+        raise ProtocolError(Reason.PROTOCOL_ERROR, "response topic with a wildcard")
     if key in _LISTS:
         found.setdefault(key, []).append(value)
     elif key in found:

@@ -140,6 +140,7 @@ class Host(Broker):  # type: ignore[misc]
                 subprotocols=[websockets.Subprotocol("mqtt"), websockets.Subprotocol("mqttv3.1")],
                 compression=None,
                 ping_interval=None,
+                close_timeout=2,
                 max_size=self.door.hub.largest_packet,
                 open_timeout=self.door.hub.limits.connect_timeout,
                 logger=logging.getLogger("callboard.broker.websocket"),
