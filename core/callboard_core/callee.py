@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from functools import lru_cache, partial
 from time import monotonic
 from typing import Any, Literal
 
 from pydantic import JsonValue
 
 from callboard_core import topics
+from callboard_core.answers import LONGEST_TEXT, encode_error, encode_result, raised, refused
 from callboard_core.calllog import CallLog, Verdict, remaining
 from callboard_core.errors import (
     BadRequest,
@@ -28,12 +26,12 @@ from callboard_core.errors import (
     NotFound,
     Overloaded,
     TimedOut,
-    TooLarge,
+    Unavailable,
 )
-from callboard_core.link.lane import Timer
+from callboard_core.jobs import Cancellation, Handler, Job, Request, Tally, Thing
 from callboard_core.link.link import Link
 from callboard_core.link.values import Message
-from callboard_core.messages import MESSAGE_LIMIT, Call, ErrorBody, Event, Reply, Severity, parse
+from callboard_core.messages import Call, Event, Reply, Severity, parse
 from callboard_core.presence import Presence
 from callboard_core.runners import LoopThread, Pool
 from callboard_core.topics import Address, Kind, Leaf
@@ -46,54 +44,14 @@ _log = logging.getLogger("callboard.callee")
 ACK_AFTER = 1.0
 #: Calls that may wait for one thing.
 BACKLOG = 100
-#: Handlers that may run at a time in threads.
-THREADS = 32
+#: Handlers that may run at a time in threads; each thing has its own, lower bound.
+THREADS = 1000
 #: Least seconds between two reports of progress of one call.
 PROGRESS_EVERY = 0.1
-#: Longest error text sent, in characters.
-LONGEST_TEXT = 4096
 
 Run = Literal["thread", "inline"]
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One call, as its handler sees it."""
-
-    id: str
-    kind: Kind
-    name: str
-    args: Mapping[str, JsonValue]
-    caller: str | None
-    cancelled: threading.Event
-    progress: Callable[[float], None]
-
-
-#: Returns the result, or an awaitable of it; what it raises is answered as an error.
-Handler = Callable[[Request], JsonValue | Awaitable[JsonValue]]
-
-
-@dataclass(slots=True, eq=False)
-class _Thing:
-    handler: Handler
-    timeout: float
-    concurrency: int
-    inline: bool
-    running: int = 0
-    waiting: deque[_Job] = field(default_factory=deque)
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    call: Call
-    thing: _Thing
-    request: Request
-    timers: list[Timer] = field(default_factory=list)
-    task: Future[JsonValue] | None = None
-    started: bool = False
-    acknowledged: bool = False
-    answered: bool = False
-    reported: float = 0.0
+#: Takes one message for a caller: an acknowledgement, progress or the final answer.
+Answer = Callable[[bytes], None]
 
 
 class Callee:
@@ -122,10 +80,10 @@ class Callee:
         self._born = monotonic()
         self._link = link
         self._site = site or link.site
-        self._things: dict[tuple[Kind, str], _Thing] = {}
+        self._things: dict[tuple[Kind, str], Thing] = {}
         self._lock = threading.RLock()
         self._log = CallLog()
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[tuple[str | None, str], Job] = {}
         self._pool = Pool(f"{self.node}-handler", THREADS)
         self._loop = LoopThread(f"{self.node}-loop")
         self.handle(Kind.ACTION, "ping", self._ping, run="inline")
@@ -145,20 +103,34 @@ class Callee:
         timeout: float = 30.0,
         run: Run = "thread",
         concurrency: int = 1,
-    ) -> None:
+        backlog: int = BACKLOG,
+        traceback: bool = False,
+    ) -> Tally:
         """Answer the calls of a thing with ``handler`` (in the place of an earlier one).
 
         Args:
             kind: the thing's kind.
             name: the thing's name.
-            handler: a function or coroutine function of the request.
+            handler: a function or coroutine function of the request; it may also return a future.
             timeout: seconds after which the call is answered with ``timeout``.
             run: ``inline`` runs it on the link's dispatcher thread, for handlers that never wait.
             concurrency: how many calls it may handle at a time.
+            backlog: how many more calls may wait for it; those that come then are ``overloaded``.
+            traceback: whether the answer to a call that raised carries the traceback.
+
+        Returns:
+            What the thing has done, kept up to date.
         """
-        thing = _Thing(handler, timeout, concurrency, run == "inline")
+        thing = Thing(handler, timeout, concurrency, run == "inline", backlog, traceback)
         with self._lock:
             self._things[Kind(kind), name] = thing
+        return thing.tally
+
+    def busy(self, kind: Kind, name: str) -> tuple[int, int]:
+        """How many calls a thing works on, and how many wait for it."""
+        with self._lock:
+            thing = self._things.get((kind, name))
+            return (0, 0) if thing is None else (thing.running, len(thing.waiting))
 
     def unhandle(self, kind: Kind, name: str) -> None:
         """Answer further calls of a thing with ``not_found``; what runs or waits is still done."""
@@ -170,6 +142,11 @@ class Callee:
         with self._lock:
             jobs = list(self._jobs.values())
         for job in jobs:
+            if self._withdraw(job):
+                self._refuse_job(job, NotFound(f"{self.node} stops; the call was not begun"))
+                continue
+            if job.task is not None:
+                self._refuse_job(job, Unavailable(f"{self.node} stopped while it worked on the call"))
             self._interrupt(job)
         self._pool.stop()
         self._loop.stop()
@@ -184,23 +161,34 @@ class Callee:
             self._refuse(message, "a command must not be retained")
             return
         try:
-            address = Address.parse(message.topic)
+            kind, name = _thing_of(message.topic)
             call = parse(Call, message.payload)
             self._check_reply_topic(call)
         except CallboardError as error:
             self._refuse(message, error.message)
             return
+        self.take(call, kind, name, message.arrived, partial(self._reply_to, call.reply_to))
+
+    def take(self, call: Call, kind: Kind, name: str, arrived: float, answer: Answer) -> None:
+        """Take a call, whichever way it came; one that came before is dropped, by whichever way.
+
+        Args:
+            call: what is asked; who asks is told apart by ``reply_to``.
+            kind: of the thing it is for.
+            name: of the thing it is for.
+            arrived: the monotonic clock at its arrival, in seconds.
+            answer: takes what is to be sent to the caller; called from any thread, must not wait.
+        """
         if call.cancel is not None:
-            self._cancel(call, call.cancel)
+            self._cancel(call, call.cancel, answer)
         else:
-            self._admit(call, address, message.arrived)
+            self._admit(call, kind, name, arrived, answer)
 
     def _check_reply_topic(self, call: Call) -> None:
         """Answers go to reply topics of this site only, so that nobody can make us publish elsewhere."""
         if call.reply_to is None:
             return
-        address = Address.parse(call.reply_to)
-        if address.leaf is not Leaf.REPLY or address.site != self._site:
+        if _site_of_reply(call.reply_to) != self._site:
             raise BadRequest(f"reply_to: {call.reply_to!r} is not a reply topic of site {self._site!r}")
 
     def _refuse(self, message: Message, reason: str) -> None:
@@ -213,102 +201,104 @@ class Callee:
         )
         self._send(topics.event(self._site, self.node, "refused"), event.encode())
 
-    def _admit(self, call: Call, address: Address, arrived: float) -> None:
+    def _admit(self, call: Call, kind: Kind, name: str, arrived: float, answer: Answer) -> None:
         now = monotonic()
         waited = max(0.0, now - arrived)
         left = remaining(call, waited=waited, wall=time.time() - waited)
         verdict = self._log.admit((call.reply_to, call.id), now, left)
         if verdict is Verdict.DUPLICATE:
             return
-        kind, name = address.kind or Kind.ACTION, address.name or ""  # a command's topic has both
         thing = self._things.get((kind, name))
         if left <= 0:
-            self._answer_error(call, Expired("the call's validity had ended when it arrived"))
+            answer(_refusal(call, Expired("the call's validity had ended when it arrived")))
         elif verdict is Verdict.FULL:
-            self._answer_error(
-                call, Overloaded(f"{self.node} has too many calls to remember; try again later")
-            )
+            full = Overloaded(f"{self.node} has too many calls to remember; try again later")
+            answer(_refusal(call, full))
         elif thing is None:
-            self._answer_error(call, NotFound(f"{self.node} has no {kind}/{name}"))
+            answer(_refusal(call, NotFound(f"{self.node} has no {kind}/{name}")))
         else:
-            self._enqueue(self._make_job(call, kind, name, thing), left)
+            self._enqueue(self._make_job(call, kind, name, thing, answer, arrived), left)
 
-    def _make_job(self, call: Call, kind: Kind, name: str, thing: _Thing) -> _Job:
-        job: _Job
+    def _make_job(
+        self, call: Call, kind: Kind, name: str, thing: Thing, answer: Answer, arrived: float
+    ) -> Job:
+        job: Job
         request = Request(
             call.id,
             kind,
             name,
             call.args,
             call.reply_to,
-            threading.Event(),
+            Cancellation(),
             lambda value: self._progress(job, value),
+            lambda result: self._finish(job, result),
         )
-        job = _Job(call, thing, request)
+        job = Job(call, thing, request, answer, arrived)
         return job
 
     # Running.
 
-    def _enqueue(self, job: _Job, left: float) -> None:
+    def _enqueue(self, job: Job, left: float) -> None:
         thing = job.thing
         with self._lock:
             if thing.running >= thing.concurrency:
-                if len(thing.waiting) >= BACKLOG:
-                    self._answer_error(job.call, Overloaded(f"{len(thing.waiting)} calls already wait"))
+                if len(thing.waiting) >= thing.backlog:
+                    thing.tally.refused += 1
+                    job.answer(_refusal(job.call, Overloaded(f"{len(thing.waiting)} calls already wait")))
                     return
                 thing.waiting.append(job)
-                self._jobs[job.call.id] = job
+                self._jobs[job.key] = job
                 job.timers.append(self._link.later(ACK_AFTER, partial(self._acknowledge, job)))
                 job.timers.append(self._link.later(left, partial(self._expire, job)))
                 return
             thing.running += 1
-            self._jobs[job.call.id] = job
+            self._jobs[job.key] = job
         self._start(job)
 
-    def _start(self, job: _Job) -> None:
+    def _start(self, job: Job) -> None:
         thing = job.thing
-        job.started = True
-        if thing.inline:
-            self._run(job)
-            return
         if not job.acknowledged:
             job.timers.append(self._link.later(ACK_AFTER, partial(self._acknowledge, job)))
         job.timers.append(self._link.later(thing.timeout, partial(self._time_out, job)))
-        if inspect.iscoroutinefunction(thing.handler):
+        if thing.inline or inspect.iscoroutinefunction(thing.handler):
             self._run(job)
         elif not self._pool.run(partial(self._run, job)):
-            self._finish(job, error=Overloaded(f"all {THREADS} handler threads of {self.node} are busy"))
+            self._refuse_job(job, Overloaded(f"all {THREADS} handler threads of {self.node} are busy"))
             self._release(job)
 
-    def _run(self, job: _Job) -> None:
+    def _run(self, job: Job) -> None:
         try:
             result = job.thing.handler(job.request)
         except BaseException as error:  # noqa: BLE001 - whatever it raises is the caller's answer
             self._finish(job, error=error)
             self._release(job)
             return
-        if inspect.isawaitable(result):
+        if isinstance(result, Future):
+            self._follow(job, result)
+        elif inspect.isawaitable(result):
             self._await(job, result)
         else:
             self._finish(job, result)
             self._release(job)
 
-    def _await(self, job: _Job, result: Awaitable[JsonValue]) -> None:
-        async def work() -> JsonValue:
+    def _await(self, job: Job, result: Awaitable[Any]) -> None:
+        async def work() -> Any:
             try:
                 return await result
             except (SystemExit, KeyboardInterrupt) as error:  # these would end the loop
                 raise Failed(f"{type(error).__name__}: {error}") from error
 
-        task = self._loop.submit(work())
+        self._follow(job, self._loop.submit(work()))
+
+    def _follow(self, job: Job, task: Future[Any]) -> None:
         with self._lock:
             job.task = task
-            interrupted = job.answered or job.request.cancelled.is_set()
+            interrupted = job.request.cancelled.is_set()
         if interrupted:
             task.cancel()
         task.add_done_callback(partial(self._awaited, job))
 
-    def _awaited(self, job: _Job, task: Future[JsonValue]) -> None:
+    def _awaited(self, job: Job, task: Future[Any]) -> None:
         if task.cancelled():
             self._finish(job, error=Failed("the call was cancelled"))
         elif (error := task.exception()) is not None:
@@ -317,7 +307,7 @@ class Callee:
             self._finish(job, task.result())
         self._release(job)
 
-    def _release(self, job: _Job) -> None:
+    def _release(self, job: Job) -> None:
         """A handler has returned: the next call of its thing may run."""
         with self._lock:
             thing = job.thing
@@ -332,21 +322,28 @@ class Callee:
 
     # Interrupting.
 
-    def _cancel(self, call: Call, wanted: str) -> None:
-        with self._lock:
-            job = self._jobs.get(wanted)
+    def _cancel(self, call: Call, wanted: str, answer: Answer) -> None:
+        job = self._find(call.reply_to, wanted)
         if job is not None:
             self._interrupt(job)
-        self._answer(call, {"cancelled": job is not None})
+        answer(encode_result(call.id, {"cancelled": job is not None}))
 
-    def _interrupt(self, job: _Job) -> None:
+    def _find(self, caller: str | None, wanted: str) -> Job | None:
+        """The call of this caller; of one that does not name itself, the only call of that id."""
+        with self._lock:
+            if (job := self._jobs.get((caller, wanted))) is not None or caller is not None:
+                return job
+            found = [job for (_, one), job in self._jobs.items() if one == wanted]
+        return found[0] if len(found) == 1 else None
+
+    def _interrupt(self, job: Job) -> None:
         job.request.cancelled.set()
         if self._withdraw(job):
-            self._finish(job, error=Failed("the call was cancelled before it began"))
+            self._refuse_job(job, Failed("the call was cancelled before it began"))
         elif job.task is not None:
             job.task.cancel()
 
-    def _withdraw(self, job: _Job) -> bool:
+    def _withdraw(self, job: Job) -> bool:
         """Take a call that has not begun out of the queue."""
         with self._lock:
             if job not in job.thing.waiting:
@@ -354,27 +351,27 @@ class Callee:
             job.thing.waiting.remove(job)
             return True
 
-    def _expire(self, job: _Job) -> None:
+    def _expire(self, job: Job) -> None:
         if self._withdraw(job):
-            self._finish(job, error=Expired("the call's validity ended while it waited for its turn"))
+            self._refuse_job(job, Expired("the call's validity ended while it waited for its turn"))
 
-    def _time_out(self, job: _Job) -> None:
+    def _time_out(self, job: Job) -> None:
         timeout = TimedOut(f"{job.request.kind}/{job.request.name} took longer than {job.thing.timeout:g} s")
-        self._finish(job, error=timeout)
+        self._refuse_job(job, timeout)
         job.request.cancelled.set()
         if job.task is not None:
             job.task.cancel()
 
     # Answering.
 
-    def _acknowledge(self, job: _Job) -> None:
+    def _acknowledge(self, job: Job) -> None:
         with self._lock:
             if job.acknowledged or job.answered:
                 return
             job.acknowledged = True
-            self._reply(job.call, Reply(id=job.call.id, ack=True).encode())
+            job.answer(Reply(id=job.call.id, ack=True).encode())
 
-    def _progress(self, job: _Job, value: float) -> None:
+    def _progress(self, job: Job, value: float) -> None:
         now = monotonic()
         if now - job.reported < PROGRESS_EVERY:
             return
@@ -382,36 +379,46 @@ class Callee:
         self._acknowledge(job)
         with self._lock:
             if not job.answered:
-                self._reply(job.call, Reply(id=job.call.id, progress=min(1.0, max(0.0, value))).encode())
+                job.answer(Reply(id=job.call.id, progress=min(1.0, max(0.0, value))).encode())
 
-    def _finish(self, job: _Job, result: JsonValue = None, *, error: BaseException | None = None) -> None:
+    def _finish(self, job: Job, result: Any = None, *, error: BaseException | None = None) -> None:
         """Send the one final answer; what comes after it is dropped."""
+        if job.answered:
+            return
+        if error is None:
+            try:
+                payload = encode_result(job.call.id, result)
+            except CallboardError as failure:
+                error = failure
+        if error is not None:
+            body = raised(error, with_traceback=job.thing.traceback)
+            self._conclude(job, encode_error(job.call.id, body), ok=False)
+        else:
+            self._conclude(job, payload, ok=True)
+
+    def _refuse_job(self, job: Job, error: CallboardError) -> None:
+        """End a call for a reason that is not its handler's."""
+        self._conclude(job, _refusal(job.call, error), ok=False)
+
+    def _conclude(self, job: Job, payload: bytes, *, ok: bool) -> None:
         with self._lock:
             if job.answered:
                 return
             job.answered = True
-            self._jobs.pop(job.call.id, None)
+            self._jobs.pop(job.key, None)
             for timer in job.timers:
                 timer.cancel()
-            if error is None:
-                self._answer(job.call, result)
+            tally = job.thing.tally
+            tally.times.append(monotonic() - job.arrived)
+            if ok:
+                tally.done += 1
             else:
-                self._answer_error(job.call, error)
+                tally.failed += 1
+            job.answer(payload)
 
-    def _answer(self, call: Call, result: JsonValue) -> None:
-        try:
-            payload = _encode_result(call.id, result)
-        except CallboardError as error:
-            self._answer_error(call, error)
-        else:
-            self._reply(call, payload)
-
-    def _answer_error(self, call: Call, error: BaseException) -> None:
-        self._reply(call, Reply(id=call.id, ok=False, error=_describe(error)).encode())
-
-    def _reply(self, call: Call, payload: bytes) -> None:
-        if call.reply_to is not None:
-            self._send(call.reply_to, payload)
+    def _reply_to(self, topic: str | None, payload: bytes) -> None:
+        if topic is not None:
+            self._send(topic, payload)
 
     def _send(self, topic: str, payload: bytes) -> None:
         try:
@@ -423,35 +430,19 @@ class Callee:
         return {**self._identity, "uptime": round(monotonic() - self._born, 3)}
 
 
-def _encode_result(call_id: str, result: Any) -> bytes:
-    """Write a final answer.
-
-    Raises:
-        Failed: the result is not JSON (NaN, a set, an object, …).
-        TooLarge: it is over the message limit.
-    """
-    try:
-        text = json.dumps({"id": call_id, "ok": True, "result": result}, allow_nan=False, ensure_ascii=False)
-        payload = text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Failed(f"the result cannot be written as JSON: {error}") from None
-    if len(payload) > MESSAGE_LIMIT:
-        raise TooLarge(
-            f"the result has {len(payload)} bytes, more than {MESSAGE_LIMIT}; send it as an artifact"
-        )
-    return payload
+def _refusal(call: Call, error: CallboardError) -> bytes:
+    return encode_error(call.id, refused(error))
 
 
-def _describe(error: BaseException) -> ErrorBody:
-    """Describe any exception within bounds, even one whose text cannot be made or encoded."""
-    if isinstance(error, CancelledError):
-        return ErrorBody(code="failed", message="the call was cancelled", type="CancelledError")
-    try:
-        body = ErrorBody.of(error)
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
-        name = type(error).__name__
-        body = ErrorBody(
-            code="failed", message=f"{name}: (its text raised {type(broken).__name__})", type=name
-        )
-    clean = body.message.encode("utf-8", "backslashreplace").decode()[:LONGEST_TEXT]
-    return body.model_copy(update={"message": clean})
+@lru_cache(maxsize=1024)
+def _thing_of(topic: str) -> tuple[Kind, str]:
+    address = Address.parse(topic)
+    if address.kind is None or address.name is None:
+        raise BadRequest(f"topic {topic!r} names no thing")
+    return address.kind, address.name
+
+
+@lru_cache(maxsize=1024)
+def _site_of_reply(topic: str) -> str | None:
+    address = Address.parse(topic)
+    return address.site if address.leaf is Leaf.REPLY else None

@@ -30,10 +30,14 @@ class CallboardError(Exception):
         code: stable string, the same on MQTT, HTTP, CLI and in Python.
         http_status: the HTTP status the code maps to.
         message: one sentence that says what is wrong and what to do.
+        type: when a callee's handler raised: the class of what it raised; None when the call was not begun.
+        traceback: the handler's, if its card allows to tell it.
     """
 
     code: ClassVar[str] = "failed"
     http_status: ClassVar[int] = 500
+    type: str | None = None
+    traceback: str | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

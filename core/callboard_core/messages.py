@@ -147,7 +147,9 @@ class ErrorBody(Payload):
 
     def to_exception(self) -> CallboardError:
         """Return the exception this body stands for."""
-        return error_from_code(self.code, self.message)
+        error = error_from_code(self.code, self.message)
+        error.type, error.traceback = self.type, self.traceback
+        return error
 
 
 class Reading(Payload):

@@ -174,7 +174,7 @@ class _Call:
 class Policy:
     """The members and calls of one pool. Times are seconds of any steady clock. Not thread-safe."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+    def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
         self.members: dict[Key, Member] = {}
         self._calls: dict[Token, _Call] = {}

@@ -1,0 +1,68 @@
+"""Final answers, as they are written: results within the message limit, errors within bounds. No I/O."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from concurrent.futures import CancelledError
+from typing import Any
+
+from callboard_core.errors import CallboardError, Failed, TooLarge
+from callboard_core.messages import MESSAGE_LIMIT, ErrorBody, Reply
+
+__all__ = ["LONGEST_TEXT", "encode_error", "encode_result", "raised", "refused"]
+
+#: Longest error text sent, in characters.
+LONGEST_TEXT = 4096
+#: Longest traceback sent, in characters; its end is what counts.
+LONGEST_TRACEBACK = 16_384
+
+
+def encode_result(call_id: str, result: Any) -> bytes:
+    """Write a result.
+
+    Raises:
+        Failed: it is not JSON (NaN, a set, an object, …).
+        TooLarge: it is over the message limit.
+    """
+    try:
+        text = json.dumps({"id": call_id, "ok": True, "result": result}, allow_nan=False, ensure_ascii=False)
+        payload = text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Failed(f"the result cannot be written as JSON: {error}") from None
+    if len(payload) > MESSAGE_LIMIT:
+        raise TooLarge(
+            f"the result has {len(payload)} bytes, more than {MESSAGE_LIMIT}; send it as an artifact"
+        )
+    return payload
+
+
+def encode_error(call_id: str, body: ErrorBody) -> bytes:
+    """Write an error."""
+    return Reply(id=call_id, ok=False, error=body).encode()
+
+
+def refused(error: CallboardError) -> ErrorBody:
+    """Describe why a call was not begun; there is no ``type`` in it."""
+    return ErrorBody(code=error.code, message=_clean(error.message))
+
+
+def raised(error: BaseException, *, with_traceback: bool = False) -> ErrorBody:
+    """Describe what a handler raised, even if its text cannot be made or encoded; ``type`` is its class."""
+    kind = type(error).__name__
+    if isinstance(error, CancelledError):
+        return ErrorBody(code="failed", message="the call was cancelled", type="CancelledError")
+    try:
+        body = ErrorBody.of(error)
+    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
+        body = ErrorBody(code="failed", message=f"{kind}: (its text raised {type(broken).__name__})")
+    trace = (
+        _clean("".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]) if with_traceback else None
+    )
+    return body.model_copy(
+        update={"message": _clean(body.message[:LONGEST_TEXT]), "type": kind, "traceback": trace}
+    )
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
