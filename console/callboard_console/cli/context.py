@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callboard_core.errors import NotFound
+from callboard_core.errors import NotFound, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from callboard_core.directory import Directory
@@ -115,23 +115,36 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
         Unauthorized: the board does not accept the password.
         Unavailable: the board does not answer.
     """
+    import logging
     import secrets
 
     from callboard_core.link import Link
 
+    # What goes wrong is told as the error it leads to, once.
+    logging.getLogger("callboard").addHandler(logging.NullHandler())
     settings = access.settings()
+    endpoint, credential = find_board(settings), find_credential(access, settings, role)
     link = Link(
-        client_id=f"cli-{secrets.token_hex(4)}",
-        endpoint=find_board(settings),
-        site=settings.site,
-        credential=find_credential(access, settings, role),
+        client_id=f"cli-{secrets.token_hex(4)}", endpoint=endpoint, site=settings.site, credential=credential
     )
     link.start()
     try:
-        link.wait_connected(timeout)
+        _wait_connected(link, credential, endpoint, timeout)
         yield link
     finally:
         link.stop()
+
+
+def _wait_connected(link: Link, credential: Credential, endpoint: Endpoint, timeout: float) -> None:
+    try:
+        link.wait_connected(timeout)
+    except Unauthorized:
+        raise Unauthorized(
+            f"{endpoint} refuses user {credential.username!r} or the password; "
+            "check --username and --password-file"
+        ) from None
+    except Unavailable as error:
+        raise Unavailable(f"{endpoint} does not answer: {error.message}") from None
 
 
 @contextmanager
