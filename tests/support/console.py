@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -372,7 +372,7 @@ class FakeBoard:
             return {"count": 1, "items": items}
         return {"items": []}
 
-    def __enter__(self) -> FakeBoard:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
