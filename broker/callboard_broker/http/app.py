@@ -20,6 +20,7 @@ from callboard_broker.http import (
     values,
 )
 from callboard_broker.http.context import Services
+from callboard_broker.http.limits import BodyLimit
 from callboard_core.messages import MESSAGE_LIMIT
 
 __all__ = ["make_app"]
@@ -39,12 +40,12 @@ def make_app(services: Services) -> FastAPI:
         title="Callboard",
         version=services.version,
         description=_ABOUT,
-        max_body_size=MESSAGE_LIMIT,
         redirect_slashes=False,
         responses={"default": {"model": errors.ErrorAnswer, "description": "what went wrong"}},
     )
     app.state.services = services
     errors.install(app)
+    app.add_middleware(BodyLimit, limit=MESSAGE_LIMIT)
     api = APIRouter(prefix="/api/v1")
     for noun in _NOUNS:
         api.include_router(noun.router)

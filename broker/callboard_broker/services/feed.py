@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -11,11 +12,13 @@ from callboard_core.errors import Overloaded
 
 __all__ = ["Feed", "Happening", "Listener"]
 
-#: Events that may wait for one listener, and listeners at a time.
+#: Events and bytes that may wait for one listener, and listeners at a time.
 BACKLOG = 2000
+BACKLOG_BYTES = 8 * 1024 * 1024
 LISTENERS = 100
-#: Events that may wait for the event loop.
+#: Events and bytes that may wait for the event loop; more are left out.
 _INCOMING = 50_000
+_INCOMING_BYTES = 64 * 1024 * 1024
 
 
 class Happening(NamedTuple):
@@ -30,18 +33,34 @@ class Listener:
 
     def __init__(self, names: frozenset[str]) -> None:
         self.names = names
-        self.queue: asyncio.Queue[Happening | None] = asyncio.Queue(BACKLOG + 1)
+        self._queue: asyncio.Queue[Happening | None] = asyncio.Queue()
+        self._bytes = 0
+
+    def put(self, happening: Happening) -> bool:
+        """Have an event wait for being read; False if too much waits."""
+        if self._queue.qsize() >= BACKLOG or self._bytes + len(happening.data) > BACKLOG_BYTES:
+            return False
+        self._bytes += len(happening.data)
+        self._queue.put_nowait(happening)
+        return True
+
+    def end(self) -> None:
+        """Drop what waits and end the stream."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
 
     async def events(self, every: float) -> AsyncIterator[Happening | None]:
         """Yield events as they come, None after ``every`` seconds of silence; ends when let go."""
         while True:
             try:
-                found = await asyncio.wait_for(self.queue.get(), every)
+                found = await asyncio.wait_for(self._queue.get(), every)
             except TimeoutError:
                 yield None
                 continue
             if found is None:
                 return
+            self._bytes -= len(found.data)
             yield found
 
 
@@ -50,13 +69,17 @@ class Feed:
 
     Attributes:
         let_go: listeners that were too slow.
+        left_out: events nobody got because the event loop was too slow.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.let_go = 0
+        self.left_out = 0
         self._loop = loop
         self._listeners: set[Listener] = set()
         self._incoming: deque[Happening] = deque()
+        self._incoming_bytes = 0
+        self._lock = threading.Lock()
         self._scheduled = False
 
     @property
@@ -72,11 +95,16 @@ class Feed:
 
     def publish(self, name: str, data: bytes) -> None:
         """Pass an event on."""
-        if not self._listeners or len(self._incoming) >= _INCOMING or self._loop.is_closed():
+        if not self._listeners:
             return
-        self._incoming.append(Happening(name, data))
-        if not self._scheduled:
-            self._scheduled = True
+        with self._lock:
+            if len(self._incoming) >= _INCOMING or self._incoming_bytes >= _INCOMING_BYTES:
+                self.left_out += 1
+                return
+            self._incoming.append(Happening(name, data))
+            self._incoming_bytes += len(data)
+            wake, self._scheduled = not self._scheduled, True
+        if wake and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._deliver)
 
     def listen(self, names: frozenset[str]) -> Listener:
@@ -101,22 +129,16 @@ class Feed:
             self._end(listener)
 
     def _deliver(self) -> None:
-        self._scheduled = False
-        while self._incoming:
-            happening = self._incoming.popleft()
+        with self._lock:
+            happenings, self._incoming = self._incoming, deque()
+            self._incoming_bytes = 0
+            self._scheduled = False
+        for happening in happenings:
             for listener in list(self._listeners):
-                if happening.name in listener.names:
-                    self._pass(listener, happening)
-
-    def _pass(self, listener: Listener, happening: Happening) -> None:
-        if listener.queue.qsize() < BACKLOG:
-            listener.queue.put_nowait(happening)
-        else:
-            self.let_go += 1
-            self._end(listener)
+                if happening.name in listener.names and not listener.put(happening):
+                    self.let_go += 1
+                    self._end(listener)
 
     def _end(self, listener: Listener) -> None:
         self._listeners.discard(listener)
-        while not listener.queue.empty():
-            listener.queue.get_nowait()
-        listener.queue.put_nowait(None)
+        listener.end()

@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support.boards import eventually
-from support.databases import Recorder
-from support.postgres import Cluster
 
 from callboard_broker.services.buffer import Series
 from callboard_broker.services.writer import Condition
 from callboard_broker.store.database import Database
+from support.boards import eventually
+from support.databases import Recorder
+from support.postgres import Cluster
 
 #: How long a database stalls, in seconds, and how many readings come each second meanwhile.
 STALL = 30

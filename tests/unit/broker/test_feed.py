@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from callboard_broker.services.feed import BACKLOG, LISTENERS, Feed
+from callboard_broker.services.feed import BACKLOG, BACKLOG_BYTES, LISTENERS, Feed
 from callboard_core.errors import Overloaded
 
 
@@ -43,15 +43,30 @@ async def test_only_the_events_asked_for_arrive():
 async def test_who_does_not_keep_up_is_let_go_and_the_others_are_not_disturbed():
     feed = Feed(asyncio.get_running_loop())
     slow, quick = (feed.listen(frozenset({"state"})) for _ in range(2))
-    for number in range(BACKLOG + 10):
-        feed.publish("state", b"%d" % number)
-        if number % 100 == 0:
-            await asyncio.sleep(0)
-            while not quick.queue.empty():
-                quick.queue.get_nowait()
-    await asyncio.sleep(0)
+    for _ in range(BACKLOG // 100 + 1):
+        for number in range(100):
+            feed.publish("state", b"%d" % number)
+        assert len(await take(quick, 100)) == 100
     assert (feed.let_go, feed.listeners) == (1, 1)
     assert [happening async for happening in slow.events(5.0)] == []
+
+
+async def test_what_waits_for_a_listener_is_bounded_in_bytes():
+    feed = Feed(asyncio.get_running_loop())
+    feed.listen(frozenset({"state"}))
+    for _ in range(BACKLOG_BYTES // 1_000_000 + 1):
+        feed.publish("state", b"x" * 1_000_000)
+    await asyncio.sleep(0)
+    assert (feed.let_go, feed.listeners) == (1, 0)
+
+
+async def test_what_waits_for_the_event_loop_is_bounded():
+    feed = Feed(asyncio.get_running_loop())
+    listener = feed.listen(frozenset({"state"}))
+    for _ in range(60_000):
+        feed.publish("state", b"")
+    assert feed.left_out == 10_000
+    feed.leave(listener)
 
 
 async def test_silence_is_told():

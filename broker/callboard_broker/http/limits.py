@@ -1,0 +1,52 @@
+"""How large a request may be; the answer to a larger one looks like every other error."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from callboard_broker.http.errors import answer
+from callboard_core.errors import BadRequest, CallboardError, TooLarge
+
+__all__ = ["BodyLimit"]
+
+
+class BodyLimit:
+    """Refuses by Content-Length before anything is read, and cuts off a body that does not say its length."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is small enough."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif (error := self._check(scope)) is not None:
+            await answer(error, {"Connection": "close"})(scope, receive, send)
+        else:
+            await self._app(scope, self._counting(receive), send)
+
+    def _check(self, scope: Scope) -> CallboardError | None:
+        text = Headers(scope=scope).get("content-length", "0")
+        if not text.isdecimal():
+            return BadRequest(f"Content-Length: {text!r} is not a number")
+        return self._too_large(int(text)) if int(text) > self._limit else None
+
+    def _too_large(self, size: int) -> TooLarge:
+        return TooLarge(f"a body of {size} bytes or more is over the limit of {self._limit}")
+
+    def _counting(self, receive: Receive) -> Receive:
+        read = 0
+
+        async def count() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limit:
+                # The one exception that the framework's parser of bodies lets pass.
+                raise HTTPException(TooLarge.http_status, self._too_large(read).message)
+            return message
+
+        return count
