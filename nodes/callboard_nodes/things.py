@@ -73,9 +73,9 @@ def sensor(
     Raises:
         BadRequest: a setting is wrong; the message names it.
     """
-    details = _details(function, card)
+    details = details_of(function, card)
     kind, details["options"] = _shape(type, details.get("options"), function, "return", _SENSOR_TYPES)
-    found = _card(SensorCard, details, type=kind)
+    found = card_of(SensorCard, details, type=kind)
     return Sensor(found, function, timeout or max(PATIENCE, 3 * (found.every or 0.0)))
 
 
@@ -92,10 +92,10 @@ def control(
     Raises:
         BadRequest: a setting is wrong, or the function does not take exactly one value.
     """
-    details = _details(function, card)
+    details = details_of(function, card)
     parameter = _only_parameter(function)
     kind, details["options"] = _shape(type, details.get("options"), function, parameter, _CONTROL_TYPES)
-    found = _card(ControlCard, details, type=kind)
+    found = card_of(ControlCard, details, type=kind)
     if initial is not None:
         try:
             found.check(initial)
@@ -116,8 +116,8 @@ def action(function: Handler, *, interruptible: bool | None = None, **card: Any)
     parameters = Parameters.of(function)
     if interruptible is None:
         interruptible = is_async(function) or parameters.request is not None
-    details = {**_details(function, card), "parameters": parameters.schema, "interruptible": interruptible}
-    return Action(_card(ActionCard, details), function, parameters)
+    details = {**details_of(function, card), "parameters": parameters.schema, "interruptible": interruptible}
+    return Action(card_of(ActionCard, details), function, parameters)
 
 
 def is_async(function: Handler) -> bool:
@@ -168,7 +168,7 @@ class Things:
 _C = TypeVar("_C", bound=Card)
 
 
-def _card(model: type[_C], details: Mapping[str, Any], **more: Any) -> _C:
+def card_of(model: type[_C], details: Mapping[str, Any], **more: Any) -> _C:
     wanted = {key: value for key, value in {**details, **more}.items() if value is not None}
     kind = model.model_fields["kind"].default
     unknown = sorted(set(wanted) - set(model.model_fields))
@@ -180,7 +180,7 @@ def _card(model: type[_C], details: Mapping[str, Any], **more: Any) -> _C:
         raise BadRequest(f"{kind} {details['name']!r}: {describe(error).message}") from None
 
 
-def _details(function: Handler | None, card: Mapping[str, Any]) -> dict[str, Any]:
+def details_of(function: Handler | None, card: Mapping[str, Any]) -> dict[str, Any]:
     """Return the card's settings with the name and the description filled in from the function."""
     details = dict(card)
     if details.get("name") is None:

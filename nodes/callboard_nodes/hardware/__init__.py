@@ -56,7 +56,7 @@ def _of_table(kind: str, number: int, table: dict[str, Any]) -> list[Thing]:
     where = f"[[{kind}]] number {number}"
     if driver is None:
         raise BadRequest(f"{where}: driver is missing; one of {', '.join(_DRIVERS[kind])}")
-    if driver not in _DRIVERS[kind]:
+    if not isinstance(driver, str) or driver not in _DRIVERS[kind]:
         raise BadRequest(
             f"{where}: driver: {driver!r} is not one of {', '.join(_DRIVERS[kind])}{_hint(driver, _DRIVERS[kind])}"
         )

@@ -1,0 +1,280 @@
+"""The workers of a running node: announced, called, drained, and told about with every heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Protocol
+
+from pydantic import JsonValue
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from callboard_core.callee import Callee, Request
+from callboard_core.calls.names import numbered
+from callboard_core.cards import AnyCard
+from callboard_core.errors import BadRequest, Failed, NotFound
+from callboard_core.jobs import Tally
+from callboard_core.link import Link
+from callboard_core.messages import JsonObject
+from callboard_core.topics import Kind
+from callboard_nodes.children import Children
+from callboard_nodes.heartbeat import Heartbeat
+from callboard_nodes.things import is_async
+from callboard_nodes.workers import Worker
+
+__all__ = ["Serving", "Workers"]
+
+_log = logging.getLogger("callboard.node")
+
+#: Workers whose figures go with a heartbeat; more would make it long.
+TOLD = 100
+
+
+class Pins(Protocol):
+    """What is needed of the node's presence."""
+
+    def pin(self, card: AnyCard) -> Future[None]:
+        """Announce a thing."""
+
+    def unpin(self, kind: Kind, name: str) -> Future[None]:
+        """Take a thing off the board."""
+
+
+class Workers:
+    """A node's workers by name; those whose name nobody chose are numbered when it is taken."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, Worker] = {}
+
+    def add(self, worker: Worker) -> Worker:
+        """Add a worker; returns it under the name it got.
+
+        Raises:
+            BadRequest: the name that the user chose is taken.
+        """
+        wanted, taken = worker.card.name, 0
+        while (name := numbered(wanted, taken)) in self._all:
+            if worker.named:
+                raise BadRequest(f"there are two workers called {wanted!r}; give one another name=")
+            taken += 1
+        found = worker if name == wanted else worker.called(name)
+        self._all[name] = found
+        return found
+
+    def remove(self, name: str) -> Worker:
+        """Remove a worker.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        try:
+            return self._all.pop(name)
+        except KeyError:
+            raise NotFound(f"there is no worker {name!r}") from None
+
+    def __iter__(self) -> Any:
+        return iter(list(self._all.values()))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+class Serving:
+    """Serves workers over a callee.
+
+    Args:
+        link: the node's connection.
+        presence: announces cards.
+        callee: receives the calls.
+        loop: where ``async`` functions run.
+        node: the node's id.
+    """
+
+    def __init__(
+        self, *, link: Link, presence: Pins, callee: Callee, loop: asyncio.AbstractEventLoop, node: str
+    ) -> None:
+        self._link, self._presence, self._callee, self._loop, self._node = link, presence, callee, loop, node
+        self._lock = threading.Lock()
+        self._served: dict[str, _Served] = {}
+        self._calls: set[Future[Any]] = set()
+        self._heartbeat: Heartbeat | None = None
+        self._stopped = False
+        callee.handle(Kind.ACTION, "drain", self._drain, run="inline")
+
+    def serve(self, worker: Worker) -> None:
+        """Offer a worker: answer its calls, then announce it."""
+        served = _Served(worker, self._here)
+        with self._lock:
+            self._served[worker.card.name] = served
+        card = worker.card
+        served.tally = self._callee.handle(
+            Kind.WORKER,
+            card.name,
+            served.handle,
+            timeout=card.timeout,
+            run="inline" if served.inline else "thread",
+            concurrency=card.concurrency,
+            backlog=worker.queue,
+            traceback=card.traceback,
+        )
+        self._presence.pin(card)
+        self._beat(card.heartbeat)
+
+    def withdraw(self, name: str) -> None:
+        """Offer a worker no more; what it works on is still answered."""
+        with self._lock:
+            served = self._served.pop(name, None)
+        if served is None:
+            return
+        self._presence.unpin(Kind.WORKER, name)
+        self._callee.unhandle(Kind.WORKER, name)
+        served.close()
+
+    def drain(self, name: str, on: bool = True) -> None:
+        """Ask callers to give a worker no more calls, or calls again.
+
+        Raises:
+            NotFound: there is no such worker.
+        """
+        with self._lock:
+            served = self._served.get(name)
+        if served is None:
+            raise NotFound(f"{self._node} has no worker {name!r}")
+        served.draining = on
+        self._presence.pin(served.worker.card.model_copy(update={"draining": on}))
+
+    def stop(self) -> None:
+        """Cancel what runs and end what was started for it."""
+        with self._lock:
+            self._stopped = True
+            served, self._served = list(self._served.values()), {}
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        for call in list(self._calls):
+            call.cancel()
+        for one in served:
+            one.close()
+
+    def figures(self) -> JsonObject:
+        """What each worker has done and has to do."""
+        with self._lock:
+            served = dict(list(self._served.items())[:TOLD])
+        return {name: self._figures(name, one.tally) for name, one in served.items()}
+
+    def _figures(self, name: str, tally: Tally) -> JsonObject:
+        running, waiting = self._callee.busy(Kind.WORKER, name)
+        figures: JsonObject = {
+            "running": running,
+            "waiting": waiting,
+            "done": tally.done,
+            "failed": tally.failed,
+            "refused": tally.refused,
+        }
+        for share in (50, 95):
+            if (within := tally.percentile(share)) is not None:
+                figures[f"p{share}"] = round(within, 6)
+        return figures
+
+    def _beat(self, every: float | None) -> None:
+        with self._lock:
+            if every is None or self._heartbeat is not None or self._stopped:
+                return
+            self._heartbeat = Heartbeat(
+                self._link,
+                site=self._link.site,
+                node=self._node,
+                every=every,
+                loop=self._loop,
+                tell=lambda: {"workers": self.figures()},
+            )
+        self._heartbeat.start()
+
+    def _drain(self, request: Request) -> JsonValue:
+        name, on = request.args.get("worker"), request.args.get("on", True)
+        if not isinstance(name, str) or not isinstance(on, bool):
+            raise BadRequest("worker: expected the worker's name; on: expected true or false")
+        self.drain(name, on)
+        return {"worker": name, "draining": on}
+
+    def _here(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._calls.add(future)
+        future.add_done_callback(self._calls.discard)
+        return future
+
+
+class _Served:
+    """One worker and how its function is run."""
+
+    def __init__(self, worker: Worker, spawn: Callable[[Coroutine[Any, Any, Any]], Future[Any]]) -> None:
+        self.worker = worker
+        self.tally = Tally()
+        self.draining = False
+        self._spawn = spawn
+        self._children = (
+            Children(worker.function, worker.card.concurrency) if worker.run == "process" else None
+        )
+        self.handle: Callable[[Request], Any] = self._choose()
+
+    @property
+    def inline(self) -> bool:
+        """True when the handler only starts the work."""
+        worker = self.worker
+        return worker.run == "inline" or worker.submit is not None or is_async(worker.function)
+
+    def close(self) -> None:
+        """End processes."""
+        if self._children is not None:
+            self._children.close()
+
+    def _choose(self) -> Callable[[Request], Any]:
+        if is_async(self.worker.function):
+            return self._run_on_loop
+        if self.worker.submit is not None:
+            return partial(self._run_elsewhere, self.worker.submit)
+        return self._run_here if self._children is None else partial(self._run_in_child, self._children)
+
+    def _run_here(self, request: Request) -> JsonValue:
+        return as_json(self.worker.bind(request)())
+
+    def _run_elsewhere(
+        self, submit: Callable[[Callable[[], Any]], Future[Any]], request: Request
+    ) -> Future[Any]:
+        bound = self.worker.bind(request)
+        return submit(lambda: as_json(bound()))
+
+    def _run_in_child(self, children: Children, request: Request) -> JsonValue:
+        return as_json(children.call(self.worker.parameters.check(request.args), request.cancelled))
+
+    def _run_on_loop(self, request: Request) -> Future[Any]:
+        bound = self.worker.bind(request)
+
+        async def work() -> JsonValue:
+            try:
+                return as_json(await bound())
+            except (SystemExit, KeyboardInterrupt) as error:  # these would end the node
+                raise Failed(f"{type(error).__name__}: {error}") from error
+
+        return self._spawn(work())
+
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def as_json(value: object) -> JsonValue:
+    """Return a function's result as JSON.
+
+    Raises:
+        Failed: it cannot be written as such.
+    """
+    if type(value) in _PLAIN:
+        return value  # type: ignore[return-value]  # that is what was asked
+    try:
+        found: JsonValue = to_jsonable_python(value)
+    except (PydanticSerializationError, ValueError) as error:
+        raise Failed(f"the result cannot be written as JSON: {error}") from None
+    return found

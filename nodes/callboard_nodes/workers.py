@@ -1,0 +1,131 @@
+"""Workers: functions that a node offers as services. Definition and the run of one call; no connection."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import JsonValue, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from callboard_core.callee import Request
+from callboard_core.calls.names import check_service, field_of
+from callboard_core.calls.place import here
+from callboard_core.cards import WorkerCard
+from callboard_core.errors import BadRequest
+from callboard_core.topics import Kind, slug
+from callboard_nodes.parameters import Parameters
+from callboard_nodes.things import card_of, details_of, is_async
+from callboard_nodes.values import annotation_of
+
+__all__ = ["HEARTBEAT", "QUEUE", "Handle", "Run", "Worker", "worker"]
+
+#: Where a worker's function runs.
+Run = Literal["thread", "process", "inline"]
+#: Takes a call; returns the result, or a future of it.
+Handle = Callable[[Request], Any]
+
+#: Calls that may wait for a worker.
+QUEUE = 100
+#: Seconds between two heartbeats.
+HEARTBEAT = 1.5
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A function offered as a service.
+
+    Attributes:
+        card: what is announced.
+        function: what is called; an ``async`` one runs on the node's loop.
+        parameters: what it takes.
+        run: where an ordinary function runs.
+        queue: how many calls may wait for it.
+        named: whether the name was chosen by the user (else it may be numbered to be unique).
+        submit: runs it in place of the node; for things that have a thread of their own.
+    """
+
+    card: WorkerCard
+    function: Callable[..., Any]
+    parameters: Parameters
+    run: Run
+    queue: int
+    named: bool
+    submit: Callable[[Callable[[], Any]], Future[Any]] | None = None
+    kind = Kind.WORKER
+
+    def called(self, name: str) -> Worker:
+        """Return the same worker under another name."""
+        return replace(self, card=self.card.model_copy(update={"name": name}))
+
+    def bind(self, request: Request) -> Callable[[], Any]:
+        """Check a call's arguments and return the function with them filled in.
+
+        Raises:
+            BadPayload: an argument is missing, unknown or wrong; the message names it.
+        """
+        arguments = self.parameters.check(request.args)
+        if self.parameters.request is not None:
+            arguments[self.parameters.request] = request
+        return functools.partial(self.function, **arguments)
+
+
+def worker(
+    function: Callable[..., Any],
+    *,
+    service: str | None = None,
+    run: Run = "thread",
+    queue: int = QUEUE,
+    name: str | None = None,
+    heartbeat: float | None = HEARTBEAT,
+    submit: Callable[[Callable[[], Any]], Future[Any]] | None = None,
+    **card: Any,
+) -> Worker:
+    """Define a worker; parameters and result are described by the function's type hints.
+
+    Raises:
+        BadRequest: a setting or the signature is wrong; the message names it.
+    """
+    service = check_service(service or field_of(getattr(function, "__name__", type(function).__name__)))
+    if run not in {"thread", "process", "inline"}:
+        raise BadRequest(f"worker {service!r}: run {run!r} is not one of thread, process, inline")
+    if queue < 0:
+        raise BadRequest(f"worker {service!r}: queue must be 0 or more, not {queue}")
+    parameters = Parameters.of(function)
+    _check_run(function, run, parameters, service)
+    place = here()
+    details = details_of(function, {"name": name or slug(service), **card}) | {
+        "service": service,
+        "parameters": parameters.schema,
+        "result": _result_schema(function),
+        "heartbeat": heartbeat,
+        "host": place.host,
+        "process": place.process,
+    }
+    return Worker(card_of(WorkerCard, details), function, parameters, run, queue, name is not None, submit)
+
+
+def _check_run(function: Callable[..., Any], run: Run, parameters: Parameters, service: str) -> None:
+    if run != "process":
+        return
+    if is_async(function):
+        raise BadRequest(f"worker {service!r}: an async function cannot run in a process of its own")
+    if parameters.request is not None:
+        raise BadRequest(f"worker {service!r}: a function in a process of its own cannot take the request")
+
+
+def _result_schema(function: Callable[..., Any]) -> dict[str, JsonValue]:
+    """The JSON Schema of what the function returns; empty when its hint does not say or has no JSON form."""
+    hint = annotation_of(function, "return")
+    if hint is None or hint is inspect.Signature.empty:
+        return {}
+    try:
+        schema: dict[str, JsonValue] = TypeAdapter(hint).json_schema()
+    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticUserError):
+        return {}
+    return schema
+
