@@ -49,7 +49,7 @@ def refused(error: CallboardError) -> ErrorBody:
 
 def raised(error: BaseException, *, with_traceback: bool = False) -> ErrorBody:
     """Describe what a handler raised, even if its text cannot be made or encoded; ``type`` is its class."""
-    kind = type(error).__name__
+    kind = (isinstance(error, CallboardError) and error.type) or type(error).__name__
     if isinstance(error, CancelledError):
         return ErrorBody(code="failed", message="the call was cancelled", type="CancelledError")
     try:
@@ -62,6 +62,11 @@ def raised(error: BaseException, *, with_traceback: bool = False) -> ErrorBody:
     return body.model_copy(
         update={"message": _clean(body.message[:LONGEST_TEXT]), "type": kind, "traceback": trace}
     )
+
+
+def _traceback(error: BaseException) -> str:
+    told = (isinstance(error, CallboardError) and error.traceback) or "".join(traceback.format_exception(error))
+    return _clean(told[-LONGEST_TRACEBACK:])
 
 
 def _clean(text: str) -> str:

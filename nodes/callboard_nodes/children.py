@@ -113,7 +113,9 @@ class _Child:
         except (EOFError, OSError) as error:
             self._process.join(_PATIENCE)
             code = self._process.exitcode
-            raise Failed(f"the worker's process ended while it worked on the call (exit code {code})") from error
+            raise Failed(
+                f"the worker's process ended while it worked on the call (exit code {code})"
+            ) from error
         if ok:
             return outcome
         raise _rebuilt(*outcome)

@@ -69,7 +69,9 @@ class Heartbeat:
         try:
             self._loop.call_soon_threadsafe(self._note_turn)
             if self._turns() and self._link.connected:
-                self._link.publish(self._topic, Event(t=time.time(), data=self._tell()), expires_in=self._every)
+                self._link.publish(
+                    self._topic, Event(t=time.time(), data=self._tell()), expires_in=self._every
+                )
         except (CallboardError, RuntimeError) as error:  # nobody can hear it, or the loop was closed
             _log.debug("no heartbeat: %s", error)
 

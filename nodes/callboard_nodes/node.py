@@ -20,11 +20,13 @@ from callboard_core.errors import BadRequest, CallboardError, Unavailable
 from callboard_core.messages import Value
 from callboard_core.settings import Settings, load_settings
 from callboard_core.topics import BOARD, check_id
-from callboard_nodes import machine, things
+from callboard_nodes import machine, things, workers
 from callboard_nodes.locate import Locator
 from callboard_nodes.running import Plan, Running
 from callboard_nodes.sensing import to_reading
+from callboard_nodes.serving import Workers
 from callboard_nodes.things import Thing, Things
+from callboard_nodes.workers import Worker
 
 __all__ = ["Node"]
 
@@ -89,6 +91,7 @@ class Node:
             raise BadRequest(f"{next(iter(self._flags))} is given twice: as an argument and in settings")
         self._settings = settings
         self._things = Things()
+        self._workers = Workers()
         self._running: Running | None = None
         self._thread: _NodeThread | None = None
 
@@ -170,16 +173,57 @@ class Node:
         self.add(things.sensor(None, name=name, **settings))
         return lambda value: self.report(name, value)
 
-    def add(self, *new: Thing) -> None:
-        """Add things that were made elsewhere.
+    @overload
+    def worker(self, function: _F, /) -> _F: ...
+    @overload
+    def worker(self, /, **settings: Any) -> _Decorator[Any]: ...
+    def worker(self, function: Any = None, /, **settings: Any) -> Any:
+        """Offer a function as a service, which anybody on the site can call by its name.
+
+        Several workers of one service, wherever they run, form a pool. A parameter called ``request`` receives the
+        running call, as for :meth:`action`; ``request.reply(result)`` answers early.
+
+        Args:
+            function: set when the decorator is used without parentheses.
+            settings: ``service`` (fields separated by ``:``; by default the function's name), ``concurrency`` (calls it
+                works on at a time, 1), ``queue`` (how many more may wait, 100), ``timeout`` (seconds, 30),
+                ``idempotent`` (a call may be repeated elsewhere when this one is lost), ``run`` (``thread``, or
+                ``process`` for what keeps a processor busy; an ``async`` function runs on the node's loop), ``scope``
+                (``process``, ``host`` or ``site``: from how far away it may be used), ``exclusive`` (nobody else may
+                have the service), ``traceback`` (errors carry it), ``heartbeat`` (seconds between two, 1.5; None: it
+                never counts as hung), ``name``, ``label``, ``description``, ``tags``.
+
+        Raises:
+            BadRequest: a setting or the function's signature is wrong; the message names it.
+        """
+        return self._decorate(workers.worker, function, settings)
+
+    def add(self, *new: Thing | Worker) -> None:
+        """Add things that were made elsewhere; workers also while the node runs.
 
         Raises:
             BadRequest: there is one of that kind and name already, or the node is running.
         """
-        if self._running is not None:
-            raise BadRequest(f"node {self.id!r} is running; add things before it starts")
         for thing in new:
-            self._things.add(thing)
+            if isinstance(thing, Worker):
+                self._add_worker(thing)
+            elif self._running is not None:
+                raise BadRequest(f"node {self.id!r} is running; add things before it starts")
+            else:
+                self._things.add(thing)
+
+    def remove(self, worker: str) -> None:
+        """Offer a worker no more; what it works on is still answered.
+
+        Args:
+            worker: its name.
+
+        Raises:
+            NotFound: there is no such worker.
+        """
+        self._workers.remove(worker)
+        if self._running is not None:
+            self._running.serving.withdraw(worker)
 
     def report(self, name: str, value: Value, *, t: float | None = None) -> None:
         """Report a sensor's value, or a control's that changed by itself; from any thread.
@@ -291,12 +335,17 @@ class Node:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _decorate(self, make: Callable[..., Thing], function: Any, settings: dict[str, Any]) -> Any:
+    def _decorate(self, make: Callable[..., Thing | Worker], function: Any, settings: dict[str, Any]) -> Any:
         def decorate(target: _F) -> _F:
             self.add(make(target, **settings))
             return target
 
         return decorate if function is None else decorate(function)
+
+    def _add_worker(self, worker: Worker) -> None:
+        added = self._workers.add(worker)
+        if self._running is not None:
+            self._running.serving.serve(added)
 
     def _check_report(self, name: str, value: Value) -> None:
         for sensor in self._things.sensors():
@@ -313,7 +362,7 @@ class Node:
         if self._running is not None:
             raise BadRequest(f"node {self.id!r} is running already")
         settings = self._settings or load_settings(flags=self._flags).value
-        self._running = Running(self._plan(settings), self._things)
+        self._running = Running(self._plan(settings), self._things, self._workers)
         return self._running
 
     def _plan(self, settings: Settings) -> Plan:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -32,8 +32,10 @@ from callboard_nodes.lock import StateLock
 from callboard_nodes.outbox import Outbox
 from callboard_nodes.readings import Readings
 from callboard_nodes.sensing import SensorRun
+from callboard_nodes.serving import Serving
 from callboard_nodes.store import ControlStore
 from callboard_nodes.things import Action, Control, Handler, Sensor, Things, is_async
+from callboard_nodes.workers import Worker
 
 __all__ = ["Plan", "Running"]
 
@@ -68,7 +70,7 @@ class Running:
         link: the connection.
     """
 
-    def __init__(self, plan: Plan, things: Things) -> None:
+    def __init__(self, plan: Plan, things: Things, workers: Iterable[Worker] = ()) -> None:
         self._plan = plan
         self._node = plan.card.name
         self._loop = asyncio.get_running_loop()
@@ -80,7 +82,7 @@ class Running:
         self.trouble = "it was not started"
         self._lock = StateLock(plan.state, self._node)
         try:
-            self._build(things)
+            self._build(things, workers)
         except OSError as error:
             self._lock.release()
             raise Unavailable(f"the state folder {plan.state} cannot be used: {error}") from error
@@ -88,7 +90,7 @@ class Running:
             self._lock.release()
             raise
 
-    def _build(self, things: Things) -> None:
+    def _build(self, things: Things, workers: Iterable[Worker]) -> None:
         plan = self._plan
         epoch, instance = next_epoch(plan.state / "epoch"), new_instance()
         self.outbox = Outbox(plan.state / "outbox", limit=plan.outbox_limit)
@@ -109,6 +111,11 @@ class Running:
         self.actions = {one.card.name: ActionRun(one, self) for one in things.actions()}
         for thing in things:
             self._announce(thing)
+        self.serving = Serving(
+            link=self.link, presence=self.presence, callee=self.callee, loop=self._loop, node=self._node
+        )
+        for worker in workers:
+            self.serving.serve(worker)
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -147,6 +154,7 @@ class Running:
             task.cancel()
         for call in list(self._calls):
             call.cancel()
+        await asyncio.to_thread(self.serving.stop)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for sensor in self.sensors.values():
             sensor.send(force=True)

@@ -128,4 +128,3 @@ def _result_schema(function: Callable[..., Any]) -> dict[str, JsonValue]:
     except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticUserError):
         return {}
     return schema
-
