@@ -16,9 +16,10 @@ from callboard_core import topics
 from callboard_core.errors import BadRequest, CallboardError, TimedOut
 from callboard_core.follower import Available, Changed, Dropped, Event, Follower
 from callboard_core.link.link import Link
+from callboard_core.link.subscriptions import Subscription
 from callboard_core.link.values import Message
 from callboard_core.topics import Kind
-from callboard_core.view import Change, Entry, NodeEntry, Refused, View
+from callboard_core.view import Change, Entry, Generation, NodeEntry, Refused, View
 
 __all__ = [
     "Available",
@@ -96,7 +97,11 @@ class Directory:
         self._site = site or link.site
         self._view = View(self._site)
         self._lock = threading.Lock()
-        self._complete = threading.Event()
+        self._completed = threading.Condition()
+        self._synchronised: Generation = (0, 0)
+        self._round = 0  # of looking again within one session; touched on the dispatcher thread only
+        self._dropped = 0
+        self._subscriptions: list[Subscription] = []
         self._followers: tuple[Follower, ...] = ()
         self._refused_callbacks: list[Callable[[Refused], object]] = []
         self.refused = 0
@@ -104,16 +109,13 @@ class Directory:
     @property
     def complete(self) -> bool:
         """True once everything retained has been taken in since the last connect."""
-        return self._complete.is_set()
+        return self._link.connected and self._synchronised[0] == self._link.session
 
     def start(self) -> None:
         """Subscribe."""
-        self._link.on_disconnect(lambda _: self._complete.clear())
-        # QoS 0 on purpose, see docs/decisions: a flood of retained QoS 1 messages passes the broker's
-        # in-flight window and bounded queue, where Mosquitto's defaults lose all but the first 1,000.
-        self._link.subscribe(topics.every_status(self._site), self._receive, qos=0)
-        self._link.subscribe(topics.every_card(self._site), self._receive, qos=0)
-        self._link.on_connect(self._synchronise)
+        self._dropped = self._link.dropped
+        self._subscribe()
+        self._link.on_connect(lambda: self._synchronise((self._link.session, self._round)))
 
     def wait_complete(self, timeout: float) -> None:
         """Wait until the directory is complete.
@@ -121,7 +123,9 @@ class Directory:
         Raises:
             TimedOut: not within ``timeout`` seconds.
         """
-        if not self._complete.wait(timeout):
+        with self._completed:
+            complete = self._completed.wait_for(lambda: self.complete, timeout)
+        if not complete:
             raise TimedOut(f"the directory was not complete within {timeout:g} s")
 
     def find(
@@ -196,11 +200,23 @@ class Directory:
         with self._lock:
             self._followers = tuple(one for one in self._followers if one is not follower)
 
+    def _subscribe(self) -> None:
+        """Ask for everything, also what is already subscribed: that brings all retained messages again."""
+        earlier = self._subscriptions
+        # QoS 0: a flood of retained QoS 1 messages must pass the broker's in-flight window and bounded
+        # queue, where Mosquitto's defaults lose all but the first ones (docs/decisions/0001).
+        filters = (topics.every_status(self._site), topics.every_card(self._site))
+        self._subscriptions = [self._link.subscribe(one, self._receive, qos=0) for one in filters]
+        for subscription in earlier:
+            subscription.cancel()
+
     def _receive(self, message: Message) -> None:
+        if self._link.dropped != self._dropped:
+            self._look_again(message.session)
         now = time.time()
         try:
             with self._lock:
-                changes = self._view.apply(message, now)
+                changes = self._view.apply(message, now, (message.session, self._round))
                 self._push(changes)
         except CallboardError as error:
             self._refuse(Refused(message.topic, len(message.payload), error.message, now))
@@ -223,18 +239,26 @@ class Directory:
             for follower in self._followers:
                 follower.deliver()
 
-    def _synchronise(self) -> None:
-        session = self._link.session
-        self._link.round_trip(ROUND_TRIP).add_done_callback(partial(self._synchronised, session))
+    def _look_again(self, session: int) -> None:
+        """Messages were dropped because handlers were stuck; some may have been ours."""
+        self._dropped = self._link.dropped
+        self._round += 1
+        self._subscribe()
+        self._synchronise((session, self._round))
 
-    def _synchronised(self, session: int, returned: Future[None]) -> None:
+    def _synchronise(self, generation: Generation) -> None:
+        self._link.round_trip(ROUND_TRIP).add_done_callback(partial(self._sweep, generation))
+
+    def _sweep(self, generation: Generation, returned: Future[None]) -> None:
+        """Everything retained has been taken in: what was not among it is gone."""
         if returned.exception() is not None:
-            if self._link.connected and self._link.session == session:
-                self._synchronise()
+            if self._link.connected and self._link.session == generation[0]:
+                self._synchronise(generation)
             return
         with self._lock:
-            changes = self._view.sweep(session)
+            changes = self._view.sweep(generation)
             self._push(changes)
         self._deliver(changes)
-        if self._link.session == session:
-            self._complete.set()
+        with self._completed:
+            self._synchronised = max(generation, self._synchronised)
+            self._completed.notify_all()

@@ -14,13 +14,15 @@ from callboard_core.link.values import Message
 from callboard_core.messages import CARD_LIMIT, Status, StatusName, parse
 from callboard_core.topics import Address, Kind, Leaf
 
-__all__ = ["ALIVE", "Change", "Entry", "Key", "NodeEntry", "Refused", "View", "is_stale"]
+__all__ = ["ALIVE", "Change", "Entry", "Generation", "Key", "NodeEntry", "Refused", "View", "is_stale"]
 
 #: Statuses of a process that runs.
 ALIVE = frozenset({StatusName.INIT, StatusName.READY, StatusName.SLEEPING})
 #: Statuses of one that does not.
 GONE = frozenset({StatusName.LOST, StatusName.DISCONNECTED})
 
+#: Which look at the broker's retained messages brought a message: (connection, look within it).
+Generation = tuple[int, int]
 #: (node, kind, name); the node's own card has kind None and the node's id as name.
 Key = tuple[str, Kind | None, str]
 
@@ -74,12 +76,11 @@ class Refused:
 @dataclass(slots=True, eq=False)
 class _Node:
     card: NodeCard | None = None
-    card_session: int = 0
     status: Status | None = None
-    status_session: int = 0
+    status_seen: Generation = (0, 0)
     since: float = 0.0
     entries: dict[Key, Entry] = field(default_factory=dict)
-    sessions: dict[Key, int] = field(default_factory=dict)
+    seen: dict[Key, Generation] = field(default_factory=dict)
 
     @property
     def live(self) -> bool:
@@ -109,8 +110,13 @@ class View:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def apply(self, message: Message, now: float) -> list[Change]:
+    def apply(self, message: Message, now: float, generation: Generation = (0, 0)) -> list[Change]:
         """Take in a card or status; returns what changed, nothing for a repetition.
+
+        Args:
+            message: what came.
+            now: the receiver's clock, Unix seconds.
+            generation: which look brought it, see :meth:`sweep`.
 
         Raises:
             CallboardError: it does not parse; the view is as before.
@@ -119,18 +125,18 @@ class View:
         if address.site != self._site:
             return []
         if address.leaf is Leaf.STATUS:
-            return self._apply_status(address, message, now)
+            return self._apply_status(address, message, now, generation)
         if address.leaf is Leaf.ANNOUNCE:
-            return self._apply_card(address, message)
+            return self._apply_card(address, message, generation)
         return []
 
-    def sweep(self, session: int) -> list[Change]:
-        """Forget what no connection since ``session`` has shown: it was cleared while nobody looked."""
+    def sweep(self, generation: Generation) -> list[Change]:
+        """Forget what no look since ``generation`` has shown: it was cleared while nobody looked."""
         changes: list[Change] = []
         for node_id, node in list(self._nodes.items()):
-            if node.status is not None and node.status_session < session:
+            if node.status is not None and node.status_seen < generation:
                 changes += self._set_status(node, None, node.since)
-            for key in [key for key, seen in node.sessions.items() if seen < session]:
+            for key in [key for key, seen in node.seen.items() if seen < generation]:
                 changes += self._remove(key, "removed")
             self._drop_if_empty(node_id)
         return changes
@@ -159,12 +165,14 @@ class View:
         indexes += [self._by_tag.get(tag, {}) for tag in tags]
         return min(indexes, key=len)
 
-    def _apply_status(self, address: Address, message: Message, now: float) -> list[Change]:
+    def _apply_status(
+        self, address: Address, message: Message, now: float, generation: Generation
+    ) -> list[Change]:
         status = parse(Status, message.payload) if message.payload else None
         node = self._nodes.setdefault(address.node, _Node())
         if status is not None and is_stale(status, node.card):
             return []
-        node.status_session = message.session
+        node.status_seen = generation
         changes = self._set_status(node, status, now)
         self._drop_if_empty(address.node)
         return changes
@@ -179,7 +187,7 @@ class View:
         reason = status.status.value if status is not None else "forgotten"
         return [self._put(replace(entry, live=node.live), reason) for entry in list(node.entries.values())]
 
-    def _apply_card(self, address: Address, message: Message) -> list[Change]:
+    def _apply_card(self, address: Address, message: Message, generation: Generation) -> list[Change]:
         key: Key = (address.node, address.kind, address.name or address.node)
         if not message.payload:
             changes = self._remove(key, "removed")
@@ -187,7 +195,7 @@ class View:
             return changes
         card = parse_card(message.payload, address=address, limit=self._card_limit)
         node = self._nodes.setdefault(address.node, _Node())
-        node.sessions[key] = message.session
+        node.seen[key] = generation
         changes = self._renew(node, card) if isinstance(card, NodeCard) else []
         before = node.entries.get(key)
         if before is not None and before.card == card and before.live == node.live:
@@ -218,7 +226,7 @@ class View:
             return []
         node = self._nodes[entry.node]
         del node.entries[key]
-        node.sessions.pop(key, None)
+        node.seen.pop(key, None)
         if entry.kind is None:
             node.card = None
         self._unlist(entry)

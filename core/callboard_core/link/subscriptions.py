@@ -6,13 +6,16 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from callboard_core.errors import CallboardError, Forbidden
 from callboard_core.link.inbox import Handler
 
 __all__ = ["Subscription", "Subscriptions"]
 
-#: Topics whose handlers are remembered; past it the memory starts afresh.
+_Table = tuple[tuple[Callable[[str], object], tuple[Handler, ...]], ...]
+
+#: Topics whose handlers are remembered; those of any more are looked up each time.
 CACHE_LIMIT = 50_000
 
 
@@ -61,20 +64,19 @@ class Subscription:
 
 
 class Subscriptions:
-    """All subscriptions of a link. Thread-safe."""
+    """All subscriptions of a link. Thread-safe; finding the handlers of a topic takes no lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_filter: dict[str, list[Subscription]] = {}
-        self._patterns: dict[str, re.Pattern[str]] = {}
-        self._handlers: dict[str, tuple[Handler, ...]] = {}
+        # Filters with their handlers, and the handlers of topics seen since; replaced as a whole.
+        self._index: tuple[_Table, dict[str, tuple[Handler, ...]]] = ((), {})
 
     def add(self, subscription: Subscription) -> None:
         """Add a subscription."""
         with self._lock:
             self._by_filter.setdefault(subscription.topic_filter, []).append(subscription)
-            self._patterns[subscription.topic_filter] = pattern(subscription.topic_filter)
-            self._handlers = {}
+            self._renew()
 
     def remove(self, subscription: Subscription) -> bool:
         """Remove a subscription; returns True if nobody wants its filter any more."""
@@ -83,12 +85,10 @@ class Subscriptions:
             if subscription not in those:
                 return False
             those.remove(subscription)
-            self._handlers = {}
-            if those:
-                return False
-            del self._by_filter[subscription.topic_filter]
-            del self._patterns[subscription.topic_filter]
-            return True
+            if not those:
+                del self._by_filter[subscription.topic_filter]
+            self._renew()
+            return not those
 
     def wanted(self) -> list[tuple[str, int]]:
         """Every filter with the highest QoS anybody asked for."""
@@ -105,20 +105,21 @@ class Subscriptions:
         error = None if ok else Forbidden(f"the broker refused the subscription to {topic_filter!r}")
         with self._lock:
             those = [s for s in self._by_filter.get(topic_filter, ()) if not s.ready.done()]
-        return [lambda s=s: s.granted(error) for s in those]  # type: ignore[misc]
+        return [partial(subscription.granted, error) for subscription in those]
 
     def handlers(self, topic: str) -> Sequence[Handler]:
-        """The handlers of a topic, in the order they were added."""
-        found = self._handlers.get(topic)
+        """The handlers of a topic."""
+        table, known = self._index
+        found = known.get(topic)
         if found is None:
-            with self._lock:
-                found = tuple(
-                    subscription.handler
-                    for one, pattern in self._patterns.items()
-                    if pattern.fullmatch(topic)
-                    for subscription in self._by_filter[one]
-                )
-                if len(self._handlers) >= CACHE_LIMIT:
-                    self._handlers = {}
-                self._handlers[topic] = found
+            found = tuple([handler for matches, those in table if matches(topic) for handler in those])
+            if len(known) < CACHE_LIMIT:
+                known[topic] = found
         return found
+
+    def _renew(self) -> None:
+        table = [
+            (pattern(one).fullmatch, tuple(s.handler for s in those))
+            for one, those in self._by_filter.items()
+        ]
+        self._index = (tuple(table), {})
