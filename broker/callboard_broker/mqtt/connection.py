@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,6 +35,7 @@ _FORWARDED = (
     Property.USER_PROPERTY,
 )
 _NOBODY = Everything()
+log = logging.getLogger("callboard.broker")
 
 
 class Phase(Enum):
@@ -52,6 +54,8 @@ class Connection:
         out: bytes for the socket, in order; the host takes them.
         closing: the host shall close the socket once ``out`` is written.
         direct: a QoS 0 message may be put into ``out`` at once.
+        pressed: what was received waits until others had their turn; the host reads no more meanwhile.
+        work: deliveries that were caused since the last turn.
         choked: the socket takes no more for now (set by the host through :meth:`choke`).
         heard: something was received since the last tick.
         routes: by raw topic, what this client may publish to and where that goes.
@@ -79,6 +83,7 @@ class Connection:
         "out",
         "pending",
         "phase",
+        "pressed",
         "publish_in",
         "routes",
         "session",
@@ -86,6 +91,7 @@ class Connection:
         "transport",
         "user",
         "version",
+        "work",
     )
 
     def __init__(self, hub: Hub, address: str = "") -> None:
@@ -98,6 +104,8 @@ class Connection:
         self.choked = False
         self.choked_at = 0.0
         self.closing = False
+        self.pressed = False
+        self.work = 0
         self.out: list[bytes] = []
         self.pending = bytearray()
         self.need = 0
@@ -126,7 +134,7 @@ class Connection:
             return
         self.heard = True
         self.hub.counters.bytes_in += len(data)
-        if self.pending or self.phase is Phase.CHECKING:
+        if self.pending or self.phase is Phase.CHECKING or self.pressed:
             self.pending += data
             if self._must_wait():
                 return
@@ -136,10 +144,28 @@ class Connection:
         except ProtocolError as error:
             self.fail(error)
             return
+        except Exception:
+            # A defect of ours must cost one connection, not the broker.
+            log.exception("closing %s (%s)", self.user or "a client", self.address)
+            self.close(Reason.UNSPECIFIED_ERROR)
+            return
         if used < len(data):
             self.pending += data[used:] if used else data
 
+    def press(self) -> None:
+        """Let others go first: what is left of the bytes received waits for the next turn, or for a crowded session."""
+        self.pressed = True
+        self.hub.pressed.append(self)
+
+    def unpress(self) -> None:
+        """Go on with what waits."""
+        self.pressed = False
+        self.work = 0
+        self.receive(b"")
+
     def _must_wait(self) -> bool:
+        if self.pressed:
+            return True
         if self.phase is Phase.CHECKING:
             if len(self.pending) > self.hub.largest_packet:
                 self.fail(ProtocolError(Reason.QUOTA_EXCEEDED, "too much sent before CONNACK"))
@@ -284,6 +310,7 @@ class Connection:
             if self.tap is not None:
                 self.tap.published(session, message, allowed=True)
             self.hub.publish(message, route, session)
+            self.work += len(route.targets)
         self._answer_publish(session, publish, Reason.SUCCESS if route is not None else Reason.NOT_AUTHORIZED)
 
     def _answer_publish(self, session: Session, publish: Publish, reason: Reason) -> None:

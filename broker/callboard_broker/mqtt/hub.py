@@ -46,6 +46,9 @@ class Hub:
         now: board's clock in Unix seconds; the host sets it through :meth:`tick`.
         dirty: connections with something to write or to close.
         logins: connections whose CONNECT waits for a decision.
+        held: acknowledgements that wait for the journal.
+        crowded: connected sessions whose queue is so full that their publishers wait a little.
+        pressed: connections that are not read from until their turn comes again.
     """
 
     def __init__(
@@ -64,11 +67,14 @@ class Hub:
         self.dirty: list[Connection] = []
         self.logins: list[Connection] = []
         self.held: list[tuple[Connection, bytes]] = []
+        self.crowded: set[Session] = set()
+        self.pressed: list[Connection] = []
         self._doomed: list[tuple[Connection, Reason]] = []
         self._postponed: list[Session] = []
         self._routes: dict[str, Route] = {}
         self._lanes: dict[tuple[Connection, ...], tuple[Connection, ...]] = {}
         self._lanes_version = 0
+        self._expiring: list[tuple[float, str]] = []
         self._timers: list[tuple[float, int, Session]] = []
         self._serial = itertools.count()
 
@@ -90,6 +96,10 @@ class Hub:
             return
         if login.will is not None and not grant.may_publish(login.will.topic, login.will.retain):
             connection.refuse(Reason.NOT_AUTHORIZED)
+            return
+        if old is None and len(self.sessions) >= self.limits.sessions:
+            self.counters.bounds["sessions"] += 1
+            connection.refuse(Reason.SERVER_BUSY)
             return
         session, present = self._take(client_id, user, clean=login.clean)
         connection.session = session
@@ -430,8 +440,14 @@ class Hub:
         ) or size > self.limits.retained_bytes:
             self.counters.bounds["retained"] += 1
             return
-        kept.set(message)
+        self.keep(message)
         self.journal.retained(message)
+
+    def keep(self, message: Message) -> None:
+        """Keep a retained message and remember when it expires."""
+        self.retained.set(message)
+        if message.expires != NEVER:
+            heapq.heappush(self._expiring, (message.expires, message.topic))
 
     def announce(self, topic: str, payload: str) -> None:
         """Publish something of the broker's own, retained and never stored."""
@@ -485,11 +501,16 @@ class Hub:
                 connection.close(reason, "queue is full")
 
     def go_on(self) -> bool:
-        """Let postponed sessions send more. Return whether there were any."""
+        """Let those go on that let others go first. Return whether there were any."""
         waiting, self._postponed = self._postponed, []
         for session in waiting:
             session.pump()
-        return bool(waiting)
+        if self.crowded or not self.pressed:
+            return bool(waiting)
+        pressed, self.pressed = self.pressed, []
+        for connection in pressed:
+            connection.unpress()
+        return True
 
     # ---- time
 
@@ -504,15 +525,29 @@ class Hub:
                 connection.heard = False
                 if connection.open:
                     connection.heard_at = now
-            elif connection.keepalive and now - connection.heard_at >= connection.keepalive:
+            elif (
+                connection.keepalive
+                and not connection.pressed
+                and now - connection.heard_at >= connection.keepalive
+            ):
                 self._silent(connection)
             if not connection.open and now - connection.heard_at >= self.limits.connect_timeout:
                 self._silent(connection)
             if connection.choked and now - connection.choked_at >= self.limits.stall_timeout:
                 self.counters.bounds["stall_timeout"] += 1
                 connection.close(Reason.QUOTA_EXCEEDED)
+        for session in [each for each in self.crowded if now - each.crowded_at >= self.limits.patience]:
+            self.crowded.discard(session)
+        while self._expiring and self._expiring[0][0] <= now:
+            self._retained_due(heapq.heappop(self._expiring)[1])
         while self._timers and self._timers[0][0] <= now:
             self._due(heapq.heappop(self._timers)[2])
+
+    def _retained_due(self, topic: str) -> None:
+        found = self.retained.messages.get(topic)
+        if found is not None and found.expires <= self.now:
+            self.retained.clear(topic)
+            self.journal.cleared(topic)
 
     def _silent(self, connection: Connection) -> None:
         self.counters.bounds["keepalive" if connection.open else "connect_timeout"] += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from callboard_broker.mqtt.access import Everything, Grant
 from callboard_broker.mqtt.message import NEVER, Message
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Delivery", "Session"]
 
 _NOBODY = Everything()
+_NOT: Final = -1.0
+#: Publishers wait while a connected client's queue is fuller than this, until it is emptier than that.
+_HALF, _QUARTER = 0.5, 0.25
 #: Bytes one session may put out in one go before others get their turn.
 _BURST = 262_144
 
@@ -58,6 +61,7 @@ class Session:
         inflight: what was sent and not acknowledged, by packet id; None where nothing will ever be sent again
             (QoS 1 to a clean session).
         received: packet ids of QoS 2 messages that were passed on and not yet released.
+        crowded_at: since when publishers wait for it, by the board's clock; below 0 if they need not.
         backlog: retained messages still to be sent, for each new subscription.
         owed: subscriptions whose retained messages were cut short by a disconnect.
         noted: the journal knows about it.
@@ -67,6 +71,7 @@ class Session:
         "backlog",
         "client_id",
         "connection",
+        "crowded_at",
         "disconnected_at",
         "dropped",
         "expiry",
@@ -111,6 +116,7 @@ class Session:
         self.packet_id = 0
         self.window = hub.limits.inflight
         self.dropped = 0
+        self.crowded_at = _NOT
 
     @property
     def persistent(self) -> bool:
@@ -173,6 +179,20 @@ class Session:
             return
         self.queue.append(delivery)
         self.queue_bytes += size
+        if self.connection is not None and self.crowded_at == _NOT and self._fill() > _HALF:
+            self.crowded_at = self.hub.now
+            self.hub.crowded.add(self)
+
+    def _fill(self) -> float:
+        limits = self.hub.limits
+        return max(
+            len(self.queue) / max(1, limits.queue_messages), self.queue_bytes / max(1, limits.queue_bytes)
+        )
+
+    def relieved(self) -> None:
+        """The queue is short again, or nobody is there to wait for."""
+        self.crowded_at = _NOT
+        self.hub.crowded.discard(self)
 
     def _transmit(self, connection: Connection, delivery: Delivery) -> None:
         number = self.next_packet_id()
@@ -218,6 +238,8 @@ class Session:
                 self.hub.postpone(self)
                 break
         connection.direct = not self.backlog
+        if self.crowded_at != _NOT and self._fill() < _QUARTER:
+            self.relieved()
 
     def _next(self) -> Delivery | None:
         while self.backlog:
@@ -279,6 +301,7 @@ class Session:
     def detach(self) -> None:
         """Forget what only a live connection can use: QoS 0, and retained messages, which are looked up again."""
         self.connection = None
+        self.relieved()
         self.owed.extend(subscription for subscription, _ in self.backlog)
         self.backlog.clear()
         self.pending = 0

@@ -21,6 +21,9 @@ __all__ = ["consume"]
 _PLAIN_0 = 0x30
 _PLAIN_1 = 0x32
 _PUBACK = 0x40
+_PUBLISH = 3
+#: Deliveries one client may cause before others get their turn.
+_FAIR = 10_000
 
 
 def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C901, PLR0912, PLR0915 - the hot loop
@@ -35,7 +38,7 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
     hub = connection.hub
     routes = connection.routes
     tree = hub.tree
-    limit = hub.largest_packet
+    limit, largest = hub.largest_packet, hub.limits.message_bytes
     quick = connection.open and connection.version != MQTT_5 and connection.tap is None
     position, total, need = 0, len(data), 0
     lane: tuple[Connection, ...] | None = None
@@ -58,7 +61,7 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
                 need = end - position
                 break
             if quick:
-                if first == _PLAIN_0 and size > 1:
+                if first == _PLAIN_0 and 1 < size <= largest:
                     name = body + 2
                     split = name + (data[body] << 8 | data[body + 1])
                     route = routes.get(data[name:split])
@@ -73,7 +76,7 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
                             count += 1
                             position = end
                             continue
-                elif first == _PLAIN_1 and size > 3:  # noqa: PLR2004 - topic length and packet id
+                elif first == _PLAIN_1 and 3 < size <= largest:  # noqa: PLR2004 - topic length, packet id
                     name = body + 2
                     split = name + (data[body] << 8 | data[body + 1])
                     payload = split + 2
@@ -94,6 +97,9 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
                             else:
                                 connection.send(b"\x40\x02" + number)
                             position = end
+                            if hub.crowded or connection.work > _FAIR:
+                                connection.press()
+                                break
                             continue
                 elif first == _PUBACK and size == 2:  # noqa: PLR2004 - a packet id
                     session = connection.session
@@ -115,6 +121,9 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
             position = end
             connection.dispatch(first, data[body:end])
             if not connection.open:
+                break
+            if first >> 4 == _PUBLISH and (hub.crowded or connection.work > _FAIR):
+                connection.press()
                 break
             quick = connection.version != MQTT_5 and connection.tap is None
             routes = connection.routes
@@ -155,6 +164,7 @@ def express(connection: Connection, route: Route, head: bytes, payload: bytes) -
             if message is None:
                 message = Message(route.topic, payload, 1)
             session.deliver(message, 1)
+    connection.work += sent
     counters.messages_out += sent + 1
     counters.publish_out += sent
     counters.publish_bytes_out += sent * len(payload)

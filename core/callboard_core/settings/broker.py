@@ -28,6 +28,12 @@ class BrokerLimits(_Section):
         ge=4_096,
         description="bytes a socket does not take, above which its reader is slow",
     )
+    patience: float = Field(
+        default=1.0,
+        ge=0,
+        description="how long publishers wait for a connected client whose queue is half full",
+    )
+    sessions: int = Field(default=50_000, ge=1, description="sessions, connected or not")
     connections: int = Field(default=10_000, ge=1, description="clients at once")
     connections_per_address: int = Field(default=10_000, ge=1, description="clients at once from one address")
     connect_rate: int = Field(default=10_000, ge=1, description="new connections a second")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from typing import Any, Protocol
 
 from callboard_broker.engine.embedded.door import Door
+from callboard_broker.engine.embedded.queued import QueuedTransport
 from callboard_broker.mqtt.connection import Connection
 
 __all__ = ["serve_external"]
@@ -40,40 +40,6 @@ class Writer(Protocol):
         """Close."""
 
 
-class _Transport:
-    def __init__(self, reader: Reader, writer: Writer, connection: Connection, high: int) -> None:
-        self._reader, self._writer = reader, writer
-        self._connection, self._high = connection, high
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
-        self._more = asyncio.Event()
-        self._ending = False
-
-    def write(self, data: bytes) -> None:
-        self._waiting.append(data)
-        self._size += len(data)
-        if self._size > self._high and not self._connection.choked:
-            self._connection.choke(True)
-        self._more.set()
-
-    def finish(self) -> None:
-        self._ending = True
-        self._more.set()
-
-    async def run(self) -> None:
-        while not (self._ending and not self._waiting):
-            await self._more.wait()
-            self._more.clear()
-            while self._waiting:
-                data = self._waiting.popleft()
-                self._writer.write(data)
-                await self._writer.drain()
-                self._size -= len(data)
-                if self._connection.choked and self._size < self._high // 4:
-                    self._connection.choke(False)
-        self._reader.feed_eof()
-
-
 async def serve_external(reader: Reader, writer: Writer, door: Door) -> None:
     """Serve one client until either side closes."""
     peer = writer.get_peer_info()
@@ -82,24 +48,22 @@ async def serve_external(reader: Reader, writer: Writer, door: Door) -> None:
         await writer.close()
         return
     connection = Connection(door.hub, address)
-    transport = _Transport(reader, writer, connection, door.hub.limits.write_buffer_bytes)
-    connection.transport = transport
-    task = asyncio.get_running_loop().create_task(transport.run())
+
+    async def send(data: bytes) -> None:
+        writer.write(data)
+        await writer.drain()
+
+    async def close() -> None:
+        reader.feed_eof()
+
+    transport = QueuedTransport(connection, door, send, close)
     try:
         while data := await _packet(reader, door.hub.largest_packet):
-            connection.receive(data)
-            door.turn.soon()
-            if connection.closing:
+            if not await transport.feed(data):
                 break
     finally:
-        connection.close()
-        door.turn.flush()
         door.leave(address)
-        transport.finish()
-        await asyncio.wait([task], timeout=2.0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        connection.transport = None
+        await transport.end()
         with contextlib.suppress(OSError):
             await writer.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -11,6 +12,9 @@ from callboard_broker.mqtt.connection import Connection, Phase
 from callboard_broker.mqtt.hub import Hub
 from callboard_broker.mqtt.packets import Connect
 from callboard_broker.mqtt.reasons import Reason
+from callboard_core.errors import CallboardError
+
+log = logging.getLogger("callboard.broker")
 
 __all__ = ["Grants", "Login", "Users", "WhoLike"]
 
@@ -88,7 +92,11 @@ class Login:
         login = connection.login
         if login is None or connection.phase is not Phase.CHECKING:
             return
-        verdict = self._at_once(connection, login)
+        try:
+            verdict = self._at_once(connection, login)
+        except CallboardError as error:
+            self._fail(connection, error)
+            return
         if verdict is not None and self._plugins is None:
             self._admit(connection, login, verdict)
             return
@@ -107,21 +115,34 @@ class Login:
         found = self._users.recall(login.username, _text(login.password))
         return None if found is None else _Verdict(found.name, found.role)
 
+    @staticmethod
+    def _fail(connection: Connection, error: Exception) -> None:
+        log.error("a log-in cannot be checked: %s", error)
+        connection.refuse(Reason.SERVER_UNAVAILABLE)
+
     async def _slowly(self, connection: Connection, login: Connect, verdict: _Verdict | None) -> None:
+        try:
+            await self._decide_slowly(connection, login, verdict)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; that is one refused log-in
+            self._fail(connection, error)
+        self._done()
+
+    async def _decide_slowly(self, connection: Connection, login: Connect, verdict: _Verdict | None) -> None:
         if verdict is None:
-            verdict = await self._verify(login)
+            verdict = await self._verify(connection, login)
         agreed = verdict is not None and (self._plugins is None or await self._plugins(connection, login))
         if verdict is None or not agreed:
             has_name = login.username is not None
             connection.refuse(Reason.BAD_USER_NAME_OR_PASSWORD if has_name else Reason.NOT_AUTHORIZED)
         else:
             self._admit(connection, login, verdict)
-        self._done()
 
-    async def _verify(self, login: Connect) -> _Verdict | None:
+    async def _verify(self, connection: Connection, login: Connect) -> _Verdict | None:
         if self._users is None or login.username is None or login.password is None:
             return None
         async with self._slots:
+            if connection.phase is not Phase.CHECKING:
+                return None
             found = await asyncio.to_thread(self._users.verify, login.username, _text(login.password))
         return None if found is None else _Verdict(found.name, found.role)
 

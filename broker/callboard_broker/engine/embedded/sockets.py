@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import Any, cast
 
 from callboard_broker.engine.embedded.door import Door
@@ -37,15 +38,26 @@ class SocketProtocol(asyncio.Protocol):
             return
         high = self._hub.limits.write_buffer_bytes
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
+        socket = transport.get_extra_info("socket")
+        if socket is not None and isinstance(peer, tuple):
+            socket.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         connection = self._connection = Connection(self._hub, address)
         connection.transport = self
         connection.certificate = common_name(transport.get_extra_info("peercert"))
 
     def data_received(self, data: bytes) -> None:
         """Feed the connection."""
-        if self._connection is not None:
-            self._connection.receive(data)
+        connection = self._connection
+        if connection is not None:
+            connection.receive(data)
+            if connection.pressed and self._transport is not None:
+                self._transport.pause_reading()
             self._turn.soon()
+
+    def go_on(self) -> None:
+        """The connection is no longer pressed: read again."""
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
@@ -69,7 +81,8 @@ class SocketProtocol(asyncio.Protocol):
             self._turn.soon()
         if self._paused and self._transport is not None:
             self._paused = False
-            self._transport.resume_reading()
+            if self._connection is not None and not self._connection.pressed:
+                self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
         """Write; a peer that sends without reading what it is answered is not read from meanwhile."""

@@ -21,6 +21,9 @@ class Transport(Protocol):
     def finish(self) -> None:
         """Close once everything is written, or give up after a while."""
 
+    def go_on(self) -> None:
+        """Read again after the connection was pressed."""
+
 
 class Sent(Protocol):
     """Wants to see what goes out."""
@@ -59,8 +62,19 @@ class Turn:
             self._login(hub.logins.pop())
         hub.settle()
         self.flush()
-        if hub.go_on() or hub.dirty or hub.logins:
+        pressed = hub.pressed
+        went_on = hub.go_on()
+        if pressed is not hub.pressed:
+            self._read_again(pressed)
+        if went_on or hub.dirty or hub.logins:
             self.soon()
+
+    @staticmethod
+    def _read_again(connections: list[Connection]) -> None:
+        for connection in connections:
+            transport = cast("Transport | None", connection.transport)
+            if transport is not None and not connection.pressed:
+                transport.go_on()
 
     def flush(self) -> None:
         """Commit and write everything now."""
