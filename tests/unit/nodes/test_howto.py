@@ -1,0 +1,50 @@
+"""The how-to pages for nodes: what they show is what works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from callboard_core.settings import load_settings
+from callboard_nodes import hardware
+
+HOWTO = Path(__file__).parents[3] / "docs" / "howto"
+
+
+def snippets(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (HOWTO / page).read_text("utf-8"), re.DOTALL)
+
+
+def test_the_declared_hardware_is_read_without_hardware(tmp_path):
+    (table,) = snippets("hardware.md", "toml")
+    file = tmp_path / "callboard.toml"
+    file.write_text(table)
+    settings = load_settings(file=file, env={"CALLBOARD_STATE": str(tmp_path)}).value
+    made = {one.card.name: one for one in hardware.things(settings.sensors, settings.controls)}
+    assert list(made) == [
+        "attic-temperature",
+        "attic-humidity",
+        "attic-pressure",
+        "freezer",
+        "soil",
+        "door",
+        "pump",
+    ]
+    assert all(one.read() is not None for one in made.values() if one.kind == "sensor")
+
+
+@pytest.mark.parametrize("page", ["node-sdk.md", "hardware.md"])
+def test_every_program_on_the_page_is_python(page):
+    for number, code in enumerate(snippets(page, "python")):
+        compile(code, f"{page} {number}", "exec", flags=0x2000)  # PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
+def test_the_first_node_on_the_page_defines_its_things(monkeypatch):
+    from callboard import Node
+
+    monkeypatch.setattr(Node, "run", lambda self: None)
+    scope = {}
+    exec(snippets("node-sdk.md", "python")[0], scope)
+    assert [one.card.name for one in scope["node"]._things] == ["temperature", "fan", "open-vent"]
