@@ -51,6 +51,8 @@ class Visitor:
 
     def picture(self, name: str) -> Path:
         ARTIFACTS.mkdir(exist_ok=True)
+        expect(self.page.get_by_test_id("stSkeleton")).to_have_count(0)
+        self.page.mouse.move(0, 0)
         path = ARTIFACTS / f"{name}.png"
         self.page.screenshot(path=path)
         return path

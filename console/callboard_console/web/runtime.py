@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import streamlit as st
 
 from callboard_console.web.sessions import COOKIE, Session, Sessions
 from callboard_console.web.snapshot import Snapshot, Topics
+from callboard_console.web.views.overview import Joining
 
 __all__ = ["Console", "Source", "current", "install", "session"]
 
@@ -33,7 +34,7 @@ class Console:
     site: str
     source: Source
     sessions: Sessions
-    mqtt_port: int = 1883
+    joining: Joining = field(default_factory=Joining)
 
 
 _installed: Console | None = None

@@ -9,12 +9,14 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from callboard_core.errors import CallboardError, Conflict, Forbidden
 from callboard_core.link import Credential, Endpoint, Link
+from callboard_core.settings import default_state_dir
 from callboard_core.topics import slug
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def serve(
     mqtt: Endpoint,
     http_url: str,
     credential: Credential,
-    state: Path,  # noqa: ARG001 - part of the contract of all roles; the console keeps nothing on disk
+    state: Path,
     ready: Callable[[], None],
 ) -> None:
     """Run the console until SIGTERM or SIGINT.
@@ -74,7 +76,7 @@ def serve(
         mqtt: where the broker is.
         http_url: where the board's HTTP is.
         credential: a viewer's, for the feed that all sessions share.
-        state: the state folder.
+        state: the state folder, to tell people about; the console keeps nothing on disk.
         ready: called once the console answers.
 
     Raises:
@@ -83,7 +85,15 @@ def serve(
     """
     listener = _listen(bind, port)
     try:
-        asyncio.run(_serve(listener, site, mqtt, http_url, credential, ready))
+        app = build(
+            site=site,
+            mqtt=mqtt,
+            http_url=http_url,
+            credential=credential,
+            state=None if state == default_state_dir() else state,
+            local_only=is_loopback(bind),
+        )
+        asyncio.run(_serve(listener, app, ready))
     finally:
         listener.close()
 
@@ -111,14 +121,7 @@ def _refusal(bind: str, port: int, error: OSError) -> CallboardError:
     )
 
 
-async def _serve(
-    listener: socket.socket,
-    site: str,
-    mqtt: Endpoint,
-    http_url: str,
-    credential: Credential,
-    ready: Callable[[], None],
-) -> None:
+async def _serve(listener: socket.socket, app: App, ready: Callable[[], None]) -> None:
     import uvicorn  # noqa: PLC0415 - only the server needs it
 
     class Server(uvicorn.Server):
@@ -135,7 +138,6 @@ async def _serve(
             if self.started:
                 ready()
 
-    app = build(site=site, mqtt=mqtt, http_url=http_url, credential=credential)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -148,7 +150,23 @@ async def _serve(
     await Server(config).serve(sockets=[listener])
 
 
-def build(*, site: str, mqtt: Endpoint, http_url: str, credential: Credential) -> App:
+def is_loopback(bind: str) -> bool:
+    """Tell whether only this machine can reach what listens on ``bind``."""
+    try:
+        return ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
+def build(
+    *,
+    site: str,
+    mqtt: Endpoint,
+    http_url: str,
+    credential: Credential,
+    state: Path | None = None,
+    local_only: bool = True,
+) -> App:
     """Return the console as an ASGI application; its feed lives as long as the application does."""
     from starlette.middleware import Middleware  # noqa: PLC0415 - Streamlit is heavy: only when serving
     from streamlit import config  # noqa: PLC0415
@@ -159,6 +177,7 @@ def build(*, site: str, mqtt: Endpoint, http_url: str, credential: Credential) -
     from callboard_console.web.gate import Gate  # noqa: PLC0415
     from callboard_console.web.login import Login  # noqa: PLC0415
     from callboard_console.web.sessions import Sessions  # noqa: PLC0415
+    from callboard_console.web.views.overview import Joining  # noqa: PLC0415
 
     for option, value in OPTIONS.items():
         config.set_option(option, value)
@@ -171,7 +190,8 @@ def build(*, site: str, mqtt: Endpoint, http_url: str, credential: Credential) -
     async def lifespan(_app: App) -> AsyncIterator[None]:
         feed = Feed(site=site, endpoint=mqtt, credential=credential, http_url=http_url)
         feed.start()
-        runtime.install(runtime.Console(site=site, source=feed, sessions=sessions, mqtt_port=mqtt.port))
+        joining = Joining(state, local_only)
+        runtime.install(runtime.Console(site=site, source=feed, sessions=sessions, joining=joining))
         gc.freeze()
         try:
             yield

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from callboard_console.web.commands import Order, Stage
+from callboard_console.web.snapshot import Thing
 from callboard_console.web.views import node as view
-from callboard_core.messages import StatusName
-from callboard_core.topics import Address
+from callboard_core.messages import ErrorBody, State, StatusName
+from callboard_core.topics import Address, Kind
 from support.console import NOW, full, greenhouse, node, sensor
 
 FAN = Address.parse("callboard/greenhouse/command/control/fan")
@@ -26,8 +27,7 @@ def test_the_identity_says_who_the_node_is():
         "greenhouse.local",
         "Raspberry Pi 5",
         "10.0.0.7",
-        "no. 3",
-        "5 min",
+        "(5 min)",
     ):
         assert said in drawn
     assert "clock" not in drawn
@@ -82,6 +82,15 @@ def test_under_a_control_stands_only_what_is_news():
     assert view.control_line(here, fan, done, NOW + 60) == ""
     assert "failed" in view.control_line(here, fan, order(Stage.FAILED, ended=NOW), NOW + 60)
     assert "is away" in view.control_line(replace(here, status=StatusName.LOST), fan, done, NOW)
+
+
+def test_a_failing_control_says_why_and_the_command_that_failed_speaks_first():
+    here = greenhouse()
+    error = ErrorBody(code="failed", message="ValueError: stuck")
+    stuck = Thing(Kind.CONTROL, "fan", None, State(v=40, t=NOW, error=error), NOW)
+    assert "ValueError: stuck" in view.control_line(here, stuck, None, NOW)
+    assert "ValueError: stuck" in view.control_line(here, stuck, order(Stage.DONE, ended=NOW), NOW)
+    assert "failed" in view.control_line(here, stuck, order(Stage.FAILED, ended=NOW), NOW)
 
 
 def test_those_who_only_look_see_what_is_in_force():

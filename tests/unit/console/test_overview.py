@@ -1,10 +1,13 @@
 """The Overview: filter, order, pages, rows."""
 
+from pathlib import Path
+
 import pytest
 
 from callboard_console.web.views.overview import (
     PAGE_SIZE,
     Chosen,
+    Joining,
     Only,
     Order,
     choose,
@@ -69,7 +72,7 @@ def test_the_traces_prefer_what_tells_most_about_a_machine():
 
 def test_a_row_shows_status_as_a_word_tags_values_and_traces():
     drawn = table(snapshot(greenhouse()), Chosen())
-    for said in ("ready", "Greenhouse", "garden", "3 actions", "88.0 %", "<svg", "just now", "5 min"):
+    for said in ("ready", "Greenhouse", "garden", "3 actions", "88.0 %", "<svg", ">now<", "5 min"):
         assert said in drawn
 
 
@@ -85,9 +88,14 @@ def test_names_from_the_network_are_escaped():
 def test_an_empty_board_tells_how_to_add_the_first_node():
     empty = snapshot(node("board"))
     assert is_empty(empty)
-    assert 'data-copy="callboard node"' in table(empty, Chosen(), mqtt_port=1883)
-    assert "callboard node --board mqtt://localhost:2883" in table(empty, Chosen(), mqtt_port=2883)
+    assert 'data-copy="callboard node"' in table(empty, Chosen())
+    assert "callboard up --bind ADDRESS" in table(empty, Chosen(), Joining(local_only=True))
+    drawn = table(empty, Chosen(), Joining(Path("/srv/my board"), local_only=False))
+    assert "callboard node --state &#x27;/srv/my board&#x27;" in drawn
+    assert "/srv/my board/credentials/node.password" in drawn
+    assert "callboard node --password-file node.password" in drawn
     assert not is_empty(snapshot(complete=False))
+    assert "cb-tiles" not in summary(empty)
 
 
 def test_a_filter_that_finds_nothing_says_so():

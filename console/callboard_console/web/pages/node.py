@@ -50,7 +50,6 @@ def _pick() -> str | None:
         key="node_picker",
         format_func=lambda each: snapshot.nodes[each].title if each in snapshot.nodes else each,
         label_visibility="collapsed",
-        width=360,
         on_change=lambda: st.query_params.update(node=st.session_state["node_picker"]),
     )
     return chosen
@@ -204,12 +203,15 @@ def _operate(node: NodeView) -> None:
 
 
 def _page() -> None:
-    chosen = _pick()
+    about, picker = st.columns([0.76, 0.24], gap="medium")
+    with picker:
+        chosen = _pick()
     if chosen is None:
         live(parts.empty("No node has signed in yet.", "The Overview page says how to add one."), key="none")
         return
     node = _node(chosen)
-    _identity(chosen, _shape(node))
+    with about:
+        _identity(chosen, _shape(node))
     if node is None:
         return
     _presence(chosen)

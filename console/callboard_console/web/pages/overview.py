@@ -37,7 +37,7 @@ def _summary() -> None:
 def _table(*, empty: bool) -> None:
     console = runtime.current()
     snapshot = console.source.snapshot()
-    follow(live(view.table(snapshot, _chosen(), mqtt_port=console.mqtt_port), key=_KEY, on_act=_clicked))
+    follow(live(view.table(snapshot, _chosen(), console.joining), key=_KEY, on_act=_clicked))
     if view.is_empty(snapshot) != empty:
         st.rerun()
 

@@ -72,14 +72,13 @@ def identity(node: NodeView, now: float, tz: tzinfo = UTC) -> Markup:
     host = node.card.host if node.card is not None else None
     facts: dict[str, str | None] = {
         "id": node.id,
-        "for": words.duration(now - node.since) if node.since is not None else None,
-        "since": words.moment(node.since, tz) if node.since is not None else None,
-        "last heard": words.ago(node.last_seen, now),
+        "since": _since(node, now, tz),
+        "last message": words.ago(node.last_seen, now),
         "host": host.hostname if host is not None else None,
         "machine": _machine(node),
         "address": ", ".join(host.addresses[:3]) if host is not None else None,
         "callboard": node.card.version if node.card is not None else None,
-        "start": f"no. {node.epoch}" if node.epoch is not None else None,
+        "starts": str(node.epoch) if node.epoch is not None else None,
     }
     rows = [tag("div", tag("dt", name), tag("dd", fact)) for name, fact in facts.items() if fact]
     chips = [tag("em", each) for each in node.tags]
@@ -94,6 +93,12 @@ def identity(node: NodeView, now: float, tz: tzinfo = UTC) -> Markup:
         tag("dl", *rows),
         class_="cb-facts",
     )
+
+
+def _since(node: NodeView, now: float, tz: tzinfo) -> str | None:
+    if node.since is None:
+        return None
+    return f"{words.moment(node.since, tz)} ({words.duration(now - node.since)})"
 
 
 def _machine(node: NodeView) -> str | None:
@@ -185,11 +190,12 @@ def control_line(node: NodeView, thing: Thing, order: Order | None, now: float) 
     state = thing.state
     if not node.live:
         return tag("div", f"{node.title} is away; this is the last known value", class_="cb-order cb-idle")
+    failing = state is not None and state.error is not None
+    if order is not None and (order.stage is not Stage.DONE or (not failing and now - order.sent <= _NEWS)):
+        return order_line(order, now)
     if state is not None and state.error is not None:
         return tag("div", tag("b", "error"), state.error.message, class_="cb-order cb-bad")
-    if order is None or (order.stage is Stage.DONE and now - order.sent > _NEWS):
-        return EMPTY
-    return order_line(order, now)
+    return EMPTY
 
 
 def events(lines: Iterable[EventLine], node: str | None, tz: tzinfo = UTC) -> Markup:

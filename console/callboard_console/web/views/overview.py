@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from pathlib import Path
+from shlex import quote
 
 from callboard_console.web.snapshot import NodeView, Snapshot, Thing
 from callboard_console.web.views import parts, words
 from callboard_console.web.views.health import health
-from callboard_console.web.views.markup import Markup, join, node_link, page_link, tag
+from callboard_console.web.views.markup import EMPTY, Child, Markup, join, node_link, tag
 from callboard_core.cards import SensorCard
 from callboard_core.messages import StatusName
-from callboard_core.topics import Kind
+from callboard_core.topics import BOARD, Kind
 
 __all__ = [
     "PAGE_SIZE",
     "Chosen",
+    "Joining",
     "Only",
     "Order",
     "choose",
@@ -64,6 +67,14 @@ class Chosen:
     page: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """How a machine joins: the board's state folder if it is not the usual one, and whether only from here."""
+
+    state: Path | None = None
+    local_only: bool = True
+
+
 def turn(chosen: Chosen, act: str) -> Chosen:
     """Return the choice after a click in the table: ``sort:COLUMN`` or ``page:N``; others change nothing."""
     verb, _, what = act.partition(":")
@@ -97,7 +108,10 @@ def _key(order: Order) -> Callable[[NodeView], tuple[float, str]]:
         case Order.STATUS:
             return lambda node: (_WEIGHT[node.status], node.title.lower())
         case Order.SEEN:
-            return lambda node: (-(node.last_seen or 0.0), node.title.lower())
+            return lambda node: (
+                0.0 if node.live else -(node.last_seen or node.since or 0.0),
+                node.title.lower(),
+            )
         case Order.NAME:
             return lambda node: (0, node.title.lower())
 
@@ -146,12 +160,12 @@ def is_empty(snapshot: Snapshot) -> bool:
 
 def summary(snapshot: Snapshot) -> Markup:
     """Return how the board is, in a word and in numbers."""
-    return join(_head(snapshot), _tiles(snapshot))
+    return join(_head(snapshot), EMPTY if is_empty(snapshot) else _tiles(snapshot))
 
 
-def table(snapshot: Snapshot, chosen: Chosen, *, mqtt_port: int | None = None) -> Markup:
+def table(snapshot: Snapshot, chosen: Chosen, joining: Joining | None = None) -> Markup:
     """Return the table of nodes, or how to add the first one."""
-    return _welcome(snapshot, mqtt_port) if is_empty(snapshot) else _table(snapshot, chosen)
+    return _welcome(joining or Joining()) if is_empty(snapshot) else _table(snapshot, chosen)
 
 
 def _head(snapshot: Snapshot) -> Markup:
@@ -198,14 +212,23 @@ def _tiles(snapshot: Snapshot) -> Markup:
     )
 
 
-def _welcome(snapshot: Snapshot, mqtt_port: int | None) -> Markup:
-    board = "" if mqtt_port in {None, 1883} else f" --board mqtt://localhost:{mqtt_port}"
-    site = "" if snapshot.site == "callboard" else f" --site {snapshot.site}"
+def _welcome(joining: Joining) -> Markup:
+    state = f" --state {quote(str(joining.state))}" if joining.state is not None else ""
+    credentials = (joining.state or Path("STATE")) / "credentials" / "node.password"
+    elsewhere: tuple[Child, ...] = (
+        join(
+            "On another machine: start the board with ", tag("code", "callboard up --bind ADDRESS"), " first."
+        ),
+    )
+    if not joining.local_only:
+        copied = join("On another machine: copy ", tag("code", str(credentials)), " there, then run")
+        elsewhere = (copied, parts.copyable("callboard node --password-file node.password"))
     return parts.empty(
         "The board is up. Nobody has signed in yet.",
-        "Add the first node: run this on any machine that can reach the board. It appears here by itself.",
-        parts.copyable(f"callboard node{board}{site}"),
-        join("What hangs on the board already is under ", page_link("topics", "Topics"), "."),
+        "Add the first node. On this machine:",
+        parts.copyable(f"callboard node{state}"),
+        *elsewhere,
+        "It finds the board and appears here by itself.",
     )
 
 
@@ -235,7 +258,7 @@ def _table(snapshot: Snapshot, chosen: Chosen) -> Markup:
     )
     body = (row(node, snapshot.t) for node in shown)
     drawn = tag("table", tag("thead", head), tag("tbody", *body), class_="cb-table cb-nodes")
-    return tag("section", drawn, _pager(page, pages, len(found)), data_key="table")
+    return tag("section", drawn, _pager(page, pages, found), data_key="table")
 
 
 def row(node: NodeView, now: float) -> Markup:
@@ -252,12 +275,17 @@ def row(node: NodeView, now: float) -> Markup:
         *traces,
         tag("td", _offers(node), class_="cb-offers"),
         tag("td", lasted, class_="cb-for"),
-        tag("td", words.ago(node.last_seen, now), class_="cb-seen"),
+        tag("td", _seen(node, now), class_="cb-seen"),
         data_key=node.id,
         data_node=node.id,
         data_act=f"node:{node.id}",
         class_="" if node.live else "cb-gone",
     )
+
+
+def _seen(node: NodeView, now: float) -> str:
+    """Who is here is seen at this moment: the broker would say if it were not so."""
+    return "now" if node.live else words.ago(node.last_seen or node.since, now)
 
 
 def _trace(thing: Thing) -> Markup:
@@ -281,15 +309,11 @@ def _offers(node: NodeView) -> str:
     return " · ".join(said) or words.UNKNOWN
 
 
-def _pager(page: int, pages: int, total: int) -> Markup:
+def _pager(page: int, pages: int, found: Sequence[NodeView]) -> Markup:
+    guests = sum(node.id != BOARD for node in found)
+    total = words.count(guests, "node") + (" and the board" if guests < len(found) else "")
     if pages == 1:
-        return tag("footer", words.count(total, "node"), class_="cb-pager")
+        return tag("footer", total, class_="cb-pager")
     before = tag("a", "← Previous", href="#", data_act=f"turn:{page - 1}") if page else ""
     after = tag("a", "Next →", href="#", data_act=f"turn:{page + 1}") if page + 1 < pages else ""
-    return tag(
-        "footer",
-        before,
-        f"Page {page + 1} of {pages} · {words.count(total, 'node')}",
-        after,
-        class_="cb-pager",
-    )
+    return tag("footer", before, f"Page {page + 1} of {pages} · {total}", after, class_="cb-pager")
