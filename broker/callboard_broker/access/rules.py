@@ -70,6 +70,9 @@ class Grant:
 
     __slots__ = ("_publish", "_receive", "_site", "_subscribe")
 
+    #: Whatever a filter that may be subscribed to can match may also be received.
+    subscribe_covers_receive = True
+
     def __init__(self, *, site: str, publish: Sequence[str], subscribe: Sequence[str]) -> None:
         self._site = site
         self._publish = _Answers(lambda topic: any(matches(allowed, topic) for allowed in publish))

@@ -8,7 +8,13 @@ __all__ = ["Everything", "Grant"]
 
 
 class Grant(Protocol):
-    """One client's rights."""
+    """One client's rights.
+
+    Attributes:
+        subscribe_covers_receive: whatever a filter that :meth:`may_subscribe` allows can match may be received.
+    """
+
+    subscribe_covers_receive: bool
 
     def may_publish(self, topic: str, retain: bool) -> bool:
         """Tell whether it may publish to ``topic``."""
@@ -25,6 +31,8 @@ class Grant(Protocol):
 
 class Everything:
     """Allows all."""
+
+    subscribe_covers_receive = True
 
     def may_publish(self, topic: str, retain: bool) -> bool:
         """Allow."""

@@ -119,7 +119,7 @@ class Hub:
         owed, session.owed = session.owed, []
         for subscription in owed:
             if session.subscriptions.get(subscription.filter) is subscription:
-                self._send_retained(session, subscription)
+                self._send_retained(session, subscription, judged=False)
         connection.login = None
         if self.observer is not None:
             self.observer.connected(session)
@@ -262,7 +262,7 @@ class Hub:
                 owed.append(subscription)
         self.acknowledge(connection, packets.pack_suback(connection.version, packet.packet_id, codes))
         for subscription in owed:
-            self._send_retained(session, subscription)
+            self._send_retained(session, subscription, judged=session.grant.subscribe_covers_receive)
 
     def _subscribe_one(
         self, connection: Connection, session: Session, request: Request, identifier: int
@@ -310,14 +310,17 @@ class Hub:
             return Reason.QUOTA_EXCEEDED
         return None
 
-    def _send_retained(self, session: Session, subscription: Subscription) -> None:
+    def _send_retained(self, session: Session, subscription: Subscription, *, judged: bool) -> None:
         now, grant = self.now, session.grant
-        found = [
-            message
-            for message in self.retained.match(subscription.filter)
-            if message.expires > now and grant.may_receive(message.topic)
-        ]
-        session.add_retained(found, subscription)
+        found = self.retained.match(subscription.filter)
+        session.add_retained(
+            [
+                message
+                for message in found
+                if message.expires > now and (judged or grant.may_receive(message.topic))
+            ],
+            subscription,
+        )
 
     def unsubscribe(self, connection: Connection, packet: Unsubscribe) -> None:
         """Answer an UNSUBSCRIBE."""

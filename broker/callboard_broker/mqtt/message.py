@@ -117,9 +117,11 @@ class Message:
 
     def encode(self, flags: int, packet_id: int = 0) -> bytes:
         """Encode for MQTT 3.1.1 with the low four bits ``flags``."""
+        if not flags:
+            return self.plain()
         if not flags & 6:
-            plain = self.plain()
-            return plain if not flags else bytes((0x30 | flags,)) + plain[1:]
+            name = pack_text(self.topic)
+            return b"1" + pack_varint(len(name) + len(self.payload)) + name + self.payload
         middle = self._middle
         if middle is None:
             name = pack_text(self.topic)

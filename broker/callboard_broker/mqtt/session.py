@@ -109,7 +109,7 @@ class Session:
         self.received: set[int] = set()
         self.queue: deque[Delivery] = deque()
         self.queue_bytes = 0
-        self.backlog: deque[tuple[Subscription, Iterator[Delivery]]] = deque()
+        self.backlog: deque[tuple[Subscription, Iterator[Message]]] = deque()
         self.pending = 0
         self.owed: list[Subscription] = []
         self.noted = False
@@ -211,10 +211,8 @@ class Session:
         """Put a new subscription's retained messages before everything that is published from now on."""
         if not messages:
             return
-        qos, ids = subscription.qos, subscription.identifiers
         self.pending += len(messages)
-        deliveries = (Delivery(message, min(qos, message.qos), True, ids) for message in messages)
-        self.backlog.append((subscription, deliveries))
+        self.backlog.append((subscription, iter(messages)))
         if self.connection is not None:
             self.connection.direct = False
         self.pump()
@@ -224,39 +222,55 @@ class Session:
         connection = self.connection
         if connection is None or connection.choked or not connection.open:
             return
-        budget = _BURST
-        while len(self.inflight) < self.window:
-            delivery = self._next()
-            if delivery is None:
-                break
-            if delivery.qos == 0:
-                connection.send_message(delivery.message, delivery.retain, 0, delivery.identifiers)
-            else:
-                self._transmit(connection, delivery)
-            budget -= delivery.message.size
-            if budget < 0:
-                self.hub.postpone(self)
-                break
+        budget = self._pump_retained(connection, _BURST)
+        if budget >= 0 and not self.backlog:
+            budget = self._pump_queue(connection, budget)
+        if budget < 0:
+            self.hub.postpone(self)
         connection.direct = not self.backlog
         if self.crowded_at != _NOT and self._fill() < _QUARTER:
             self.relieved()
 
-    def _next(self) -> Delivery | None:
+    def _pump_retained(self, connection: Connection, budget: int) -> int:
+        """Send retained messages; return what is left of the budget, below 0 if it is used up."""
         while self.backlog:
-            delivery = next(self.backlog[0][1], None)
-            if delivery is None:
-                self.backlog.popleft()
-                continue
-            self.pending -= 1
-            return delivery
+            subscription, messages = self.backlog[0]
+            highest, ids = subscription.qos, subscription.identifiers
+            if highest and len(self.inflight) >= self.window:
+                return budget
+            light = not self.persistent
+            for message in messages:
+                self.pending -= 1
+                qos = min(message.qos, highest)
+                if not qos:
+                    connection.send_message(message, 1, 0, ids)
+                elif qos == 1 and light:
+                    number = self.next_packet_id()
+                    self.inflight[number] = None
+                    connection.send_message(message, 3, number, ids)
+                else:
+                    self._transmit(connection, Delivery(message, qos, True, ids))
+                if qos and len(self.inflight) >= self.window:
+                    return budget
+                budget -= message.size
+                if budget < 0:
+                    return budget
+            self.backlog.popleft()
+        return budget
+
+    def _pump_queue(self, connection: Connection, budget: int) -> int:
         now = self.hub.now
-        while self.queue:
+        while self.queue and budget >= 0 and len(self.inflight) < self.window:
             delivery = self.queue.popleft()
             self.queue_bytes -= delivery.message.size
-            if delivery.message.expires > now:
-                return delivery
-            self.forget(delivery)
-        return None
+            if delivery.message.expires <= now:
+                self.forget(delivery)
+            elif delivery.qos:
+                self._transmit(connection, delivery)
+            else:
+                connection.send_message(delivery.message, delivery.retain, 0, delivery.identifiers)
+            budget -= delivery.message.size
+        return budget
 
     # ---- acknowledgements from the client
 

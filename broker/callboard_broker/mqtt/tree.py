@@ -207,6 +207,16 @@ class RetainedTree:
         """Return the retained messages a filter matches."""
         if topic_filter == "#":
             return [message for topic, message in self.messages.items() if topic[:1] != "$"]
+        if topic_filter.endswith("/#") and topic_filter.find("/") == len(topic_filter) - 2:
+            # Probably most of what there is: a look at each name costs less than a walk over the tree.
+            root = topic_filter[:-2]
+            if root != "+":
+                start = f"{root}/"
+                return [
+                    found
+                    for topic, found in self.messages.items()
+                    if topic.startswith(start) or topic == root
+                ]
         if "+" not in topic_filter and "#" not in topic_filter:
             found = self.messages.get(topic_filter)
             return [] if found is None else [found]
@@ -216,7 +226,7 @@ class RetainedTree:
         nodes = [self._root]
         for depth, level in enumerate(levels):
             if level == "#":
-                return [message for node in nodes for message in _below(node)]
+                return _at_and_below(nodes)
             if level == "+":
                 hidden = depth == 0
                 nodes = [
@@ -230,10 +240,9 @@ class RetainedTree:
         return [node.message for node in nodes if node.message is not None]
 
 
-def _below(start: _Leaf) -> Iterator[Message]:
-    stack = [start]
-    while stack:
-        node = stack.pop()
-        if node.message is not None:
-            yield node.message
-        stack.extend(reversed(node.children.values()))
+def _at_and_below(nodes: list[_Leaf]) -> list[Message]:
+    found: list[Message] = []
+    while nodes:
+        found += [node.message for node in nodes if node.message is not None]
+        nodes = [child for node in nodes for child in node.children.values()]
+    return found

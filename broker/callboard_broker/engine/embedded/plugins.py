@@ -68,6 +68,8 @@ class PluginGrant:
     counts as no.
     """
 
+    subscribe_covers_receive = False
+
     def __init__(self, grant: Grant, manager: PluginManager, session: Any) -> None:
         self._grant = grant
         self._plugins = list(manager._topic_plugins)  # noqa: SLF001 - amqtt has no public way to ask

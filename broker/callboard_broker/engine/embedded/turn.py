@@ -12,6 +12,10 @@ from callboard_broker.mqtt.hub import Hub
 __all__ = ["Sent", "Transport", "Turn"]
 
 
+#: Seconds since the last turn after which the loop counts as idle: nobody gains from waiting for others then.
+_IDLE = 30e-6
+
+
 class Transport(Protocol):
     """What the turn needs of a socket."""
 
@@ -47,11 +51,16 @@ class Turn:
         self._commit = commit
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
+        self._last = 0.0
         self.observer: Sent | None = None
 
     def soon(self) -> None:
-        """Something may have been produced: run once this turn of the loop is over."""
-        if not self._scheduled:
+        """Something may have been produced: write at once if the loop was idle, else once this turn is over."""
+        if self._scheduled:
+            return
+        if self._loop.time() - self._last > _IDLE:
+            self._run()
+        else:
             self._scheduled = True
             self._loop.call_soon(self._run)
 
@@ -66,6 +75,7 @@ class Turn:
         went_on = hub.go_on()
         if pressed is not hub.pressed:
             self._read_again(pressed)
+        self._last = self._loop.time()
         if went_on or hub.dirty or hub.logins:
             self.soon()
 
