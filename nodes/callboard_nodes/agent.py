@@ -13,7 +13,8 @@ from types import ModuleType
 from callboard_core.errors import BadRequest
 from callboard_core.settings import Settings
 from callboard_nodes import hardware, power, sensors
-from callboard_nodes.node import Node, until_signal
+from callboard_nodes.hosting import until_signal
+from callboard_nodes.node import Node
 from callboard_nodes.things import Sensor, sensor
 
 __all__ = ["make_agent", "run_agent"]

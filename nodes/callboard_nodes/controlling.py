@@ -33,6 +33,7 @@ class ControlRun:
         self._turn = asyncio.Lock()  # fair: values are applied in the order they came
         self._sets = 0
         self._failing = False
+        self._keeping: asyncio.Future[None] | None = None
         self.value: Value | None = None
 
     async def run(self) -> None:
@@ -74,6 +75,7 @@ class ControlRun:
         """Note a value that came into force by itself (somebody turned the knob)."""
         self._sets += 1
         self._in_force(value, call=None)
+        self._keeping = asyncio.ensure_future(self._keep(value))
 
     async def _apply(self, value: Value, *, call: str | None) -> Value:
         async with self._turn:
@@ -84,6 +86,7 @@ class ControlRun:
                 self._fail(error, call)
                 raise
             self._in_force(found, call)
+            await self._keep(found)
             return found
 
     def _in_force(self, value: Value, call: str | None) -> None:
@@ -92,11 +95,15 @@ class ControlRun:
             self._failing = False
             self._desk.recovered(Kind.CONTROL, self._name)
         self._show(call)
-        if self._control.persist:
-            try:
-                self._store.put(self._name, value)
-            except OSError as error:
-                _log.warning("the value of control %s cannot be kept: %s", self._name, error)
+
+    async def _keep(self, value: Value) -> None:
+        """Store the value in a thread: a busy SD card takes its time."""
+        if not self._control.persist:
+            return
+        try:
+            await self._desk.call(self._store.put, self._name, value)
+        except OSError as error:
+            _log.warning("the value of control %s cannot be kept: %s", self._name, error)
 
     def _fail(self, error: Exception, call: str | None) -> None:
         body = ErrorBody.of(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -35,9 +36,9 @@ class StateLock:
                 f"node {node!r} already runs on this machine (pid {pid}, state folder {folder}); "
                 "stop that one or choose another id"
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        with contextlib.suppress(OSError):  # the number only helps people; a full disk is told elsewhere
+            self._file.truncate(0)
+            os.write(self._file.fileno(), f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Let others have it."""

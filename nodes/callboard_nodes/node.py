@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +17,7 @@ from callboard_core.messages import Value
 from callboard_core.settings import Settings, load_settings
 from callboard_core.topics import BOARD, check_id
 from callboard_nodes import machine, things, workers
+from callboard_nodes.hosting import NodeThread, until_signal
 from callboard_nodes.locate import Locator
 from callboard_nodes.running import Plan, Running
 from callboard_nodes.sensing import to_reading
@@ -93,7 +90,7 @@ class Node:
         self._things = Things()
         self._workers = Workers()
         self._running: Running | None = None
-        self._thread: _NodeThread | None = None
+        self._thread: NodeThread | None = None
 
     # -- what the node offers --------------------------------------------------------------------------------
 
@@ -288,7 +285,7 @@ class Node:
         """
         if self._thread is not None:
             raise BadRequest(f"node {self.id!r} is running already")
-        self._thread = _NodeThread(self)
+        self._thread = NodeThread(self)
         try:
             self._thread.wait_ready(timeout)
         except BaseException:
@@ -361,13 +358,12 @@ class Node:
     def _open(self) -> Running:
         if self._running is not None:
             raise BadRequest(f"node {self.id!r} is running already")
-        settings = self._settings or load_settings(flags=self._flags).value
-        self._running = Running(self._plan(settings), self._things, self._workers)
+        self._running = Running(self._plan(), self._things, self._workers)
         return self._running
 
-    def _plan(self, settings: Settings) -> Plan:
+    def _plan(self) -> Plan:
+        settings, folder = self._in_force()
         node, locator = settings.node, Locator(settings)
-        usual = node.state if node.id == self.id else settings.state / "nodes" / self.id
         card = NodeCard(
             name=self.id,
             epoch=0,
@@ -381,73 +377,17 @@ class Node:
         return Plan(
             card=card,
             site=settings.site,
-            state=self._state_dir or usual,
+            state=self._state_dir or folder,
             endpoint=locator.endpoint,
             credential=locator.credential,
             outbox_limit=node.outbox_limit,
         )
 
-
-async def until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work``; SIGTERM and SIGINT cancel it, and that is a proper end."""
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
-    asked = False
-
-    def ask() -> None:
-        nonlocal asked
-        asked = True
-        task.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ask)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not asked:
-            raise
-
-
-class _NodeThread:
-    """A node on an event loop in a thread of its own."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._ready: Future[None] = Future()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._thread = threading.Thread(target=self._run, name=f"node-{node.id}", daemon=True)
-        self._begun = threading.Event()
-        self._thread.start()
-        self._begun.wait()
-
-    def wait_ready(self, timeout: float) -> None:
-        """Wait until the node is on the board; see :meth:`Node.start`."""
-        try:
-            self._ready.result(timeout)
-        except TimeoutError:
-            raise Unavailable(self._node.why_not_connected(timeout)) from None
-
-    def stop(self) -> None:
-        """Stop the node and wait for its end."""
-        if self._loop is not None and self._task is not None and self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # it ended by itself just now
-                self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._main())
-        except asyncio.CancelledError:
-            _log.debug("node %s was stopped", self._node.id)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the start
-            if self._ready.done():
-                _log.error("node %s has ended: %s", self._node.id, error)
-            else:
-                self._ready.set_exception(error)
-        finally:
-            self._begun.set()
-
-    async def _main(self) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        self._begun.set()
-        await self._node.serve(ready=lambda: self._ready.set_result(None))
+    def _in_force(self) -> tuple[Settings, Path]:
+        """Return the settings and the state folder they give this node."""
+        if self._settings is not None:
+            settings, said = self._settings, self._settings.node.id == self.id
+        else:
+            loaded = load_settings(flags=self._flags)
+            settings, said = loaded.value, loaded.sources["node.state"] != "default"
+        return settings, settings.node.state if said else settings.state / "nodes" / self.id

@@ -202,7 +202,10 @@ class Outbox:
         if self.unsaved == 0:
             _log.warning("readings cannot be kept in %s: %s; free some space", self._folder, error)
         self.unsaved += count
-        self._roll()  # half a line may have been written
+        if self._segments[-1].written:
+            self._roll()  # half a line may have been written
+        else:
+            self._segments[-1].remove()
 
 
 def victim(segments: Sequence[tuple[int, int]]) -> int:

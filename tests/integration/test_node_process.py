@@ -206,3 +206,51 @@ def test_importing_the_public_api_loads_nothing(tmp_path):
         cwd=Path(__file__).parent,
     )
     assert names.returncode == 0
+
+
+FULL = """
+import resource, time
+from callboard import Node
+node = Node("shed")
+count = iter(range(10_000))
+
+@node.sensor(every=0.1)
+def level():
+    value = next(count)
+    if value == WHEN:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # from now on every write to a file fails
+    return value
+
+@node.control
+def dial(value):
+    pass
+
+if WHEN < 0:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+node.run()
+"""
+
+
+def test_a_disk_that_fills_up_does_not_stop_a_node(start, mosquitto, observer):
+    child = start(FULL.replace("WHEN", "5"), **board(mosquitto))
+    observer.wait("state/sensor/level", lambda state: state["v"] > 20)
+    assert observer.call("shed", "control", "dial", value=3) == {"value": 3}
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(10) == 0
+    found = sorted(observer.readings("shed", "level").values())
+    assert found == list(range(len(found)))
+    assert "free some space" in child.stderr.read()
+
+
+def test_a_node_that_cannot_write_at_its_start_says_so(start, mosquitto):
+    child = start(FULL.replace("WHEN", "-1"), **board(mosquitto))
+    assert child.wait(15) == 1
+    last = child.stderr.read().splitlines()[-1]
+    assert last.startswith("shed: the state folder ")
+    assert "cannot be used" in last
+
+
+def test_the_environment_says_where_the_state_is(start, mosquitto, observer, tmp_path):
+    start(CALLBOARD_NODE_STATE=str(tmp_path / "chosen"), **board(mosquitto))
+    observer.wait("shed/status", lambda status: status["status"] == "ready")
+    assert (tmp_path / "chosen" / "epoch").exists()
