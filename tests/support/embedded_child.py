@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from callboard_broker.engine.loop import run
+
 
 async def main(wanted: dict[str, Any]) -> None:
     from callboard_broker.access import Users, compile_grant, users_file
-    from callboard_broker.engine.embedded import EmbeddedEngine
-    from callboard_broker.mqtt.limits import Limits
+    from callboard_broker.engine.embedded import EmbeddedEngine, clock
+    from callboard_core.settings import BrokerDurability, BrokerLimits
 
+    clock._REPORT = 0.5  # nobody waits ten seconds for `$SYS` here
     state = Path(wanted["state"])
     engine = EmbeddedEngine(
         bind="127.0.0.1",
@@ -24,7 +27,8 @@ async def main(wanted: dict[str, Any]) -> None:
         users=Users(users_file(state)) if wanted["access"] else None,
         grants=compile_grant if wanted["access"] else None,
         state=state / "broker",
-        limits=Limits(**wanted["limits"]),
+        limits=BrokerLimits(**wanted["limits"]),
+        durability=BrokerDurability(**wanted["durability"]),
         config={"listeners": wanted["listeners"]} if wanted["listeners"] else None,
     )
     await engine.start()
@@ -38,4 +42,4 @@ async def main(wanted: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    asyncio.run(main(json.loads(sys.argv[1])))
+    run(main(json.loads(sys.argv[1])))

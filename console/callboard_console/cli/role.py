@@ -39,6 +39,12 @@ async def _broker(settings: Settings) -> None:
         await _until_either(stopped, ended, engine.stop)
 
 
+def _run_broker(settings: Settings) -> None:
+    from callboard_broker.engine.loop import run
+
+    run(_broker(settings))
+
+
 async def _until_either(
     stopped: asyncio.Task[None], ended: asyncio.Task[None], stop: Callable[[], Awaitable[None]]
 ) -> None:
@@ -130,7 +136,7 @@ def _node(settings: Settings) -> None:
 
 
 _ROLES: dict[str, Callable[[Settings], None]] = {
-    "broker": lambda settings: asyncio.run(_broker(settings)),
+    "broker": _run_broker,
     "board": lambda settings: asyncio.run(_board(settings)),
     "console": _console,
     "node": _node,
