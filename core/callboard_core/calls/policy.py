@@ -214,13 +214,13 @@ class Policy:
             return []
         return self._rescue(member, reason, now)
 
-    def hang(self, key: Key, now: float) -> list[Effect]:
+    def hang(self, key: Key, reason: str, now: float) -> list[Effect]:
         """Note that a member makes no progress; its calls go elsewhere, or end."""
         member = self.members.get(key)
         if member is None or member.standing is Standing.HUNG:
             return []
         member.standing = Standing.HUNG
-        return self._rescue(member, "hangs", now)
+        return self._rescue(member, reason, now)
 
     def wake(self, key: Key, now: float) -> list[Effect]:
         """Note that a member makes progress (again)."""
@@ -362,7 +362,7 @@ class Policy:
 
     def _rescue(self, member: Member, reason: str, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        tokens, error = list(member.outstanding), Unavailable(f"{member.key} {reason}")
+        tokens, error = list(member.outstanding), Unavailable(reason)
         member.outstanding.clear()
         member.broken += len(tokens)
         for token in tokens:

@@ -157,6 +157,11 @@ class Caller:
         waiting.timer = self._worker.later(timeout, partial(self._calls.fail, call.id, late))
         return future
 
+    def tell(self, address: Address, args: Mapping[str, JsonValue], timeout: float) -> Future[None]:
+        """Send a call without a reply topic; see :meth:`callboard_core.link.Link.tell`."""
+        call = self._make(new_id(), args, timeout).model_copy(update={"reply_to": None})
+        return self._line.publish(_command(address), call, qos=1, expires_in=timeout)
+
     def cancel(self, address: Address, call_id: str) -> None:
         """Ask the callee to interrupt a call."""
         if self._line.connected:

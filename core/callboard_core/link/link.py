@@ -21,6 +21,7 @@ from pydantic import JsonValue
 
 from callboard_core import topics
 from callboard_core.errors import BadRequest, CallboardError, TooLarge, Unavailable
+from callboard_core.link import inbox
 from callboard_core.link.backoff import Backoff
 from callboard_core.link.calls import Caller
 from callboard_core.link.connector import Connector, Login
@@ -77,9 +78,13 @@ class Link:
         self.site = topics.check_id(site, "site")
         self.reply_topic = topics.reply(site, client_id)
         self._limit = message_limit
+        self._stop_hooks: list[Callable[[], None]] = []
         self._waker = Waker()
         self._outbox = Outbox(outbox_limit)
-        self._inbox = Inbox(f"{client_id}-dispatcher", inbox_limit, on_room=self._waker.wake)
+        patience = min(inbox.PATIENCE, keepalive / 3)  # the broker's pings must not wait too long
+        self._inbox = Inbox(
+            f"{client_id}-dispatcher", inbox_limit, on_room=self._waker.wake, patience=patience
+        )
         self._subscriptions = Subscriptions()
         self._worker = Lane(f"{client_id}-worker")
         self._greeter = Lane(f"{client_id}-greeter")
@@ -158,6 +163,10 @@ class Link:
         """
         self._connector.gate = gate
 
+    def on_stop(self, hook: Callable[[], None]) -> None:
+        """Run ``hook`` at the end of :meth:`stop`, on its thread; what still waits for something should give up."""
+        self._stop_hooks.append(hook)
+
     def start(self) -> None:
         """Connect in the background, and again after every loss, until :meth:`stop`."""
         self._connector.start()
@@ -198,6 +207,8 @@ class Link:
             thread.stop()
         for thread in (self._inbox, self._greeter, self._worker):
             thread.join(max(0.0, deadline - monotonic()))
+        for hook in self._stop_hooks:
+            hook()
 
     def _say_farewell(self, farewell: Sequence[Message], deadline: float) -> None:
         items = [Outgoing(m.topic, m.payload, m.qos, m.retain, futures=[Future()]) for m in farewell]
@@ -305,6 +316,24 @@ class Link:
             A reply that comes later is dropped.
         """
         return self._caller.call(address, args, timeout, on_progress, on_ack, call_id)
+
+    def tell(self, address: Address, args: Mapping[str, JsonValue], *, timeout: float) -> Future[None]:
+        """Send a thing a call without wanting an answer.
+
+        Args:
+            address: the thing; its leaf is taken to be ``command``.
+            args: what the thing needs.
+            timeout: seconds after which the call must not begin any more.
+
+        Returns:
+            A future that is done when the broker has it.
+
+        Raises:
+            Unavailable: not connected.
+            BadRequest: the arguments are no JSON.
+            Overloaded: too many messages wait already.
+        """
+        return self._caller.tell(address, args, timeout)
 
     def cancel(self, address: Address, call_id: str) -> None:
         """Ask the callee to interrupt a call; its final reply still comes."""

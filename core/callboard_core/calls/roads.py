@@ -1,0 +1,89 @@
+"""How calls travel to a worker: the road a pool sends them on, and the usual one, through the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from callboard_core.errors import CallboardError, Unavailable
+from callboard_core.link.link import Link
+from callboard_core.topics import Address, Kind, Leaf
+from callboard_core.view import Entry
+
+__all__ = ["Broker", "NotSent", "Road", "address_of"]
+
+
+class NotSent(Unavailable):
+    """A call that surely has not reached anybody; it may be given to another member whatever it does."""
+
+
+class Road(Protocol):
+    """Sends calls. Nothing here waits; all methods may be called from any thread."""
+
+    def call(
+        self,
+        entry: Entry,
+        args: Mapping[str, JsonValue],
+        *,
+        timeout: float,
+        call_id: str,
+        on_progress: Callable[[float], None] | None,
+    ) -> Future[JsonValue]:
+        """Call a worker.
+
+        Returns:
+            A future that fails with :class:`NotSent` if the call surely was not sent, with ``TimedOut`` after
+            ``timeout`` seconds at the latest, with ``Unavailable`` when the connection to the worker is lost, or
+            with the worker's error.
+        """
+
+    def tell(self, entry: Entry, args: Mapping[str, JsonValue], *, timeout: float) -> Future[None]:
+        """Send a call that is not answered; the future is done when it is under way."""
+
+    def cancel(self, entry: Entry, call_id: str) -> None:
+        """Ask the worker to interrupt a call."""
+
+
+class Broker:
+    """Through the broker, over a link."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def call(
+        self,
+        entry: Entry,
+        args: Mapping[str, JsonValue],
+        *,
+        timeout: float,
+        call_id: str,
+        on_progress: Callable[[float], None] | None,
+    ) -> Future[JsonValue]:
+        """See :class:`Road`."""
+        if not self._link.connected:
+            unsent: Future[JsonValue] = Future()
+            unsent.set_exception(NotSent("not connected to the broker"))
+            return unsent
+        address = address_of(self._link.site, entry)
+        return self._link.call(address, args, timeout=timeout, call_id=call_id, on_progress=on_progress)
+
+    def tell(self, entry: Entry, args: Mapping[str, JsonValue], *, timeout: float) -> Future[None]:
+        """See :class:`Road`."""
+        try:
+            return self._link.tell(address_of(self._link.site, entry), args, timeout=timeout)
+        except CallboardError as error:
+            unsent: Future[None] = Future()
+            unsent.set_exception(error)
+            return unsent
+
+    def cancel(self, entry: Entry, call_id: str) -> None:
+        """See :class:`Road`."""
+        self._link.cancel(address_of(self._link.site, entry), call_id)
+
+
+def address_of(site: str, entry: Entry) -> Address:
+    """Where a worker is called."""
+    return Address(site, entry.node, Leaf.COMMAND, Kind.WORKER, entry.name)

@@ -1,0 +1,209 @@
+"""Who belongs to a pool: members as they are announced, lost, hang and wake, told one by one."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from time import monotonic
+from typing import Protocol
+
+from callboard_core.calls.heartbeats import MISSED, Heartbeats
+from callboard_core.calls.place import Nearness, here, nearness
+from callboard_core.cards import WorkerCard
+from callboard_core.follower import Dropped, Event, Follower
+from callboard_core.link.link import Link
+from callboard_core.messages import Status
+from callboard_core.view import Entry, Key, NodeEntry
+
+__all__ = ["Cards", "Listener", "Roster", "is_news"]
+
+#: Seconds between two looks whether members that have calls still beat.
+LOOK = 0.25
+#: Seconds the broker has to return a nonce, which shows that it is not the broker that is silent.
+ECHO = 2.0
+
+
+class Cards(Protocol):
+    """What is needed of a directory."""
+
+    @property
+    def complete(self) -> bool:
+        """True once everything retained has been taken in."""
+
+    def node(self, node_id: str) -> NodeEntry | None:
+        """One node."""
+
+    def follow(self, *, kind: str, callback: Callable[[Event], object]) -> Follower:
+        """Follow entries of a kind."""
+
+
+class Listener(Protocol):
+    """Who wants to know. Everything is told from whatever thread noticed it, one thing at a time."""
+
+    def joined(self, entry: Entry, near: Nearness) -> None:
+        """A member is there, or its card has changed."""
+
+    def left(self, key: Key, reason: str) -> None:
+        """A member is gone."""
+
+    def hung(self, key: Key, reason: str) -> None:
+        """A member makes no progress."""
+
+    def woke(self, key: Key) -> None:
+        """A member that hung makes progress."""
+
+    def busy(self) -> bool:
+        """Tell whether there are calls on members, so that it matters whether these hang."""
+
+
+def is_news(status: Status | None, before: Status | None) -> bool:
+    """Tell whether a node's status was published after ``before``, by what the node itself says.
+
+    A broker that comes back with an old store shows the dead as alive; they are not until they say so anew.
+    """
+    if status is None or before is None:
+        return True
+    if status.instance != before.instance:
+        return status.epoch >= before.epoch
+    return (status.epoch, status.t) > (before.epoch, before.t)
+
+
+class Roster:
+    """Follows the workers whose service matches.
+
+    A worker hangs when three of its node's heartbeats are missing although the broker is there and everything
+    that has arrived was handled; that is looked at only while there are calls on members.
+
+    Args:
+        directory: started.
+        link: the directory's.
+        wanted: what a service must match in full.
+        listener: who is told.
+    """
+
+    def __init__(self, directory: Cards, link: Link, wanted: re.Pattern[str], listener: Listener) -> None:
+        self._directory, self._link, self._wanted, self._listener = directory, link, wanted, listener
+        self._place = here()
+        self._lock = threading.RLock()
+        self._entries: dict[Key, Entry] = {}
+        self._since: dict[Key, float] = {}  # from when on heartbeats are expected
+        self._alive: dict[Key, Status | None] = {}
+        self._lost: dict[Key, Status | None] = {}
+        self._leftovers: dict[Key, Entry] = {}
+        self._hung: set[Key] = set()
+        self._looking = False
+        self._closed = False
+        self._heartbeats = Heartbeats.of(link)
+        self._heartbeats.listen(self._on_beat)
+        link.on_connect(self._on_connect)
+        self._follower = directory.follow(kind="worker", callback=self._on_event)
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._closed = True
+        self._follower.close()
+        self._heartbeats.forget(self._on_beat)
+
+    def watch(self) -> None:
+        """Look after the members from now on, as long as the listener is busy."""
+        if not self._looking and not self._closed:
+            self._looking = True
+            self._look()
+
+    # -- cards -----------------------------------------------------------------------------------------------
+
+    def _on_event(self, event: Event) -> None:
+        entry = event.entry
+        if not isinstance(entry.card, WorkerCard):
+            return
+        near = nearness(entry.card, self._place)
+        with self._lock:
+            if isinstance(event, Dropped):
+                self._leave(entry.key, f"{entry.node} is gone ({event.reason})")
+            elif near is None or not self._wanted.fullmatch(entry.card.service):
+                self._leave(entry.key, f"{entry.node} offers something else now")
+            elif not self._is_leftover(entry):
+                self._join(entry, near)
+
+    def _join(self, entry: Entry, near: Nearness) -> None:
+        key = entry.key
+        node = self._directory.node(entry.node)
+        self._alive[key] = node.status if node is not None else None
+        self._entries[key] = entry
+        self._since.setdefault(key, monotonic())
+        self._leftovers.pop(key, None)
+        self._lost.pop(key, None)
+        self._listener.joined(entry, near)
+
+    def _leave(self, key: Key, reason: str) -> None:
+        self._leftovers.pop(key, None)
+        if self._entries.pop(key, None) is None:
+            return
+        self._since.pop(key, None)
+        self._hung.discard(key)
+        self._lost[key] = self._alive.pop(key, None)
+        self._listener.left(key, reason)
+
+    def _is_leftover(self, entry: Entry) -> bool:
+        key = entry.key
+        if key in self._entries or key not in self._lost:
+            return False
+        node = self._directory.node(entry.node)
+        if is_news(node.status if node is not None else None, self._lost[key]):
+            return False
+        self._leftovers[key] = entry
+        return True
+
+    def _on_connect(self) -> None:
+        """Nothing was heard while there was no connection."""
+        with self._lock:
+            self._since = dict.fromkeys(self._since, monotonic())
+
+    # -- heartbeats ------------------------------------------------------------------------------------------
+
+    def _on_beat(self, node: str) -> None:
+        if not self._hung and not self._leftovers:
+            return
+        with self._lock:
+            for key in [key for key in self._hung if key[0] == node]:
+                self._hung.discard(key)
+                self._listener.woke(key)
+            for entry in [one for key, one in self._leftovers.items() if key[0] == node]:
+                near = nearness(entry.card, self._place) if isinstance(entry.card, WorkerCard) else None
+                if near is not None:
+                    self._join(entry, near)
+
+    def _look(self) -> None:
+        if self._closed or not self._listener.busy():
+            self._looking = False
+            return
+        self._link.later(LOOK, self._look)
+        if self._link.connected and self._silent():
+            self._link.round_trip(ECHO).add_done_callback(self._confirm)
+
+    def _confirm(self, returned: Future[None]) -> None:
+        """The broker is there and we have handled all that came: who is still silent hangs."""
+        if returned.exception() is not None:
+            return
+        with self._lock:
+            for key in self._silent():
+                self._hung.add(key)
+                self._listener.hung(key, f"{key[0]} hangs (no heartbeat)")
+
+    def _silent(self) -> list[Key]:
+        now = monotonic()
+        with self._lock:
+            return [
+                key
+                for key, entry in self._entries.items()
+                if key not in self._hung and self._late(entry, now)
+            ]
+
+    def _late(self, entry: Entry, now: float) -> bool:
+        every = entry.card.heartbeat if isinstance(entry.card, WorkerCard) else None
+        if every is None:
+            return False
+        heard = max(self._heartbeats.heard(entry.node), self._since[entry.key])
+        return now - heard > MISSED * every
