@@ -17,6 +17,22 @@ MOSQUITTO = {
     "PUBCOMP with flags": "flags not looked at",
     "PINGREQ with flags": "flags not looked at",
     "PINGREQ with a body": "body not looked at",
+    "v5 no reason": "closes without the DISCONNECT that would say why",
+    "v5 take-over": "closes the old connection without the DISCONNECT that would say why",
+    "v5 CONNECT: authentication data without a method": "accepted",
+    "v5 PUBLISH with a subscription identifier": "passed on",
+    "v5 PUBLISH with a wildcard response topic": "passed on",
+    "v5 PUBLISH with payload format 2": "passed on",
+    "v5 SUBSCRIBE no local to a share": "accepted",
+    "v5 will delay": "a delayed will waits although its session has ended",
+    "v5 receive maximum": "one acknowledgement opens the whole window again, so more are in flight than allowed",
+    "v5 receive maximum exceeded": "PUBREC 0x97 and close, instead of DISCONNECT 0x93",
+    "v5 unknown identifiers": "reason code 0 instead of 0x92",
+    "v5 share and retained": "retained messages are sent to a shared subscription",
+    "v5 $share/g": "accepted",
+    "v5 $share//a": "accepted",
+    "v5 $share/+/a": "accepted",
+    "v5 $share/g/": "accepted",
 }
 
 

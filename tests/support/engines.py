@@ -32,13 +32,14 @@ class Options:
     Attributes:
         access: rules on, and one user per role (named like it, password "ROLE-password"); otherwise anybody may
             do anything.
-        limits: bounds of the embedded engine, by field name of its settings.
+        limits: bounds of the embedded engine, by field name of its settings; `durability` likewise.
         listeners: further listeners of the embedded engine, by name, as its `config` takes them.
         mosquitto: further lines for mosquitto's configuration.
     """
 
     access: bool = False
     limits: dict[str, Any] = field(default_factory=dict)
+    durability: dict[str, Any] = field(default_factory=dict)
     listeners: dict[str, Any] = field(default_factory=dict)
     mosquitto: tuple[str, ...] = ()
 

@@ -35,7 +35,7 @@ class Wire:
         self.connack = Packet(0)
         self._buffer = bytearray()
         self._pids = itertools.cycle(range(1, 65536))
-        self._seen: list[Packet] = []  # read while waiting for something else
+        self.kept: list[Packet] = []  # read while waiting for something else
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +62,7 @@ class Wire:
 
     def receive(self, timeout: float = PATIENCE) -> Packet:
         """The next packet; raises Closed at the end of the stream and TimeoutError when none comes."""
-        return self._seen.pop(0) if self._seen else self._next(time.monotonic() + timeout)
+        return self.kept.pop(0) if self.kept else self._next(time.monotonic() + timeout)
 
     def _next(self, deadline: float) -> Packet:
         while (packet := self._pop()) is None:
@@ -92,12 +92,12 @@ class Wire:
 
     def wait_for(self, want: Callable[[Packet], bool], timeout: float = PATIENCE) -> Packet:
         """The first packet that satisfies `want`; others are kept for later `receive` calls."""
-        for index, packet in enumerate(self._seen):
+        for index, packet in enumerate(self.kept):
             if want(packet):
-                return self._seen.pop(index)
+                return self.kept.pop(index)
         deadline = time.monotonic() + timeout
         while not want(packet := self._next(deadline)):
-            self._seen.append(packet)
+            self.kept.append(packet)
         return packet
 
     def expect(self, kind: int, pid: int | None = None, timeout: float = PATIENCE) -> Packet:
@@ -129,7 +129,7 @@ class Wire:
         """Everything the broker had sent us before it answered a ping. No guessing with sleeps."""
         self.send(p.PING)
         self.wait_for(lambda packet: packet.kind == p.PINGRESP)
-        found, self._seen = self._seen, []
+        found, self.kept = self.kept, []
         return found
 
     def is_quiet(self) -> bool:
@@ -142,7 +142,7 @@ class Wire:
         deadline = time.monotonic() + timeout
         try:
             while True:
-                self._seen.append(self._next(deadline))
+                self.kept.append(self._next(deadline))
         except Closed:
             return True
         except TimeoutError:
@@ -216,4 +216,4 @@ def rejected(address: tuple[str, int], raw: bytes, *, level: int = 4) -> Packet 
         except ConnectionError:
             return None
         assert wire.is_closed(), "the broker kept the connection"
-        return wire.receive() if wire._seen else None
+        return wire.receive() if wire.kept else None
