@@ -282,7 +282,7 @@ def test_it_looks_again_when_messages_had_to_be_dropped(
 def test_ten_thousand_cards_are_complete_in_two_seconds_whatever_the_brokers_queue(
     tmp_path: Path, links: MakeLink, limits: str
 ) -> None:
-    broker = Mosquitto(tmp_path, extra=limits, store=False)
+    broker = Mosquitto(tmp_path, extra=limits)
     broker.start()
     try:
         writer = links("filler", broker.endpoint, outbox_limit=50_000)

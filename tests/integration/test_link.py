@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import subprocess
 import threading
@@ -530,6 +531,43 @@ def test_a_gate_keeps_the_link_out_until_it_opens(mosquitto: Mosquitto, links: M
         link.wait_connected(5)
     held[0] = False
     wait_until(lambda: link.connected)
+
+
+def test_a_broker_that_freezes_is_given_up_after_the_keep_alive(
+    mosquitto: Mosquitto, links: MakeLink
+) -> None:
+    lost: Collector[str] = Collector()
+    link = links("watcher", mosquitto.endpoint, keepalive=1)
+    link.on_disconnect(lost)
+    mosquitto.process.send_signal(signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        lost.wait_for(1)
+        assert time.monotonic() - begun < 4
+    finally:
+        mosquitto.process.send_signal(signal.SIGCONT)
+    link.wait_connected(20)
+
+
+def test_a_handler_that_is_slow_for_long_does_not_cost_the_connection(
+    mosquitto: Mosquitto, links: MakeLink
+) -> None:
+    handled: Collector[Message] = Collector()
+    link = links("slow", mosquitto.endpoint, keepalive=1, inbox_limit=20)
+
+    def slow(message: Message) -> None:
+        time.sleep(0.05)
+        handled(message)
+
+    link.subscribe("callboard/writer/event/x", slow).ready.result(5)
+    writer = links("writer", mosquitto.endpoint)
+    for _ in range(500):
+        writer.publish("callboard/writer/event/x", b"x" * 10_000)
+    handled.wait(lambda _: link.dropped, timeout=20)
+    time.sleep(2.5)  # more than 1.5 times the keep-alive
+    assert handled.items
+    assert link.session == 1
+    assert link.connected
 
 
 async def test_the_asyncio_face_publishes_subscribes_and_calls(mosquitto: Mosquitto) -> None:

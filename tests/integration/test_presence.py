@@ -18,10 +18,10 @@ from callboard_core.messages import State, Status, StatusName, parse
 from callboard_core.presence import Presence, new_instance
 from callboard_core.topics import Kind
 from support.links import Collector, MakeLink, links
-from support.mosquitto import Mosquitto, mosquitto
+from support.mosquitto import Mosquitto, durable, mosquitto
 from support.waiting import wait_until
 
-__all__ = ["links", "mosquitto"]
+__all__ = ["durable", "links", "mosquitto"]
 
 SITE = "callboard"
 
@@ -181,26 +181,26 @@ def test_a_state_of_before_an_outage_never_replaces_a_newer_one(
 @pytest.mark.parametrize("forget", [False, True], ids=["store kept", "store lost"])
 @pytest.mark.parametrize("order", ["broker first", "node first", "directory first"])
 def test_everything_converges_whatever_dies_and_in_whatever_order_it_comes_back(
-    mosquitto: Mosquitto, links: MakeLink, forget: bool, order: str
+    durable: Mosquitto, links: MakeLink, forget: bool, order: str
 ) -> None:
-    node = Node(links, mosquitto.endpoint, epoch=1)
+    node = Node(links, durable.endpoint, epoch=1)
     node.presence.pin(SensorCard(name="temp", epoch=0))
     node.start()
-    watcher = links("watcher", mosquitto.endpoint)
+    watcher = links("watcher", durable.endpoint)
     directory = Directory(watcher)
     directory.start()
     directory.wait_complete(10)
     wait_until(lambda: len(directory.find()) == 2)
     for epoch in range(2, 4):
-        mosquitto.kill(forget=forget)
+        durable.kill(forget=forget)
         node.link.stop(timeout=0.1)  # without a farewell, as if it had been killed
-        node = Node(links, mosquitto.endpoint, epoch=epoch)
+        node = Node(links, durable.endpoint, epoch=epoch)
         node.presence.pin(SensorCard(name=f"temp-{epoch}", epoch=0))
-        steps = [mosquitto.start, node.link.start]
+        steps = [durable.start, node.link.start]
         if order == "node first":
             steps.reverse()
         if order == "directory first":
-            directory = Directory(links(f"watcher-{epoch}", mosquitto.endpoint, start=False))
+            directory = Directory(links(f"watcher-{epoch}", durable.endpoint, start=False))
             directory.start()
             directory._link.start()
         for step in steps:

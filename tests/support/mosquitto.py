@@ -14,7 +14,7 @@ import pytest
 
 from callboard_core.link import Endpoint
 
-__all__ = ["Mosquitto", "free_port", "mosquitto"]
+__all__ = ["Mosquitto", "durable", "free_port", "mosquitto"]
 
 PROGRAM = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
@@ -29,7 +29,7 @@ def free_port() -> int:
 class Mosquitto:
     """One broker process; it keeps its port, and its store if it has one, over restarts."""
 
-    def __init__(self, folder: Path, *, extra: str = "", anonymous: bool = True, store: bool = True) -> None:
+    def __init__(self, folder: Path, *, extra: str = "", anonymous: bool = True, store: bool = False) -> None:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "mosquitto.log"
@@ -43,7 +43,7 @@ class Mosquitto:
             "set_tcp_nodelay true\n"
             f"persistence {'true' if store else 'false'}\n"
             f"persistence_location {folder}/\n"
-            "autosave_on_changes true\n"  # at every change: good for kills, slow for floods
+            "autosave_on_changes true\n"
             "autosave_interval 1\n"
             "log_type all\n"
             "connection_messages true\n"
@@ -100,8 +100,17 @@ class Mosquitto:
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A running broker, anonymous."""
+    """A running broker, anonymous, that forgets everything when it ends."""
     broker = Mosquitto(tmp_path)
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A running broker, anonymous, that writes its store at every change."""
+    broker = Mosquitto(tmp_path, store=True)
     broker.start()
     yield broker
     broker.kill()

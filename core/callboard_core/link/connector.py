@@ -124,9 +124,9 @@ class Connector:
                     raise self.trouble
 
     def wait_drained(self, timeout: float) -> None:
-        """Wait until nothing waits in the outbox any more, or the connection is gone."""
+        """Wait until everything is out and acknowledged, or the connection is gone."""
         with self._changed:
-            self._changed.wait_for(lambda: not (len(self._outbox) and self.up), timeout)
+            self._changed.wait_for(self._drained, timeout)
 
     def request(self, topic_filter: str) -> None:
         """Tell the broker what is now wanted of a filter."""
@@ -146,6 +146,9 @@ class Connector:
         self._waker.wake()
         if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
+
+    def _drained(self) -> bool:
+        return self._session is None or not (len(self._outbox) or self._session.in_flight)
 
     # The network thread.
 

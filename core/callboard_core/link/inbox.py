@@ -18,20 +18,22 @@ Handler = Callable[[Message], object]
 
 #: Most bytes that wait, whatever the number of messages.
 BYTE_LIMIT = 64 * 1024 * 1024
-#: Seconds without any progress of the handlers after which QoS 0 messages are dropped.
-PATIENCE = 0.5
+#: Seconds for which a full inbox keeps the network from being read.
+PATIENCE = 2.0
 
 
 class Inbox:
     """Messages between the network thread and the dispatcher thread, which runs their handlers.
 
-    When it is full, nothing is read from the network for up to ``PATIENCE`` seconds without progress; so a
-    burst is slowed, not lost. If the handlers are still stuck, the network is read again (acknowledgements,
+    When it is full, the network is not read for up to ``patience`` seconds, so that a burst is slowed and not
+    lost. If the handlers have not worked off half of it by then, the network is read again (acknowledgements,
     replies and pings must pass): QoS 0 messages are then dropped and counted, QoS 1 messages are kept but not
     acknowledged, and the broker's in-flight window (at most 65,535 messages) holds the rest back.
     """
 
-    def __init__(self, name: str, limit: int, *, on_room: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, limit: int, *, on_room: Callable[[], None], patience: float = PATIENCE
+    ) -> None:
         self._name = name
         self._limit = limit
         self._on_room = on_room
@@ -41,7 +43,8 @@ class Inbox:
         # Each counter is written by one thread only; their differences need no lock.
         self._put_count = self._put_bytes = 0
         self._done_count = self._done_bytes = 0
-        self._progress = 0.0
+        self._patience = patience
+        self._full_since: float | None = None  # touched by the network thread only
         self._waiting_for_room = False
         self._thread: threading.Thread | None = None
         self.dropped = 0
@@ -59,17 +62,20 @@ class Inbox:
     @property
     def full(self) -> bool:
         """True while there is no room for another message."""
-        return (
-            self._put_count - self._done_count >= self._limit
-            or self._put_bytes - self._done_bytes >= BYTE_LIMIT
-        )
+        return self._load() >= 1
 
     def must_pause(self) -> bool:
-        """Tell whether the network should not be read now; ``on_room`` is called when it may be again."""
-        if not self.full:
+        """Tell whether the network should not be read now; ``on_room`` is called when half is worked off."""
+        load = self._load()
+        if load < 1:
+            if load <= 1 / 2:
+                self._full_since = None
             return False
         self._waiting_for_room = True
-        return self.full and monotonic() - self._progress < PATIENCE
+        now = monotonic()
+        if self._full_since is None:
+            self._full_since = now
+        return now - self._full_since < self._patience
 
     def offer(self, handlers: Sequence[Handler], message: Message) -> bool:
         """Queue a message; returns False if it should not be acknowledged yet (or was dropped)."""
@@ -77,8 +83,6 @@ class Inbox:
         if full and message.qos == 0:
             self._count_drop(message)
             return False
-        if self._put_count == self._done_count:
-            self._progress = message.arrived  # an idle dispatcher has not been stuck until now
         self._put_count += 1
         self._put_bytes += len(message.payload)
         self._queue.put((handlers, message))
@@ -96,6 +100,10 @@ class Inbox:
         """Wait for the dispatcher's end, in seconds at most; returns at once on the dispatcher itself."""
         if self._thread is not None and not self.inside:
             self._thread.join(timeout)
+
+    def _load(self) -> float:
+        count, size = self._put_count - self._done_count, self._put_bytes - self._done_bytes
+        return max(count / self._limit, size / BYTE_LIMIT)
 
     def _count_drop(self, message: Message) -> None:
         self.dropped += 1
@@ -117,8 +125,7 @@ class Inbox:
                 _log.exception("%s: a handler of %s failed", self._name, message.topic)
         self._done_count += 1
         self._done_bytes += len(message.payload)
-        self._progress = monotonic()
-        if self._waiting_for_room and self._put_count - self._done_count <= self._limit // 2:
+        if self._waiting_for_room and self._load() <= 1 / 2:
             self._waiting_for_room = False
             self._on_room()
 

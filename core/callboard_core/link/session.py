@@ -186,6 +186,11 @@ class Session:
             self._selector.close()
         return self.unsent()
 
+    @property
+    def in_flight(self) -> int:
+        """Messages handed over and not yet acknowledged."""
+        return len(self._unwritten) + len(self._unacknowledged)
+
     def unsent(self) -> list[Outgoing]:
         """What was handed over and not acknowledged, in order of sending."""
         rest = sorted([*self._unwritten, *self._unacknowledged], key=lambda sent: sent[0])
