@@ -116,6 +116,7 @@ class Model:
             self._hang(message, now)
             if address.leaf is Leaf.STATE:
                 self._take_state(address, message, now)
+                self.urgent |= address.kind is Kind.CONTROL  # a hand waits for its echo
             else:
                 self._take_card(address, message, now)
         self._changed_nodes.add(address.node)

@@ -44,26 +44,44 @@ def test_a_slider_has_numbers_of_one_type():
     assert {type(each) for each in (found.value, found.minimum, found.maximum, found.step)} == {float}
 
 
-def order(stage, number=1):
-    return Order(number, FAN, "Fan", {}, 0.0, stage=stage)
+NOW = 1000.0
+
+
+def order(stage, number=1, sent=NOW - 1):
+    return Order(number, FAN, "Fan", {}, sent, stage=stage, ended=sent + 0.1)
+
+
+def decide(seen, shown, value, given=None, *, received=NOW, now=NOW):
+    return adopt(seen, shown, value, received=received, order=given, now=now)
 
 
 def test_a_value_changed_by_somebody_else_is_taken_over():
-    assert adopt(Seen(40), 50, None) == (Seen(50), True)
-    assert adopt(Seen(50), 50, None) == (Seen(50), False)
+    assert decide(Seen(40), 40, 50) == (Seen(50), True)
+    assert decide(Seen(50), 50, 50) == (Seen(50), False)
+
+
+def test_a_widget_that_shows_the_value_already_is_left_alone():
+    assert decide(Seen(40), 50, 50) == (Seen(50), False)
+    assert decide(Seen(40), 50, 50, order(Stage.DONE)) == (Seen(50, 1), False)
 
 
 @pytest.mark.parametrize("stage", [Stage.SENT, Stage.ACKNOWLEDGED, Stage.RUNNING])
 def test_while_a_command_is_under_way_the_hand_stays_on_the_widget(stage):
-    assert adopt(Seen(40), 50, order(stage)) == (Seen(40), False)
+    assert decide(Seen(40), 60, 50, order(stage)) == (Seen(40), False)
+
+
+def test_after_success_a_value_from_before_the_command_is_not_news():
+    done = order(Stage.DONE)
+    assert decide(Seen(30), 60, 40, done, received=NOW - 5) == (Seen(30), False)
+    assert decide(Seen(30), 60, 55, done, received=NOW) == (Seen(55, 1), True)
+
+
+def test_an_echo_that_never_comes_is_not_waited_for():
+    assert decide(Seen(30), 60, 40, order(Stage.DONE), received=NOW - 5, now=NOW + 9) == (Seen(40, 1), True)
 
 
 @pytest.mark.parametrize("stage", [Stage.FAILED, Stage.TIMED_OUT])
 def test_after_a_failure_the_widget_returns_to_the_truth_once(stage):
-    seen, take = adopt(Seen(40), 40, order(stage))
+    seen, take = decide(Seen(40), 60, 40, order(stage))
     assert take
-    assert adopt(seen, 40, order(stage)) == (seen, False)
-
-
-def test_after_success_nothing_jumps():
-    assert adopt(Seen(40), 40, order(Stage.DONE)) == (Seen(40, 1), False)
+    assert decide(seen, 70, 40, order(stage)) == (seen, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import tzinfo
 from typing import Any
@@ -49,7 +50,15 @@ def control(node: NodeView, thing: Thing, card: ControlCard, session: Session) -
     order = session.ledger.last(address)
     key, seen_key = f"control:{node.id}:{thing.name}", f"seen:{node.id}:{thing.name}"
     spec = controls.widget(card, value)
-    seen, take = controls.adopt(st.session_state.get(seen_key, controls.Seen()), value, order)
+    now = time.time()
+    seen, take = controls.adopt(
+        st.session_state.get(seen_key, controls.Seen()),
+        st.session_state.get(key),
+        spec.value,
+        received=thing.received or 0.0,
+        order=order,
+        now=now,
+    )
     if take or key not in st.session_state:
         st.session_state[key] = spec.value
     st.session_state[seen_key] = seen
@@ -60,7 +69,6 @@ def control(node: NodeView, thing: Thing, card: ControlCard, session: Session) -
             session.send(address, thing.title, {"value": wanted}, timeout=_CONTROL_TIMEOUT)
 
     label = f"{thing.title} ({card.unit})" if card.unit else thing.title
-    now = runtime.current().source.snapshot().t
     with st.container(gap="xxsmall"):
         _WIDGETS[spec.shape](label, spec, {"key": key, "on_change": moved, "disabled": not node.live})
         live(view.control_line(node, thing, order, now), key=f"line:{node.id}:{thing.name}")

@@ -13,6 +13,8 @@ __all__ = ["Seen", "Widget", "adopt", "widget"]
 
 #: Up to this many options are all shown at once.
 _FEW = 4
+#: Seconds after a success within which the control's echo arrives.
+_ECHO = 2.0
 
 Shape = Literal["slider", "number", "toggle", "segments", "select", "text", "colour"]
 
@@ -78,14 +80,30 @@ def _step(low: float, high: float) -> float:
     return 1.0 if span >= 20 and float(low).is_integer() and float(high).is_integer() else span / 100  # noqa: PLR2004
 
 
-def adopt(seen: Seen, value: Value | None, order: Order | None) -> tuple[Seen, bool]:
+def adopt(
+    seen: Seen, shown: Value | None, value: Value | None, *, received: float, order: Order | None, now: float
+) -> tuple[Seen, bool]:
     """Decide whether the widget must now show the value in force.
 
     It must when that value changed, whoever changed it, and when an order of ours failed, so that the widget
-    never shows what is not true. It must not while an order is under way: the hand is on the widget.
+    never shows what is not true. It must not while an order is under way or its echo is still to come (the
+    hand is on the widget), and need not when it shows the value already.
+
+    Args:
+        seen: what this function returned the last time.
+        shown: the value the widget holds.
+        value: the value in force, as the widget would show it.
+        received: when that value arrived, Unix seconds.
+        order: the last command to the control.
+        now: Unix seconds.
     """
-    if order is not None and order.stage not in FINAL:
+    if order is None:
+        return Seen(value, seen.order), value not in {seen.value, shown}
+    if order.stage not in FINAL:
         return seen, False
-    ended = order.number if order is not None else 0
-    failed = order is not None and order.number != seen.order and order.stage is not Stage.DONE
-    return Seen(value, ended), failed or value != seen.value
+    if order.stage is not Stage.DONE:
+        news = order.number != seen.order or value != seen.value
+        return Seen(value, order.number), news and value != shown
+    if received < order.sent and now - (order.ended or now) < _ECHO:
+        return seen, False
+    return Seen(value, order.number), value not in {seen.value, shown}
