@@ -15,7 +15,7 @@ import pytest
 
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.messages import Status, parse
-from support.up import READY, Up, eventually, prepare_board, processes_of, running_board
+from support.up import CALLBOARD, READY, OwnNode, Up, eventually, prepare_board, processes_of, running_board
 
 ENGINES = ("embedded", "mosquitto")
 
@@ -69,50 +69,8 @@ def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield up
 
 
-class own_node:  # noqa: N801 - used like a function
-    """Runs GREENHOUSE with ``callboard node`` until the end of the block."""
-
-    def __init__(self, up: Up) -> None:
-        self.up = up
-        self.file = up.state.parent / "greenhouse.py"
-        self.file.write_text(GREENHOUSE)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> subprocess.Popen[bytes]:
-        from support.up import CALLBOARD
-
-        with (self.up.state.parent / "node.err").open("a") as err:
-            self.process = subprocess.Popen(
-                [*CALLBOARD, "node", "--state", str(self.up.state), str(self.file)],
-                env=self.up.env,
-                stdout=err,
-                stderr=err,
-                start_new_session=True,
-            )
-        return self.process
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def __enter__(self) -> Self:
-        self.start()
-        eventually(lambda: status_of(self.up, "greenhouse") == "ready", "greenhouse on the board")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(10)
-
-
-def nodes(up: Up) -> dict[str, str]:
-    return {row["node"]: row["status"] for row in up.json("ls", "nodes")}
-
-
-def status_of(up: Up, node: str) -> str | None:
-    return nodes(up).get(node)
+def own_node(up: Up) -> OwnNode:
+    return OwnNode(up, "greenhouse", GREENHOUSE)
 
 
 class Statuses:
@@ -202,16 +160,11 @@ def test_nobody_reads_without_a_password_and_a_viewer_does_not_command(board: Up
     )  # fmt: skip
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert control_value(board, "fan") != 11
-
-
-def control_value(up: Up, name: str) -> object:
-    (row,) = up.json("ls", "controls", "--name", name)
-    return row["value"]
+    assert board.value("greenhouse", "fan") != 11
 
 
 def test_ls_shows_nodes_and_things_with_their_values(board: Up):
-    assert nodes(board) == {"board": "ready", "here": "ready", "greenhouse": "ready"}
+    assert board.nodes() == {"board": "ready", "here": "ready", "greenhouse": "ready"}
     eventually(
         lambda: [
             row
@@ -239,7 +192,7 @@ def test_watch_prints_values_as_they_come(board: Up):
 
 def test_set_changes_a_control_and_says_what_is_in_force(board: Up):
     assert board.cli("set", "greenhouse/fan", "40").stdout == "greenhouse/fan is 40 %\n"
-    assert control_value(board, "fan") == 40
+    assert board.value("greenhouse", "fan") == 40
 
 
 @pytest.mark.parametrize(
@@ -275,26 +228,19 @@ def test_call_asks_first_when_the_card_says_so(board: Up):
 
 
 def test_interrupting_a_call_interrupts_the_action(board: Up):
-    from support.up import CALLBOARD
-
     command = [*CALLBOARD, "call", "--state", str(board.state), "greenhouse/water"]
     with subprocess.Popen(
         command, env=board.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            eventually(lambda: action_state(board, "water") == "running", "the action runs")
+            eventually(lambda: board.value("greenhouse", "water") == "running", "the action runs")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
         finally:
             process.kill()
     assert "Traceback" not in err
     assert "cancelled" in out + err
-    eventually(lambda: action_state(board, "water") != "running", "the action has ended")
-
-
-def action_state(up: Up, name: str) -> object:
-    (row,) = up.json("ls", "actions", "--name", name, "--node", "greenhouse")
-    return row["value"]
+    eventually(lambda: board.value("greenhouse", "water") != "running", "the action has ended")
 
 
 def test_doctor_finds_nothing_wrong(board: Up):
@@ -330,7 +276,7 @@ def test_kill_9_of_up_leaves_nothing_and_the_next_up_starts(tmp_path: Path, engi
         up.assert_nothing_left()
         assert up.cli("status", check=False).returncode == 1
         up.start().wait_ready()
-        assert nodes(up)["here"] == "ready"
+        assert up.nodes()["here"] == "ready"
 
 
 def test_a_second_up_on_the_same_state_is_told_of_the_first(tmp_path: Path):
@@ -352,10 +298,10 @@ def test_the_same_passwords_and_values_are_there_after_a_restart(tmp_path: Path,
         up.stop()
         up.start().wait_ready()
         assert up.password("operator") == before
-        assert nodes(up)["greenhouse"] == "disconnected"
-        assert control_value(up, "fan") == 33
+        assert up.nodes()["greenhouse"] == "disconnected"
+        assert up.value("greenhouse", "fan") == 33
         assert up.cli("forget", "greenhouse", "--yes").stdout == "greenhouse is forgotten\n"
-        assert set(nodes(up)) == {"board", "here"}
+        assert set(up.nodes()) == {"board", "here"}
     finally:
         up.stop()
         up.assert_nothing_left()
@@ -369,8 +315,8 @@ def test_kill_9_of_any_role_alone_heals_by_itself(tmp_path: Path, engine: str):
             eventually(lambda role=role, pid=pid: up.runtime.pids.get(role, pid) != pid, f"a new {role}")
             up.wait_whole()
             eventually(
-                lambda: nodes(up) == {"board": "ready", "here": "ready", "greenhouse": "ready"},
-                lambda role=role: f"the directory after {role} was killed; it is {nodes(up)}\n{up.logs()}",
+                lambda: up.nodes() == {"board": "ready", "here": "ready", "greenhouse": "ready"},
+                lambda role=role: f"the directory after {role} was killed; it is {up.nodes()}\n{up.logs()}",
             )
             statuses.until(board="ready", here="ready", greenhouse="ready")
         assert up.process is not None
@@ -388,7 +334,7 @@ def test_kill_9_of_all_roles_together_heals_and_a_node_that_died_meanwhile_is_lo
             eventually(lambda: not up.runtime.ready, "the kill is noticed")
             up.wait_whole()
             eventually(
-                lambda: nodes(up) == {"board": "ready", "here": "ready", "greenhouse": "ready"},
+                lambda: up.nodes() == {"board": "ready", "here": "ready", "greenhouse": "ready"},
                 "everybody back on the board",
             )
         # The broker that could have published its last will dies with the node.
@@ -398,7 +344,7 @@ def test_kill_9_of_all_roles_together_heals_and_a_node_that_died_meanwhile_is_lo
         eventually(lambda: not up.runtime.ready, "the kill is noticed")
         up.wait_whole()
         eventually(
-            lambda: nodes(up) == {"board": "ready", "here": "ready", "greenhouse": "lost"},
+            lambda: up.nodes() == {"board": "ready", "here": "ready", "greenhouse": "lost"},
             "the dead node is lost",
             timeout=40,
         )
@@ -422,7 +368,7 @@ def test_roles_may_come_back_in_any_order(tmp_path: Path, engine: str):
                 os.kill(new[role], signal.SIGCONT)
                 time.sleep(0.7)  # long enough to start and, before the broker, to fail to connect
             up.wait_whole()
-            eventually(lambda: nodes(up) == WHOLE, lambda o=order: f"the truth in the directory after {o}")
+            eventually(lambda: up.nodes() == WHOLE, lambda o=order: f"the truth in the directory after {o}")
 
 
 def new_pid(up: Up, role: str, old: int) -> int | None:
@@ -439,9 +385,9 @@ def test_a_node_that_starts_before_its_board_waits_for_it(tmp_path: Path):
         try:
             up.flags = ("--mqtt-port", str(port), *up.flags[2:])
             up.start().wait_ready()
-            eventually(lambda: status_of(up, "greenhouse") == "ready", "the node on the board")
+            eventually(lambda: up.nodes().get("greenhouse") == "ready", "the node on the board")
         finally:
-            node.__exit__()
+            node.stop()
 
 
 def test_a_node_that_is_killed_is_lost_within_a_second(tmp_path: Path, engine: str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -10,11 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.runtime import Runtime, read_runtime
 
 CALLBOARD = (sys.executable, "-P", "-m", "callboard_console.cli.main")
@@ -159,6 +162,41 @@ class Up:
             f"--- {file.name}\n{file.read_text(errors='replace')[-3000:]}" for file in files if file.exists()
         )
 
+    def get(self, path: str, user: str = "viewer") -> Any:
+        """Read something from the HTTP API."""
+        request = urllib.request.Request(self.runtime.http.url + path)
+        secret = base64.b64encode(f"{user}:{self.password(user)}".encode()).decode()
+        request.add_header("Authorization", f"Basic {secret}")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=20) as answer:
+            return json.load(answer)
+
+    @contextlib.contextmanager
+    def link(self, user: str = "admin") -> Iterator[Link]:
+        """A connection to the broker."""
+        mqtt = self.runtime.mqtt
+        link = Link(
+            client_id=f"test-{os.urandom(4).hex()}",
+            endpoint=Endpoint(mqtt.host, mqtt.port),
+            credential=Credential(user, self.password(user)),
+            site=self.runtime.site,
+        )
+        link.start()
+        try:
+            link.wait_connected(20)
+            yield link
+        finally:
+            link.stop()
+
+    def nodes(self) -> dict[str, str]:
+        """Status of every node in the directory."""
+        return {row["node"]: row["status"] for row in self.json("ls", "nodes")}
+
+    def value(self, node: str, name: str) -> Any:
+        """Last value of a thing."""
+        (row,) = self.json("ls", "all", "--node", node, "--name", name)
+        return row["value"]
+
     def kill_role(self, role: str) -> int:
         """Kill a role's process with SIGKILL; returns the pid it had."""
         pid = self.runtime.pids[role]
@@ -176,6 +214,52 @@ class Up:
         eventually(
             lambda: not processes_of(self.state), lambda: f"no process left: {processes_of(self.state)}", 3.0
         )
+
+
+class OwnNode:
+    """Runs a Python file with ``callboard node``, on this machine or as if on another one (its own state)."""
+
+    def __init__(self, up: Up, node: str, code: str, *, state: Path | None = None) -> None:
+        self.up, self.node = up, node
+        self.state = state or up.state
+        self.log = up.state.parent / f"{node}-{self.state.name}.log"
+        self.file = up.state.parent / f"{node}.py"
+        self.file.write_text(code)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *flags: str) -> subprocess.Popen[bytes]:
+        """Start it; returns at once."""
+        command = [*CALLBOARD, "node", "--state", str(self.state), *flags, str(self.file)]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                command, env=self.up.env, stdout=log, stderr=log, start_new_session=True
+            )
+        return self.process
+
+    def join(self) -> Self:
+        """Start it, and wait until it is on the board."""
+        self.start()
+        eventually(
+            lambda: self.up.nodes().get(self.node) == "ready",
+            lambda: f"{self.node} ready\n{self.log.read_text()}",
+        )
+        return self
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(10)
+
+    def __enter__(self) -> Self:
+        return self.join()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 @contextlib.contextmanager

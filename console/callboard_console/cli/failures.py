@@ -18,6 +18,7 @@ _REMEDIES = {
     errno.EROFS: "it is on a read-only file system; use another folder with --state",
     errno.EACCES: "you may not write there; give yourself the folder, or use another with --state",
     errno.EPERM: "you may not write there; give yourself the folder, or use another with --state",
+    errno.EEXIST: "that is a file, not a folder; use another folder with --state",
     errno.ENOTDIR: "a part of that path is a file, not a folder; use another folder with --state",
 }
 
