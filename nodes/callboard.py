@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from callboard_core.callee import Request
+    from callboard_core.calls.pool import Pool
+    from callboard_core.calls.proxy import Proxy
     from callboard_core.directory import Available, Changed, Directory, Dropped
     from callboard_core.errors import CallboardError
     from callboard_core.link import AsyncLink, Credential, Endpoint, Link
@@ -23,6 +25,8 @@ __all__ = [
     "Endpoint",
     "Link",
     "Node",
+    "Pool",
+    "Proxy",
     "Request",
 ]
 
@@ -37,6 +41,8 @@ _HOMES = {
     "Endpoint": "callboard_core.link",
     "Link": "callboard_core.link",
     "Node": "callboard_nodes.node",
+    "Pool": "callboard_core.calls.pool",
+    "Proxy": "callboard_core.calls.proxy",
     "Request": "callboard_core.callee",
 }
 

@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from callboard_core import topics
+from callboard_core.calls.names import service_filter
+from callboard_core.cards import WorkerCard
 from callboard_core.errors import BadRequest, CallboardError, TimedOut
 from callboard_core.follower import Available, Changed, Dropped, Event, Follower
 from callboard_core.link.link import Link
@@ -20,6 +23,10 @@ from callboard_core.link.subscriptions import Subscription
 from callboard_core.link.values import Message
 from callboard_core.topics import Kind
 from callboard_core.view import Change, Entry, Generation, NodeEntry, Refused, View
+
+if TYPE_CHECKING:
+    from callboard_core.calls.pool import Pool
+    from callboard_core.calls.proxy import Proxy
 
 __all__ = [
     "Available",
@@ -49,6 +56,7 @@ class Filter:
     node: str | None = None
     tags: frozenset[str] = frozenset()
     live: bool | None = True
+    service: re.Pattern[str] | None = None
 
     @classmethod
     def make(
@@ -58,17 +66,20 @@ class Filter:
         node: str | None,
         tags: Iterable[str],
         live: bool | None,
+        service: str | re.Pattern[str] | None = None,
     ) -> Filter:
         """Check and compile what the user gave.
 
         Raises:
-            BadRequest: there is no such kind.
+            BadRequest: there is no such kind, or the service is neither a name nor a glob.
         """
+        services = service_filter(service) if service is not None else None
+        kind = Kind.WORKER if kind is None and services is not None else kind
         if kind is not None and kind != "node" and kind not in set(Kind):
             raise BadRequest(f"kind {kind!r}: use node, {', '.join(Kind)}")
         pattern = re.compile(fnmatch.translate(name)) if isinstance(name, str) else name
         wanted = frozenset([tags] if isinstance(tags, str) else tags)
-        return cls(None if kind is None else str(kind), pattern, node, wanted, live)
+        return cls(None if kind is None else str(kind), pattern, node, wanted, live, services)
 
     def __contains__(self, entry: object) -> bool:
         return (
@@ -78,7 +89,12 @@ class Filter:
             and (self.node is None or entry.node == self.node)
             and (self.name is None or self.name.fullmatch(entry.name) is not None)
             and self.tags.issubset(entry.card.tags)
+            and (self.service is None or self._offers(entry))
         )
+
+    def _offers(self, entry: Entry) -> bool:
+        service = entry.card.service if isinstance(entry.card, WorkerCard) else ""
+        return self.service is not None and self.service.fullmatch(service) is not None
 
 
 class Directory:
@@ -104,6 +120,8 @@ class Directory:
         self._subscriptions: list[Subscription] = []
         self._followers: tuple[Follower, ...] = ()
         self._refused_callbacks: list[Callable[[Refused], object]] = []
+        self._pools: dict[str | re.Pattern[str], Pool] = {}
+        self._pools_lock = threading.Lock()
         self.refused = 0
 
     @property
@@ -130,6 +148,7 @@ class Directory:
 
     def find(
         self,
+        service: str | re.Pattern[str] | None = None,
         *,
         kind: str | None = None,
         name: str | re.Pattern[str] | None = None,
@@ -140,6 +159,7 @@ class Directory:
         """Find entries.
 
         Args:
+            service: only workers whose service is this one, or matches this glob or regular expression.
             kind: a thing's kind, or ``node`` for the nodes' own cards.
             name: a glob (``temp*``) or a compiled regular expression that must match all of the name.
             node: a node id.
@@ -147,9 +167,9 @@ class Directory:
             live: whether the node must be alive (None: either).
 
         Raises:
-            BadRequest: there is no such kind.
+            BadRequest: there is no such kind, or the service is neither a name nor a glob.
         """
-        wanted = Filter.make(kind, name, node, tags, live)
+        wanted = Filter.make(kind, name, node, tags, live, service)
         return [entry for entry in self._candidates(wanted) if entry in wanted]
 
     def node(self, node_id: str) -> NodeEntry | None:
@@ -164,6 +184,7 @@ class Directory:
 
     def follow(
         self,
+        service: str | re.Pattern[str] | None = None,
         *,
         kind: str | None = None,
         name: str | re.Pattern[str] | None = None,
@@ -178,7 +199,7 @@ class Directory:
         give a ``callback``, which is run on the link's dispatcher thread (for what is there already: on the
         caller's). A slow reader skips intermediate states of an entry, never its last one.
         """
-        wanted = Filter.make(kind, name, node, tags, live)
+        wanted = Filter.make(kind, name, node, tags, live, service)
         follower = Follower(wanted, callback, self._forget_follower)
         with self._lock:
             there = self._view.candidates(kind=wanted.kind, node=wanted.node, tags=wanted.tags)
@@ -186,6 +207,29 @@ class Directory:
             self._followers = (*self._followers, follower)
         follower.deliver()
         return follower
+
+    def pool(self, service: str | re.Pattern[str], **settings: Any) -> Pool:
+        """Return the pool of all workers whose service matches; without settings, always the same one.
+
+        Args:
+            service: a name, a glob (``render:*``) or a compiled regular expression.
+            settings: those of :class:`~callboard_core.calls.pool.Pool`.
+        """
+        from callboard_core.calls.pool import Pool  # noqa: PLC0415 - only who calls needs it
+
+        if settings:
+            return Pool(self, self._link, service, **settings)
+        with self._pools_lock:
+            pool = self._pools.get(service)
+            if pool is None or pool.closed:
+                pool = self._pools[service] = Pool(self, self._link, service)
+            return pool
+
+    def proxy(self, name: str) -> Proxy:
+        """Return what is offered as ``name`` and ``name:…``, to be used like an object."""
+        from callboard_core.calls.proxy import Proxy  # noqa: PLC0415 - only who calls needs it
+
+        return Proxy(self, name)
 
     def on_refused(self, callback: Callable[[Refused], object]) -> None:
         """Tell ``callback``, on the dispatcher thread, of every message that did not parse."""

@@ -140,6 +140,11 @@ class Pool:
         link.on_stop(self.close)
         self._roster = Roster(directory, link, self._wanted, self)
 
+    @property
+    def closed(self) -> bool:
+        """True once it follows no more."""
+        return self._closed
+
     # -- calling ---------------------------------------------------------------------------------------------
 
     def call(self, args: Mapping[str, Any] | None = None, /, *, timeout: float = TIMEOUT, **more: Any) -> Any:
@@ -253,6 +258,12 @@ class Pool:
         with self._lock:
             return [self._describe(one) for one in self._policy.members.values()]
 
+    def card(self) -> WorkerCard | None:
+        """The card that was announced last among the members'."""
+        with self._lock:
+            newest = next(reversed(self._entries.values()), None)
+        return newest.card if newest is not None and isinstance(newest.card, WorkerCard) else None
+
     def stats(self) -> Stats:
         """The pool's figures."""
         with self._lock:
@@ -309,10 +320,9 @@ class Pool:
         return _Pending(new_id(), self._check(args), monotonic() + timeout, timeout, future, on_progress)
 
     def _check(self, args: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
-        with self._lock:
-            newest = next(reversed(self._entries.values()), None)
-        if newest is not None and isinstance(newest.card, WorkerCard):
-            check_arguments(newest.card.parameters, args)
+        card = self.card()
+        if card is not None:
+            check_arguments(card.parameters, args)
         return args
 
     def _patience(self) -> float:
