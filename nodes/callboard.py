@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from callboard_core.directory import Available, Changed, Directory, Dropped
     from callboard_core.errors import CallboardError
     from callboard_core.link import AsyncLink, Credential, Endpoint, Link
+    from callboard_nodes.client import Client, connect
     from callboard_nodes.node import Node
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Available",
     "CallboardError",
     "Changed",
+    "Client",
     "Credential",
     "Directory",
     "Dropped",
@@ -28,6 +30,7 @@ __all__ = [
     "Pool",
     "Proxy",
     "Request",
+    "connect",
 ]
 
 _HOMES = {
@@ -35,6 +38,7 @@ _HOMES = {
     "Available": "callboard_core.directory",
     "CallboardError": "callboard_core.errors",
     "Changed": "callboard_core.directory",
+    "Client": "callboard_nodes.client",
     "Credential": "callboard_core.link",
     "Directory": "callboard_core.directory",
     "Dropped": "callboard_core.directory",
@@ -44,6 +48,7 @@ _HOMES = {
     "Pool": "callboard_core.calls.pool",
     "Proxy": "callboard_core.calls.proxy",
     "Request": "callboard_core.callee",
+    "connect": "callboard_nodes.client",
 }
 
 

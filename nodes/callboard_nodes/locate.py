@@ -22,10 +22,11 @@ class Locator:
     Args:
         settings: ``node.board``, ``node.username`` and ``node.password`` or ``node.password_file`` win when set;
             otherwise a board that runs on ``state`` is taken, and then discovery is tried.
+        role: as whom to connect to a board on this machine.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, *, role: str = _ROLE) -> None:
+        self._settings, self._role = settings, role
 
     def endpoint(self) -> Endpoint:
         """Return where to connect.
@@ -68,8 +69,8 @@ class Locator:
 
     def _local_credential(self) -> Credential | None:
         local = self._local()
-        told = local.credentials.get(_ROLE) if local is not None else None
+        told = local.credentials.get(self._role) if local is not None else None
         if told is not None:
             return Credential(told.username, read_secret(told.password_file))
-        file = self._settings.state / "credentials" / f"{_ROLE}.password"
-        return Credential(_ROLE, read_secret(file)) if file.exists() else None
+        file = self._settings.state / "credentials" / f"{self._role}.password"
+        return Credential(self._role, read_secret(file)) if file.exists() else None

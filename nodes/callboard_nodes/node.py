@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from callboard_core.cards import NodeCard
 from callboard_core.errors import BadRequest, CallboardError, Unavailable
@@ -19,11 +20,17 @@ from callboard_core.topics import BOARD, check_id
 from callboard_nodes import machine, things, workers
 from callboard_nodes.hosting import NodeThread, until_signal
 from callboard_nodes.locate import Locator
+from callboard_nodes.readings import Mode
 from callboard_nodes.running import Plan, Running
 from callboard_nodes.sensing import to_reading
 from callboard_nodes.serving import Workers
 from callboard_nodes.things import Thing, Things
 from callboard_nodes.workers import Worker
+
+if TYPE_CHECKING:
+    from callboard_core.calls.pool import Pool
+    from callboard_core.calls.proxy import Proxy
+    from callboard_core.directory import Directory
 
 __all__ = ["Node"]
 
@@ -315,9 +322,34 @@ class Node:
         return self._running is not None and self._running.link.connected
 
     @property
+    def directory(self) -> Directory:
+        """What everybody offers, over this node's own connection; from anywhere while the node runs.
+
+        Raises:
+            Unavailable: the node is not running.
+        """
+        if self._running is None:
+            raise Unavailable(f"node {self.id!r} is not running")
+        return self._running.directory
+
+    def pool(self, service: str | re.Pattern[str], **settings: Any) -> Pool:
+        """Return the pool of all workers whose service matches; see :meth:`Directory.pool`."""
+        return self.directory.pool(service, **settings)
+
+    def proxy(self, name: str) -> Proxy:
+        """Return what is offered as ``name`` and ``name:…``; see :meth:`Directory.proxy`."""
+        return self.directory.proxy(name)
+
+    @property
     def waiting(self) -> int:
-        """Readings that the board does not have yet."""
+        """Readings that the broker has not acknowledged."""
         return self._running.outbox.waiting if self._running is not None else 0
+
+    @property
+    def backlog(self) -> int:
+        """Readings that are held back because the board is away; what is just on its way does not count."""
+        running = self._running
+        return 0 if running is None or running.readings.mode is Mode.LIVE else running.outbox.waiting
 
     @property
     def skipped(self) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
@@ -18,6 +19,7 @@ from pydantic import JsonValue
 from callboard_core import topics
 from callboard_core.callee import Callee, Request
 from callboard_core.cards import NodeCard
+from callboard_core.directory import Directory
 from callboard_core.epoch import next_epoch
 from callboard_core.errors import CallboardError, Conflict, Failed, Unauthorized, Unavailable
 from callboard_core.link import Credential, Endpoint, Link
@@ -80,6 +82,8 @@ class Running:
         self._calls: set[Future[Any]] = set()
         self._pool = Pool(f"{self._node}-thing", _THREADS)
         self.trouble = "it was not started"
+        self._directory: Directory | None = None
+        self._directory_lock = threading.Lock()
         self._lock = StateLock(plan.state, self._node)
         try:
             self._build(things, workers)
@@ -116,6 +120,15 @@ class Running:
         )
         for worker in workers:
             self.serving.serve(worker)
+
+    @property
+    def directory(self) -> Directory:
+        """The directory, followed from the first use on."""
+        with self._directory_lock:
+            if self._directory is None:
+                self._directory = Directory(self.link)
+                self._directory.start()
+            return self._directory
 
     # -- life ----------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ def access_file(site: str, users: Mapping[str, Role]) -> str:
     for name, role in sorted(users.items()):
         rule = RULES[role]
         lines += ["", f"user {name}"]
+        lines += [f"topic deny {_fill(topic, site)}" for topic in rule.never]
         lines += [f"topic write {topic}" for topic in _writable(rule, site)]
         lines += [f"topic read {_fill(topic, site)}" for topic in rule.subscribe if _CLIENT not in topic]
     return "\n".join(lines) + "\n"

@@ -29,10 +29,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Topic filters a role may publish to and subscribe to; everything else is denied."""
+    """Topic filters a role may publish to and subscribe to; everything else is denied.
+
+    ``never`` takes away from ``publish``.
+    """
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    never: tuple[str, ...] = ()
 
 
 _READ = ("{site}/#", "$SYS/#")
@@ -42,9 +46,18 @@ RULES: dict[Role, Rule] = {
     Role.VIEWER: Rule(publish=(_OWN_REPLY,), subscribe=_READ),
     Role.OPERATOR: Rule(publish=(_OWN_REPLY, "{site}/+/command/#"), subscribe=_READ),
     Role.NODE: Rule(
-        # The answer goes to the caller's reply topic; a starting node asks its namesake whether it lives.
-        publish=("{site}/{client}/#", "{site}/+/reply", "{site}/+/command/action/ping"),
-        subscribe=("{site}/{client}/#", "{site}/+/announce/#", "{site}/+/status"),
+        # The answer goes to the caller's reply topic; a starting node asks its namesake whether it lives; workers
+        # call each other. What nodes tell everybody as events is also for nodes (heartbeats, publish/subscribe).
+        publish=(
+            "{site}/{client}/#",
+            "{site}/+/reply",
+            "{site}/+/command/action/ping",
+            "{site}/+/command/action/lane",
+            "{site}/+/command/worker/+",
+        ),
+        subscribe=("{site}/{client}/#", "{site}/+/announce/#", "{site}/+/status", "{site}/+/event/+"),
+        # What the board itself offers (forgetting nodes, for one) is for people and the board.
+        never=("{site}/board/command/#",),
     ),
     Role.BOARD: Rule(publish=("{site}/#",), subscribe=_READ),
     Role.ADMIN: Rule(publish=("#", "$SYS/#"), subscribe=("#", "$SYS/#")),
@@ -73,9 +86,16 @@ class Grant:
     #: Whatever a filter that may be subscribed to can match may also be received.
     subscribe_covers_receive = True
 
-    def __init__(self, *, site: str, publish: Sequence[str], subscribe: Sequence[str]) -> None:
+    def __init__(
+        self, *, site: str, publish: Sequence[str], subscribe: Sequence[str], never: Sequence[str] = ()
+    ) -> None:
         self._site = site
-        self._publish = _Answers(lambda topic: any(matches(allowed, topic) for allowed in publish))
+        self._publish = _Answers(
+            lambda topic: (
+                any(matches(allowed, topic) for allowed in publish)
+                and not any(matches(denied, topic) for denied in never)
+            )
+        )
         self._receive = _Answers(lambda topic: any(matches(allowed, topic) for allowed in subscribe))
         self._subscribe = _Answers(lambda wanted: _may_subscribe(subscribe, wanted))
 
@@ -105,6 +125,7 @@ def compile_grant(role: Role | str, site: str, client_id: str) -> Grant:
         site=site,
         publish=_fill(rule.publish, site, client_id),
         subscribe=_fill(rule.subscribe, site, client_id),
+        never=_fill(rule.never, site, client_id),
     )
 
 
