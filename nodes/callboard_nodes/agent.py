@@ -87,13 +87,13 @@ def make_agent(settings: Settings, *, modules: Iterable[Path] = (), restart: Cal
 
 def _waiting(node: Node) -> Sensor:
     return sensor(
-        lambda: node.waiting,
+        lambda: node.backlog,
         name="outbox",
         label="Unsent readings",
         every=5,
         minimum=0,
         deadband=0,
-        description="readings that the board does not have yet",
+        description="readings held back because the board is away",
         tags=["system"],
     )
 

@@ -69,10 +69,11 @@ def test_every_reading_of_an_outage_arrives_with_its_own_time(mosquitto, tmp_pat
         getattr(mosquitto, end)()
         gone = time.time()
         time.sleep(6)  # the outage; readings go on meanwhile
-        waiting = node.waiting
+        waiting = node.backlog
         mosquitto.start()
         observer.link.wait_connected(15)
         observer.wait_for(lambda: node.connected and node.waiting == 0, 20)
+        observer.wait_for(lambda: node.backlog == 0)
     observer.wait_for(lambda: count_up(observer) == taken, 10)
     observer.close()
     assert waiting >= 50
