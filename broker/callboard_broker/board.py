@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import platform
 import socket
@@ -30,15 +31,15 @@ from callboard_broker.services.registry import Registry
 from callboard_broker.services.upkeep import Keep, Upkeep
 from callboard_broker.services.values import Values
 from callboard_broker.services.workers import Workers
-from callboard_broker.services.writer import Writer
+from callboard_broker.services.writer import Condition, Writer
 from callboard_broker.store import series
 from callboard_broker.store.database import Database
 from callboard_core.callee import Callee
 from callboard_core.cards import Host, NodeCard
 from callboard_core.directory import Directory
 from callboard_core.epoch import next_epoch
-from callboard_core.errors import CallboardError, TimedOut, Unavailable
-from callboard_core.link import Credential, Endpoint, Link
+from callboard_core.errors import CallboardError, Overloaded, TimedOut, Unavailable
+from callboard_core.link import Backoff, Credential, Endpoint, Link
 from callboard_core.presence import Presence, new_instance
 from callboard_core.settings import Settings
 from callboard_core.topics import BOARD
@@ -50,11 +51,13 @@ _log = logging.getLogger(__name__)
 #: The historian's own connection, so that a flood of readings delays neither calls nor liveness.
 HISTORIAN = "board-history"
 #: Seconds to wait for the broker at the start; without it the board runs on, and says so.
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 #: Seconds that buffered readings get at the end, and between two rounds of housekeeping.
 _LAST_WRITES = 2.5
 _TIDY_EVERY = 2.0
 _MIB = 1024 * 1024
+#: Everybody waits for the board, and it is near its broker: it tries often.
+_RECONNECT = Backoff(0.1, 2.0)
 
 
 class Board:
@@ -79,8 +82,9 @@ class Board:
         self._endpoint = endpoint
         self._credential = credential
         self._failed: asyncio.Future[None] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._started = contextlib.AsyncExitStack()
         self._http: HttpServer | None = None
+        self._following = False
         self._users = users or Users(users_file(settings.state))
         history = settings.history
         self.database = Database(settings.database.url)
@@ -117,10 +121,10 @@ class Board:
         loop = asyncio.get_running_loop()
         self._failed = loop.create_future()
         listener = listen(self._settings.http.bind, self._settings.http.port)
+        self._started.callback(listener.close)
         try:
             await self._start(loop, listener)
         except BaseException:
-            listener.close()
             await self.stop()
             raise
 
@@ -139,32 +143,28 @@ class Board:
             await self._failed
 
     async def stop(self) -> None:
-        """Stop everything, last first; what is buffered is written."""
-        for task in self._tasks:
-            task.cancel()
-        if self._http is not None:
-            self._feed.close()
-            await self._http.stop()
-        await asyncio.to_thread(self._stop_links)
-        if not await asyncio.to_thread(self.writer.stop, _LAST_WRITES):
-            _log.error("the database does not answer: %d readings are lost", len(self.buffer))
-        self.database.close()
+        """Stop everything that was started, last first; what is buffered is written."""
+        await self._started.aclose()
 
     async def _start(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
-        state = self._settings.state / "board"
-        epoch = await asyncio.to_thread(_raise_epoch, state / "epoch")
+        epoch = await asyncio.to_thread(_raise_epoch, self._settings.state / "board" / "epoch")
         self._feed = Feed(loop)
         self._build()
+        self._started.callback(self.database.close)
         await asyncio.to_thread(self._load)
         self.writer.start()
+        self._started.push_async_callback(asyncio.to_thread, self._stop_writer)
         self._listen()
         self._appear(epoch)
-        self._http = HttpServer(make_app(self._services()), listener)
+        self._started.push_async_callback(asyncio.to_thread, self._stop_links)
+        self.link.on_connect(self._follow_link)
         self.link.start()
-        self.history_link.start()
+        self._http = HttpServer(make_app(self._services()), listener)
+        self._started.push_async_callback(self._stop_http, self._http)
         await self._http.start()
         await asyncio.to_thread(self._wait_for_broker)
-        self._tasks.append(asyncio.create_task(self._tidy(), name="tidy"))
+        tidying = asyncio.create_task(self._tidy(), name="tidy")
+        self._started.callback(tidying.cancel)
 
     def _make_link(self, client_id: str) -> Link:
         return Link(
@@ -172,6 +172,7 @@ class Board:
             endpoint=self._endpoint,
             site=self._settings.site,
             credential=self._credential,
+            reconnect=_RECONNECT,
             message_limit=self._settings.mqtt.limits.message_bytes,
         )
 
@@ -190,10 +191,14 @@ class Board:
             feed=self._feed,
             forget_after=self._settings.registry.forget_after_days * 86_400,
         )
-        self.history = History(self.database)
+        self.history = History(self.database, frozen=self._is_frozen)
         self.forgetting = Forgetting(self.link, self.registry, self.historian)
         self.logins = Logins(self._users, self.writer, brake=Brake())
         self.broker_figures = BrokerFigures()
+
+    def _is_frozen(self) -> bool:
+        # SQLite can be read while somebody holds its write lock.
+        return not self.database.sqlite and self.writer.condition is Condition.STALLED
 
     def _load(self) -> None:
         self.database.open()
@@ -267,12 +272,26 @@ class Board:
         if failed is not None:
             failed.get_loop().call_soon_threadsafe(_fail, failed, error)
 
+    def _follow_link(self) -> None:
+        # Only now is it known that no other board runs here, whose connection we would take over.
+        if not self._following:
+            self._following = True
+            self.history_link.start()
+
+    async def _stop_http(self, http: HttpServer) -> None:
+        self._feed.close()
+        await http.stop()
+
     def _stop_links(self) -> None:
-        if self.callee is not None:
-            self.callee.close()
-        self.registry.note_all()
+        self.callee.close()
         self.history_link.stop(timeout=1.0)
         self.link.stop(farewell=self.presence.farewell(), timeout=1.5)
+
+    def _stop_writer(self) -> None:
+        with contextlib.suppress(Overloaded):
+            self.registry.note_all()
+        if not self.writer.stop(_LAST_WRITES):
+            _log.error("the database does not answer: %d readings are lost", len(self.buffer))
 
 
 def _fail(future: asyncio.Future[None], error: CallboardError) -> None:

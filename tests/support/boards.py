@@ -73,7 +73,9 @@ class BoardProcess:
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         if not self.url:
-            raise RuntimeError(f"the board ended with {self._process.wait(10)}:\n{self.log}")
+            code = self._process.wait(10)
+            self._end()
+            raise RuntimeError(f"the board ended with {code}:\n{self.log}")
         return time.monotonic() - begun
 
     def client(self, role: str = "operator", **options: Any) -> httpx.Client:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -16,7 +18,7 @@ from callboard_broker.store.database import Database
 from callboard_broker.store.readings import Bucket, TextBucket
 from callboard_broker.store.rollups import Level
 from callboard_broker.store.series import Thing
-from callboard_core.errors import BadRequest, NotFound
+from callboard_core.errors import BadRequest, NotFound, Overloaded
 
 __all__ = ["MOST_POINTS", "Answer", "History"]
 
@@ -24,6 +26,9 @@ __all__ = ["MOST_POINTS", "Answer", "History"]
 MOST_POINTS = 20_000
 #: Seconds that are shown when no start is given.
 _DAY = 86_400.0
+#: Questions that are answered at a time, and seconds that further ones wait.
+_AT_A_TIME = 6
+_QUEUE_SECONDS = 5.0
 _LATEST = 1e11  # the year 5138; microseconds of it fit 63 bits
 
 
@@ -39,9 +44,16 @@ class Answer:
 class History:
     """Reads only; safe from any thread."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], float] = time.time,
+        frozen: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._frozen = frozen
+        self._slots = threading.BoundedSemaphore(_AT_A_TIME)
 
     def ask(self, thing: Thing, start: float | None, end: float | None, points: int) -> Answer:
         """Return a thing's past.
@@ -56,16 +68,30 @@ class History:
             NotFound: it has no history.
             BadRequest: start is not before end.
             StoreUnavailable: the database does not answer.
+            Overloaded: too many ask at once.
         """
         until = self._clock() if end is None else end
         since = until - _DAY if start is None else start
         if not -_LATEST < since < until < _LATEST:
             raise BadRequest("start: must be before end, both in Unix seconds")
+        with self._slot():
+            try:
+                with self._database.read() as connection:
+                    return _answer(connection, thing, round(since * 1e6), round(until * 1e6), points)
+            except SQLAlchemyError as error:
+                raise StoreUnavailable("the database does not answer; try again in a while") from error
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """A database that does not answer must not take every thread of the board with it."""
+        if self._frozen():
+            raise StoreUnavailable("the database does not answer; try again in a while")
+        if not self._slots.acquire(timeout=_QUEUE_SECONDS):
+            raise Overloaded("too many questions about the past at once; try again in a while")
         try:
-            with self._database.read() as connection:
-                return _answer(connection, thing, round(since * 1e6), round(until * 1e6), points)
-        except SQLAlchemyError as error:
-            raise StoreUnavailable("the database does not answer; try again in a while") from error
+            yield
+        finally:
+            self._slots.release()
 
 
 def _answer(connection: Connection, thing: Thing, start: int, end: int, points: int) -> Answer:

@@ -113,7 +113,9 @@ class Metrics(Collector):
         yield _counter("refused_messages", "messages that were refused", self._refusals.count)
         yield _gauge("event_listeners", "clients that listen to events over HTTP", self._feed.listeners)
         yield _counter("event_listeners_let_go", "listeners that were too slow", self._feed.let_go)
-        yield _counter("events_left_out", "events no listener got because there were too many", self._feed.left_out)
+        yield _counter(
+            "events_left_out", "events no listener got because there were too many", self._feed.left_out
+        )
         dropped = sum(link.dropped for link in self._links)
         yield _counter("link_messages_dropped", "QoS 0 messages dropped because handlers were stuck", dropped)
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+
+from callboard_core.errors import ERRORS
 from support.boards import PASSWORDS, BoardProcess, board_process, eventually
 from support.engines import running
 from support.fakenode import FakeNode, fake_node
-
-from callboard_core.errors import ERRORS
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,9 @@ class TestSession:
     """Logging in and out."""
 
     def test_a_password_becomes_a_token_that_works_until_it_is_ended(self, nobody):
-        body = nobody.post("/api/v1/session", json={"username": "viewer", "password": PASSWORDS["viewer"]}).json()
+        body = nobody.post(
+            "/api/v1/session", json={"username": "viewer", "password": PASSWORDS["viewer"]}
+        ).json()
         assert (body["username"], body["role"]) == ("viewer", "viewer")
         assert body["expires"] > time.time() + 3600
         headers = {"Authorization": f"Bearer {body['token']}"}
@@ -121,7 +123,12 @@ class TestReading:
         found = {item["id"]: item for item in viewer.get("/api/v1/nodes").json()["items"]}
         assert set(found) >= {"board", "greenhouse"}
         node = found["greenhouse"]
-        assert (node["status"], node["label"], node["tags"], node["things"]) == ("ready", "Greenhouse", ["test"], 2)
+        assert (node["status"], node["label"], node["tags"], node["things"]) == (
+            "ready",
+            "Greenhouse",
+            ["test"],
+            2,
+        )
         assert node["card"]["version"] == "1"
         assert abs(node["last_seen"] - time.time()) < 60
         assert abs(node["skew"]) < 5
@@ -131,7 +138,10 @@ class TestReading:
 
     def test_the_board_is_a_node_and_offers_its_workers(self, operator):
         cards = operator.get("/api/v1/cards", params={"node": "board"}).json()["items"]
-        assert [(card["kind"], card["name"]) for card in cards] == [("worker", "forget"), ("worker", "history")]
+        assert [(card["kind"], card["name"]) for card in cards] == [
+            ("worker", "forget"),
+            ("worker", "history"),
+        ]
         assert all(card["card"]["parameters"]["properties"] for card in cards)
 
     @pytest.mark.parametrize(
@@ -149,8 +159,15 @@ class TestReading:
         assert [item["name"] for item in operator.get("/api/v1/cards", params=query).json()["items"]] == names
 
     def test_the_latest_values(self, operator):
-        (item,) = operator.get("/api/v1/values", params={"node": "greenhouse", "kind": "sensor"}).json()["items"]
-        assert (item["node"], item["kind"], item["name"], item["v"]) == ("greenhouse", "sensor", "temperature", 21.5)
+        (item,) = operator.get("/api/v1/values", params={"node": "greenhouse", "kind": "sensor"}).json()[
+            "items"
+        ]
+        assert (item["node"], item["kind"], item["name"], item["v"]) == (
+            "greenhouse",
+            "sensor",
+            "temperature",
+            21.5,
+        )
         assert item["level"] == "normal"
         assert item["error"] is None
         assert abs(item["received"] - item["t"]) < 10
@@ -212,7 +229,9 @@ class TestReading:
         def text() -> str:
             return viewer.get("/metrics").text
 
-        eventually(lambda: 'callboard_broker_sys{topic="$SYS/broker/clients/connected"}' in text(), timeout=30)
+        eventually(
+            lambda: 'callboard_broker_sys{topic="$SYS/broker/clients/connected"}' in text(), timeout=30
+        )
         found = text()
         assert re.search(r'callboard_nodes\{status="ready"\} [2-9]', found)
         assert re.search(r"callboard_history_readings_written_total [1-9]", found)
@@ -272,7 +291,11 @@ class TestCalling:
         assert "ValueError: the vent is stuck" in message
 
     def test_what_is_not_there_is_not_found(self, operator):
-        for path in ("greenhouse/action/close-vent", "nobody/action/open-vent", "greenhouse/sensor/open-vent"):
+        for path in (
+            "greenhouse/action/close-vent",
+            "nobody/action/open-vent",
+            "greenhouse/sensor/open-vent",
+        ):
             assert error(operator.post(f"/api/v1/nodes/{path}/call"))[:2] == (404, "not_found")
 
     def test_a_node_that_is_online_is_not_forgotten(self, operator):
@@ -385,10 +408,12 @@ class TestEvents:
         assert ready.wait(10)
         node.say(22.5)
         with fake_node(port, "visitor") as visitor:
-            visitor.link.publish("callboard/visitor/event/alarm", b'{"t": 1, "message": "help"}', qos=1).result(10)
+            visitor.link.publish(
+                "callboard/visitor/event/alarm", b'{"t": 1, "message": "help"}', qos=1
+            ).result(10)
             thread.join(20)
         assert not thread.is_alive()
-        said = {name: data for name, data in reversed(seen)}
+        said = dict(reversed(seen))
         assert (said["state"]["node"], said["state"]["v"]) == ("greenhouse", 22.5)
         assert (said["status"]["node"], said["status"]["status"]) == ("visitor", "ready")
         assert (said["card"]["node"], said["card"]["change"]) == ("visitor", "available")

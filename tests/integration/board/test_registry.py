@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
+from callboard_core.link import Endpoint, Link, Message
 from support.boards import BoardProcess, board_process, eventually
 from support.engines import Engine, running
 from support.fakenode import fake_node
-
-from callboard_core.link import Endpoint, Link, Message
 
 DAY = 86_400.0
 
@@ -62,9 +62,7 @@ def test_a_node_that_comes_dies_and_leaves_is_seen_and_remembered(engine, board)
     with fake_node(engine.port, epoch=2):
         eventually(lambda: node_of(board)["epoch"] == 2 and node_of(board)["status"] == "ready")
     eventually(lambda: node_of(board)["status"] == "disconnected")
-    items = eventually(
-        lambda: len(found := ask(board, "nodes/greenhouse/statuses")["items"]) == 4 and found
-    )
+    items = eventually(lambda: len(found := ask(board, "nodes/greenhouse/statuses")["items"]) == 4 and found)
     assert [(item["status"], item["epoch"]) for item in items] == [
         ("ready", 1),
         ("disconnected", 1),
@@ -82,7 +80,9 @@ def test_an_old_sessions_will_does_not_bury_a_live_node(engine, board):
         before = ask(board, "nodes/greenhouse/statuses")["items"]
         intruder = Link(client_id="intruder", endpoint=Endpoint("127.0.0.1", engine.port))
         intruder.start()
-        intruder.publish("callboard/greenhouse/status", json.dumps(will).encode(), qos=1, retain=True).result(5)
+        intruder.publish("callboard/greenhouse/status", json.dumps(will).encode(), qos=1, retain=True).result(
+            5
+        )
         intruder.round_trip(5).result()
         intruder.stop()
         assert node_of(board)["status"] == "ready"
@@ -96,15 +96,15 @@ def test_a_node_whose_clock_is_a_day_off_is_marked_and_its_readings_are_kept_at_
     with fake_node(engine.port, shift=shift) as node:
         # A presence stamps its status with this machine's clock; say what a wrong one would.
         status = {"status": "ready", "epoch": 1, "t": time.time() + shift, "instance": node.presence.instance}
-        node.link.publish("callboard/greenhouse/status", json.dumps(status).encode(), qos=1, retain=True).result(5)
+        node.link.publish(
+            "callboard/greenhouse/status", json.dumps(status).encode(), qos=1, retain=True
+        ).result(5)
         eventually(lambda: node_of(board).get("skewed"))
         assert node_of(board)["skew"] == pytest.approx(shift, abs=5)
         begun = time.time()
         node.say(1.0)
         node.send([(begun - 10, 2.0), (begun - 5, 3.0)])
-        past = eventually(
-            lambda: len((found := history(board)).get("t", [])) == 3 and found
-        )
+        past = eventually(lambda: len((found := history(board)).get("t", [])) == 3 and found)
         assert past["mean"] == [2.0, 3.0, 1.0]
         assert past["t"] == pytest.approx([begun - 10, begun - 5, begun], abs=3)
 
@@ -212,7 +212,9 @@ def test_what_was_refused_is_remembered(engine, board):
     with fake_node(engine.port) as node:
         for number in range(120):
             node.link.publish(f"callboard/greenhouse/state/sensor/s{number}", b"{", qos=1)
-        node.link.publish("callboard/greenhouse/announce/sensor/big", b'{"x": "' + b"y" * 900_000 + b'"}', qos=1)
+        node.link.publish(
+            "callboard/greenhouse/announce/sensor/big", b'{"x": "' + b"y" * 900_000 + b'"}', qos=1
+        )
         node.link.publish("callboard/greenhouse/event/alarm", b"no json", qos=1)
         eventually(lambda: ask(board, "refused")["count"] == 122)
     board.stop()
