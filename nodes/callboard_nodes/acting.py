@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from callboard_core.errors import CallboardError, Failed, Overloaded, TimedOut
+from callboard_core.errors import Failed, Overloaded, TimedOut
 from callboard_core.messages import ErrorBody, Level, State
 from callboard_core.topics import Kind
 from callboard_nodes.sensing import Desk
@@ -65,18 +65,30 @@ class ActionRun:
         if self._action.parameters.request is not None:
             arguments[self._action.parameters.request] = request
         self._show("running", request.id)
-        deadline = time.monotonic() + self._action.card.timeout
         try:
-            result = _as_json(await self._run(arguments))
+            result = _as_json(await self._run_in_time(arguments, request))
             self._check_interrupted(request)
         except asyncio.CancelledError:
-            self._show("failed", request.id, self._interruption(deadline))
+            self._show("failed", request.id, Failed("it was interrupted"))
             raise
         except Exception as error:
             self._show("failed", request.id, error)
             raise
         self._show("done", request.id)
         return result
+
+    async def _run_in_time(self, arguments: dict[str, Any], request: Running) -> Any:
+        """Run the function; interrupt it at the time-out if it can be interrupted."""
+        limit = self._action.card.timeout if self._action.card.interruptible else None
+        scope = asyncio.timeout(limit)
+        try:
+            async with scope:
+                return await self._run(arguments)
+        except TimeoutError:
+            if not scope.expired():
+                raise  # the function's own
+            request.cancelled.set()
+            raise TimedOut(f"action/{self._name} took longer than {limit:g} s") from None
 
     async def _run(self, arguments: dict[str, Any]) -> Any:
         self._task = asyncio.ensure_future(self._desk.call(self._action.run, **arguments))
@@ -93,11 +105,6 @@ class ActionRun:
         """An ordinary function ends by itself when it is interrupted; that is not success."""
         if self._action.card.interruptible and request.cancelled.is_set():
             raise asyncio.CancelledError
-
-    def _interruption(self, deadline: float) -> CallboardError:
-        if time.monotonic() < deadline:
-            return Failed("it was interrupted")
-        return TimedOut(f"it took longer than {self._action.card.timeout:g} s")
 
     def _show(self, word: str, call: str | None, error: Exception | None = None) -> None:
         body = None if error is None else ErrorBody.of(error)

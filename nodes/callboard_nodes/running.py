@@ -47,6 +47,8 @@ _log = logging.getLogger("callboard.node")
 _THREADS = 1000
 #: Seconds between two looks whether the board was found; the attempts themselves go on all the time.
 _LOOK = 1.0
+#: Seconds after which the callee answers for an action that keeps its own time-out and is late.
+_MARGIN = 5.0
 #: Seconds for what is under way at a stop.
 _PATIENCE = 2.0
 
@@ -116,7 +118,13 @@ class Running:
         for thing in things:
             self._announce(thing)
         self.serving = Serving(
-            link=self.link, presence=self.presence, callee=self.callee, loop=self._loop, node=self._node
+            link=self.link,
+            presence=self.presence,
+            callee=self.callee,
+            loop=self._loop,
+            node=self._node,
+            directory=lambda: self.directory,
+            tell=self.event,
         )
         for worker in workers:
             self.serving.serve(worker)
@@ -220,14 +228,15 @@ class Running:
         """Tell that a thing began to fail."""
         _log.warning("%s %s fails: %s", kind, name, error.message)
         data = {"kind": kind, "name": name, "error": error.model_dump(exclude_none=True)}
-        self._event("failing", Severity.ERROR, f"{kind} {name}: {error.message}", data)
+        self.event("failing", Severity.ERROR, f"{kind} {name}: {error.message}", data)
 
     def recovered(self, kind: Kind, name: str) -> None:
         """Tell that a thing works again."""
         _log.info("%s %s works again", kind, name)
-        self._event("recovered", Severity.INFO, f"{kind} {name} works again", {"kind": kind, "name": name})
+        self.event("recovered", Severity.INFO, f"{kind} {name} works again", {"kind": kind, "name": name})
 
-    def _event(self, name: str, severity: Severity, message: str, data: dict[str, Any]) -> None:
+    def event(self, name: str, severity: Severity, message: str, data: dict[str, Any]) -> None:
+        """Publish an event of this node."""
         event = Event(t=time.time(), severity=severity, message=message, data=data)
         try:
             self.link.publish(topics.event(self._plan.site, self._node, name), event, qos=1)
@@ -295,9 +304,9 @@ class Running:
             )
         elif isinstance(thing, Action):
             # Cancelling a coroutine interrupts it; an ordinary handler is only told, and goes on.
-            act = self._act if thing.card.interruptible else self._act_to_the_end
+            act, margin = (self._act, _MARGIN) if thing.card.interruptible else (self._act_to_the_end, 0.0)
             handler = partial(act, self.actions[thing.card.name])
-            self.callee.handle(Kind.ACTION, thing.card.name, handler, timeout=thing.card.timeout)
+            self.callee.handle(Kind.ACTION, thing.card.name, handler, timeout=thing.card.timeout + margin)
 
     async def _set(self, name: str, request: Request) -> JsonValue:
         setting = self.controls[name].set(request.args.get("value"), call=request.id)

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from callboard import Node
+from callboard_core.errors import Unavailable
 from callboard_core.topics import BOARD
 from callboard_nodes.outbox import Outbox
 from support.mosquitto import mosquitto
@@ -165,14 +167,23 @@ def test_a_node_without_a_board_keeps_its_readings_and_says_so(mosquitto, tmp_pa
 def test_a_full_outbox_keeps_a_coarse_record(mosquitto, tmp_path):
     mosquitto.kill()
     node = Node("counter", settings=node_settings(tmp_path, mosquitto.endpoint, outbox_limit=50))
-    count = itertools.count()
-    node.sensor(lambda: next(count), name="number", every=0.005)
-    with pytest.raises(Exception, match="not on the board"):
-        node.start(timeout=2.0)
+    numbers, taken = iter(range(400)), threading.Event()
+
+    @node.sensor(every=0.002)
+    def number():
+        value = next(numbers, None)
+        if value is None:
+            taken.set()
+        return value
+
+    while not taken.is_set():
+        with pytest.raises(Unavailable, match="not on the board"):
+            node.start(timeout=1.0)
     mosquitto.start()
     observer = Observer(mosquitto.endpoint, BOARD)
     with node:
         observer.wait_for(lambda: node.connected and node.waiting == 0)
+    observer.wait_for(lambda: count_up(observer)[-1:] == [399])
     found = count_up(observer)
     observer.close()
     assert found[0] < 100
