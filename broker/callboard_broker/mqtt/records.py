@@ -254,7 +254,8 @@ class Replay:
         self._owed[number] = (session, delivery)
 
     def _was_sent(self, cursor: Cursor) -> None:
-        self._sent[self._number(cursor)] = cursor.u16()
+        number = self._number(cursor)
+        self._sent[number] = cursor.u16()
 
     def _released(self, cursor: Cursor) -> None:
         found = self._owed.get(self._number(cursor))

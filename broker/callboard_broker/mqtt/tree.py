@@ -46,11 +46,13 @@ class Group:
         self.turn = 0
 
     def rotation(self) -> Iterator[tuple[Session, Subscription]]:
-        """Yield every member once, starting one further than the last time."""
+        """Yield every member once, beginning behind the one at which the last look ended."""
         members = list(self.members.items())
-        self.turn = (self.turn + 1) % len(members)
-        yield from members[self.turn :]
-        yield from members[: self.turn]
+        first = self.turn
+        for step in range(len(members)):
+            place = (first + step) % len(members)
+            self.turn = place + 1
+            yield members[place]
 
 
 class _Node:

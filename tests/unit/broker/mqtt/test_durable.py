@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from callboard_broker.errors import StoreBusy
+from callboard_broker.mqtt import durable
+from callboard_broker.mqtt.log import Damaged, Log
+from callboard_broker.mqtt.records import split
+from support import packets as p
+from support.hubs import Broker
+from support.packets import Will
+
+
+def restarted(broker: Broker, folder: Path, **options: float) -> Broker:
+    broker.crash()
+    again = Broker(folder, **options)  # type: ignore[arg-type]
+    again.hub.now = broker.hub.now
+    return again
+
+
+def test_retained_messages_come_back_and_cleared_ones_do_not(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    writer = broker.client("w", level=5)
+    writer.publish(
+        "a", b"1", qos=1, retain=True, props={"content_type": "text", "user_property": [("k", "v")]}
+    )
+    writer.publish("b", b"2", retain=True)
+    writer.publish("b", b"", retain=True)
+    again = restarted(broker, tmp_path)
+    (_, message) = again.client("r", level=5).subscribe(("#", 1))
+    assert (message.topic, message.payload, message.qos, message.retain) == ("a", b"1", 1, True)
+    assert message.props == {"content_type": "text", "user_property": [("k", "v")]}
+
+
+def test_sessions_come_back_with_subscriptions_queue_and_what_was_in_flight(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, inflight=2)
+    broker.client("r", clean=False).subscribe(("y", 1))
+    broker.hub.sessions["r"].packet_id = 500  # a long life behind it
+    reader, writer = broker.client("r", clean=False), broker.client("w")
+    reader.subscribe(("x", 2), ("$share/g/y", 1))
+    reader.feed(p.unsubscribe(["y"]))
+    for number in range(4):
+        writer.publish("x", b"%d" % number, qos=2)
+    first, second = [packet for packet in reader.packets() if packet.kind == p.PUBLISH]
+    reader.feed(p.ack(p.PUBREC, first.pid))
+    again = restarted(broker, tmp_path)
+    session = again.hub.sessions["r"]
+    assert (list(session.inflight), len(session.queue)) == ([first.pid, second.pid], 2)
+    back = again.client()
+    assert back.connect("r", clean=False).session_present
+    assert [session.inflight[number].released for number in (first.pid, second.pid)] == [True, False]  # type: ignore[union-attr]
+    assert [delivery.message.payload for delivery in session.inflight.values() if delivery] == [
+        b"0",
+        b"1",
+        b"2",
+        b"3",
+    ]
+    assert set(session.subscriptions) == {"x", "$share/g/y"}
+    assert again.hub.tree.count == 2
+
+
+def test_what_was_acknowledged_by_the_reader_is_gone(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    reader, writer = broker.client("r", clean=False), broker.client("w")
+    reader.subscribe(("x", 1), ("y", 0))
+    writer.publish("x", b"1", qos=1)
+    assert reader.payloads() == [b"1"]
+    reader.feed(p.unsubscribe(["y"]))
+    again = restarted(broker, tmp_path)
+    session = again.hub.sessions["r"]
+    assert not session.inflight
+    assert not session.queue
+    assert list(session.subscriptions) == ["x"]
+
+
+def test_a_qos_2_message_repeated_after_a_crash_is_passed_on_once(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker.client("r", clean=False).subscribe(("x", 1))
+    writer = broker.client("w", clean=False)
+    raw = p.publish("x", b"once", qos=2, pid=7)
+    writer.feed(raw)
+    again = restarted(broker, tmp_path)
+    back = again.client("w", clean=False)
+    assert back.feed(raw)[0].kind == p.PUBREC
+    session = again.hub.sessions["r"]
+    assert len(session.queue) + len(session.inflight) == 1
+
+
+def test_clean_sessions_leave_nothing(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    client = broker.client("a")
+    client.subscribe(("#", 2))
+    client.publish("x", qos=1)
+    again = restarted(broker, tmp_path)
+    assert not again.hub.sessions
+
+
+def test_nothing_is_acknowledged_before_it_is_written(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    writer = broker.client("w")
+    writer.connection.receive(p.publish("x", b"1", qos=1, pid=1, retain=True) + p.publish("y", qos=1, pid=2))
+    assert writer.connection.out == []
+    assert [packet.pid for packet in writer.feed()] == [1, 2]
+
+
+def test_the_will_of_a_client_that_died_with_the_broker_is_published_in_time(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker.client("gone-too", will=Will("w/1", b"lost", retain=True))
+    broker.client("back-soon", will=Will("w/2", b"lost", retain=True))
+    broker.client("clean", will=Will("w/3", b"lost", retain=True)).feed(p.disconnect())
+    again = restarted(broker, tmp_path, will_grace=10)
+    again.wait(5)
+    assert again.client().connect("back-soon", keepalive=0).code == 0
+    again.wait(6)
+    assert list(again.hub.retained.messages) == ["w/1"]
+    assert set(again.hub.sessions) == {"back-soon"}
+
+
+def test_sessions_of_users_who_are_gone_do_not_come_back(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker.client("a", user="gone", clean=False)
+    broker.client("b", user="here", clean=False)
+    again = restarted(broker, tmp_path)
+    assert set(again.hub.sessions) == {"b"}
+
+
+def test_a_batch_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    writer = broker.client("w")
+    for number in range(3):
+        writer.publish(f"{number}", b"x" * 100, retain=True, qos=1)
+    broker.crash()
+    (file,) = tmp_path.glob("journal-*.log")
+    whole = file.read_bytes()
+    for cut in (1, 50, 100):
+        file.write_bytes(whole[:-cut])
+        again = Broker(tmp_path)
+        assert sorted(again.hub.retained.messages) == ["0", "1"]
+        again.crash()
+        (renewed,) = tmp_path.glob("journal-*.log")
+        renewed.unlink()
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("place", [0, 25, 40, 200])
+def test_a_damaged_journal_is_set_aside_and_the_broker_starts(
+    tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = Broker(tmp_path)
+    writer = broker.client("w")
+    for number in range(5):
+        writer.publish(f"{number}", b"x" * 100, retain=True, qos=1)
+    broker.crash()
+    (file,) = tmp_path.glob("journal-*.log")
+    data = bytearray(file.read_bytes())
+    data[place] ^= 0xFF
+    file.write_bytes(data)
+    again = Broker(tmp_path)
+    assert len(again.hub.retained.messages) < 5
+    (kept,) = tmp_path.glob("*.damaged-*")
+    assert kept.read_bytes() == data
+    assert str(kept) in caplog.text
+    again.client("w").publish("new", retain=True)
+    assert "new" in restarted(again, tmp_path).hub.retained.messages
+
+
+def test_the_file_is_rewritten_when_it_holds_too_much_of_the_past(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "_GROWTH", 10_000)
+    broker = Broker(tmp_path)
+    assert broker.journal is not None
+    writer, reader = broker.client("w"), broker.client("r", clean=False)
+    reader.subscribe(("q", 1))
+    largest = 0
+    for number in range(2_000):
+        writer.publish("a", b"%d" % number, retain=True, qos=1)
+        if number % 100 == 0:
+            writer.publish("q", b"%d" % number, qos=1)
+        broker.journal.tend()
+        largest = max(largest, broker.journal.size)
+    assert largest < 60_000
+    again = restarted(broker, tmp_path)
+    assert again.hub.retained.messages["a"].payload == b"1999"
+    owed = [delivery.message.payload for delivery in again.hub.sessions["r"].inflight.values() if delivery]
+    assert owed == [b"%d" % number for number in range(0, 2_000, 100)]
+    assert len(list(tmp_path.glob("journal-*"))) == 1
+
+
+def test_while_the_disk_is_full_nothing_is_acknowledged_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = Broker(tmp_path)
+    writer = broker.client("w")
+    write = os.write
+
+    def full(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    assert writer.publish("a", b"1", retain=True, qos=1) == []
+    assert "No space left" in caplog.text
+    monkeypatch.setattr(os, "write", write)
+    assert [packet.kind for packet in writer.feed(p.PING)] == [p.PINGRESP, p.PUBACK]
+    assert "a" in restarted(broker, tmp_path).hub.retained.messages
+
+
+def test_a_folder_serves_one_broker_at_a_time(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    with pytest.raises(StoreBusy, match="another broker"):
+        Log(tmp_path)
+    broker.crash()
+    Log(tmp_path).close()
+
+
+def test_a_file_that_is_no_journal_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "journal-00000001.log").write_bytes(b"something else")
+    log = Log(tmp_path)
+    with pytest.raises(Damaged):
+        list(log.read())
+    log.close()
+
+
+def test_records_are_split_where_they_were_joined() -> None:
+    assert list(split(b"\0\0\0\1\7" + b"\0\0\0\3\1ab")) == [(7, b""), (1, b"ab")]
