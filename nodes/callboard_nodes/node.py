@@ -227,7 +227,7 @@ class Node:
         """
         self._workers.remove(worker)
         if self._running is not None:
-            self._running.serving.withdraw(worker)
+            self._running.serving.remove(worker)
 
     def report(self, name: str, value: Value, *, t: float | None = None) -> None:
         """Report a sensor's value, or a control's that changed by itself; from any thread.

@@ -16,12 +16,14 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from callboard_core.callee import Callee, Request
 from callboard_core.calls.names import numbered
 from callboard_core.cards import AnyCard
-from callboard_core.errors import BadRequest, Failed, NotFound
+from callboard_core.directory import Directory
+from callboard_core.errors import BadRequest, Conflict, Failed, NotFound
 from callboard_core.jobs import Tally
 from callboard_core.link import Link
-from callboard_core.messages import JsonObject
+from callboard_core.messages import JsonObject, Severity
 from callboard_core.topics import Kind
 from callboard_nodes.children import Children
+from callboard_nodes.claims import Claims
 from callboard_nodes.heartbeat import Heartbeat
 from callboard_nodes.things import is_async
 from callboard_nodes.workers import Worker
@@ -32,6 +34,10 @@ _log = logging.getLogger("callboard.node")
 
 #: Workers whose figures go with a heartbeat; more would make it long.
 TOLD = 100
+
+
+#: Publishes an event: name, severity, message, data.
+Tell = Callable[[str, Severity, str, dict[str, Any]], None]
 
 
 class Pins(Protocol):
@@ -61,9 +67,16 @@ class Workers:
             if worker.named:
                 raise BadRequest(f"there are two workers called {wanted!r}; give one another name=")
             taken += 1
-        found = worker if name == wanted else worker.called(name)
+        self._check_exclusive(worker)
+        found = worker if name == wanted else worker.with_card(name=name)
         self._all[name] = found
         return found
+
+    def _check_exclusive(self, worker: Worker) -> None:
+        for other in self._all.values():
+            same = other.card.service == worker.card.service
+            if same and (other.card.exclusive or worker.card.exclusive):
+                raise BadRequest(f"service {worker.card.service!r} is exclusive and offered twice")
 
     def remove(self, name: str) -> Worker:
         """Remove a worker.
@@ -92,11 +105,23 @@ class Serving:
         callee: receives the calls.
         loop: where ``async`` functions run.
         node: the node's id.
+        directory: made when it is needed.
+        tell: publishes an event of the node.
     """
 
     def __init__(
-        self, *, link: Link, presence: Pins, callee: Callee, loop: asyncio.AbstractEventLoop, node: str
+        self,
+        *,
+        link: Link,
+        presence: Pins,
+        callee: Callee,
+        loop: asyncio.AbstractEventLoop,
+        node: str,
+        directory: Callable[[], Directory],
+        tell: Tell,
     ) -> None:
+        self._directory, self._tell = directory, tell
+        self._claims: Claims | None = None
         self._link, self._presence, self._callee, self._loop, self._node = link, presence, callee, loop, node
         self._lock = threading.Lock()
         self._served: dict[str, _Served] = {}
@@ -106,7 +131,17 @@ class Serving:
         callee.handle(Kind.ACTION, "drain", self._drain, run="inline")
 
     def serve(self, worker: Worker) -> None:
-        """Offer a worker: answer its calls, then announce it."""
+        """Offer a worker; an exclusive one as soon as nobody else has its service."""
+        if not worker.card.exclusive:
+            self.announce(worker)
+            return
+        with self._lock:
+            if self._claims is None:
+                self._claims = Claims(self._directory(), self._link, self._node, self, self._conflict)
+        self._claims.add(worker)
+
+    def announce(self, worker: Worker) -> None:
+        """Answer a worker's calls, then announce it."""
         served = _Served(worker, self._here)
         with self._lock:
             self._served[worker.card.name] = served
@@ -123,6 +158,12 @@ class Serving:
         )
         self._presence.pin(card)
         self._beat(card.heartbeat)
+
+    def remove(self, name: str) -> None:
+        """Offer a worker no more, nor want to."""
+        if self._claims is not None:
+            self._claims.remove(name)
+        self.withdraw(name)
 
     def withdraw(self, name: str) -> None:
         """Offer a worker no more; what it works on is still answered."""
@@ -152,6 +193,8 @@ class Serving:
         with self._lock:
             self._stopped = True
             served, self._served = list(self._served.values()), {}
+        if self._claims is not None:
+            self._claims.close()
         if self._heartbeat is not None:
             self._heartbeat.stop()
         for call in list(self._calls):
@@ -192,6 +235,12 @@ class Serving:
                 tell=lambda: {"workers": self.figures()},
             )
         self._heartbeat.start()
+
+    def _conflict(self, worker: Worker, conflict: Conflict) -> None:
+        service = worker.card.service
+        self._tell("conflict", Severity.WARNING, conflict.message, {"service": service})
+        if worker.on_conflict is not None:
+            worker.on_conflict(conflict)
 
     def _drain(self, request: Request) -> JsonValue:
         name, on = request.args.get("worker"), request.args.get("on", True)

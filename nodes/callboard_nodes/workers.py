@@ -16,7 +16,7 @@ from callboard_core.callee import Request
 from callboard_core.calls.names import check_service, field_of
 from callboard_core.calls.place import here
 from callboard_core.cards import WorkerCard
-from callboard_core.errors import BadRequest
+from callboard_core.errors import BadRequest, Conflict
 from callboard_core.topics import Kind, slug
 from callboard_nodes.parameters import Parameters
 from callboard_nodes.things import card_of, details_of, is_async
@@ -46,6 +46,8 @@ class Worker:
         run: where an ordinary function runs.
         queue: how many calls may wait for it.
         named: whether the name was chosen by the user (else it may be numbered to be unique).
+        group: exclusive workers of one group are held together; by default each is on its own.
+        on_conflict: told when another node has the service that this one would have for itself.
         submit: runs it in place of the node; for things that have a thread of their own.
     """
 
@@ -55,12 +57,19 @@ class Worker:
     run: Run
     queue: int
     named: bool
+    group: str | None = None
+    on_conflict: Callable[[Conflict], object] | None = None
     submit: Callable[[Callable[[], Any]], Future[Any]] | None = None
     kind = Kind.WORKER
 
-    def called(self, name: str) -> Worker:
-        """Return the same worker under another name."""
-        return replace(self, card=self.card.model_copy(update={"name": name}))
+    @property
+    def claim(self) -> str:
+        """What is claimed when it is exclusive."""
+        return self.group or self.card.service
+
+    def with_card(self, **changes: Any) -> Worker:
+        """Return the same worker with some of its card changed."""
+        return replace(self, card=self.card.model_copy(update=changes))
 
     def bind(self, request: Request) -> Callable[[], Any]:
         """Check a call's arguments and return the function with them filled in.
@@ -82,6 +91,8 @@ def worker(
     queue: int = QUEUE,
     name: str | None = None,
     heartbeat: float | None = HEARTBEAT,
+    group: str | None = None,
+    on_conflict: Callable[[Conflict], object] | None = None,
     submit: Callable[[Callable[[], Any]], Future[Any]] | None = None,
     **card: Any,
 ) -> Worker:
@@ -106,7 +117,18 @@ def worker(
         "host": place.host,
         "process": place.process,
     }
-    return Worker(card_of(WorkerCard, details), function, parameters, run, queue, name is not None, submit)
+    found = card_of(WorkerCard, details)
+    return Worker(
+        function=function,
+        card=found,
+        parameters=parameters,
+        run=run,
+        queue=queue,
+        named=name is not None,
+        group=group,
+        on_conflict=on_conflict,
+        submit=submit,
+    )
 
 
 def _check_run(function: Callable[..., Any], run: Run, parameters: Parameters, service: str) -> None:
