@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from playwright.sync_api import Browser, expect
 from callboard_core.directory import Directory
 from callboard_core.link import Credential, Endpoint, Link
 from support.browser import ROOT, Visitor, chromium, pictures_wanted, visitor
-from support.up import Up, eventually, running_board
+from support.console import PASSWORDS, ConsoleProcess, FakeBoard
+from support.mosquitto import Mosquitto
+from support.up import CALLBOARD, Up, eventually, running_board
 
 GREENHOUSE = '''
 """A greenhouse without glass: what it is told it writes into a file."""
@@ -304,18 +307,24 @@ def test_a_node_that_appears_and_is_killed_shows_within_two_seconds_without_a_re
     assert lost < 2.5
 
 
-def test_without_the_broker_there_is_a_banner_and_the_page_still_works(house, browser):
-    with visitor(browser, house.url) as who:
-        who.log_in("viewer", house.up.password("viewer"))
-        expect(row(who, "greenhouse")).to_be_visible()
-        try:
-            house.up.kill_role("broker")
-            expect(who.page.locator(".cb-banner")).to_contain_text("No connection to the broker")
-            expect(row(who, "greenhouse")).to_be_visible()
-        finally:
-            house.up.wait_whole()
-        expect(who.page.locator(".cb-banner")).to_have_count(0)
-        expect(row(who, "greenhouse")).to_contain_text("ready")
+def test_without_the_broker_there_is_a_banner_and_the_page_still_works(tmp_path, browser):
+    broker = Mosquitto(tmp_path)
+    broker.start()
+    with FakeBoard() as board:
+        console = ConsoleProcess(broker.port, board.url).wait()
+        with visitor(browser, f"http://127.0.0.1:{console.port}") as who:
+            who.log_in("viewer", PASSWORDS["viewer"])
+            expect(who.page.locator(".cb-word")).to_have_text("Empty")
+            broker.kill()
+            expect(who.page.locator(".cb-banner")).to_contain_text("No connection to the broker for")
+            expect(who.page.locator(".cb-word")).to_have_text("Blind")
+            who.open("Topics")
+            expect(who.page.get_by_placeholder("Search topics and payloads")).to_be_visible()
+            who.picture("disconnected-light")
+            broker.start()
+            expect(who.page.locator(".cb-banner")).to_have_count(0)
+        console.stop()
+    broker.stop()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -342,16 +351,20 @@ def test_pictures_of_every_page_are_kept(house, browser, scheme):
             (ROOT / "docs/images/console.png").write_bytes(picture.read_bytes())
 
 
-def test_the_empty_board_tells_how_to_add_the_first_node(tmp_path, browser):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_empty_board_tells_how_to_add_the_first_node_and_that_works(tmp_path, browser, scheme):
     with running_board(tmp_path, console=True, node=False) as up:
         house = House(up, tmp_path, [])
-        with visitor(browser, house.url) as who:
+        with visitor(browser, house.url, scheme=scheme) as who:
             who.log_in("operator", up.password("operator"))
-            expect(who.page.locator(".cb-command code")).to_contain_text("callboard node")
-            who.picture("empty-light")
-            house.join("first", "The first")
+            command = who.page.locator(".cb-command code").first
+            expect(command).to_contain_text("callboard node")
+            who.picture(f"empty-{scheme}")
+            program, *words = shlex.split(command.text_content() or "")
+            assert program == "callboard"
+            node = subprocess.Popen([*CALLBOARD, *words, "--id", "first"], env=up.env)
             try:
-                expect(row(who, "first")).to_be_visible()
+                expect(row(who, "first")).to_contain_text("ready")
             finally:
-                house.members[0].process.kill()
-                house.members[0].process.wait()
+                node.terminate()
+                node.wait(10)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,20 +17,9 @@ from callboard_core.cards import NodeCard
 from callboard_core.errors import Conflict, Forbidden
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.messages import Status
-from support.console import PASSWORDS, FakeBoard
+from support.console import PASSWORDS, ConsoleProcess, FakeBoard
 from support.mosquitto import Mosquitto, free_port
 from support.up import eventually
-
-SERVE = """
-import json, sys
-from pathlib import Path
-from callboard_console.web import serve
-from callboard_core.link import Credential, Endpoint
-given = json.loads(sys.argv[1])
-serve(bind="127.0.0.1", port=given["port"], site="callboard", mqtt=Endpoint("127.0.0.1", given["mqtt"]),
-      http_url=given["http"], credential=Credential("viewer", "just-looking"), state=Path("."),
-      ready=lambda: print("ready", flush=True))
-"""
 
 
 @pytest.fixture
@@ -51,32 +36,9 @@ def board() -> Iterator[FakeBoard]:
         yield running
 
 
-class Console:
-    def __init__(self, mqtt: int, http: str) -> None:
-        self.port = free_port()
-        given = json.dumps({"port": self.port, "mqtt": mqtt, "http": http})
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def wait(self) -> Console:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line == "ready\n", self.process.communicate()
-        self.took = time.monotonic() - self.started
-        return self
-
-    def stop(self) -> tuple[int, float, str]:
-        before = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=20)
-        return self.process.returncode, time.monotonic() - before, errors
-
-
 @pytest.fixture
-def console(broker: Mosquitto, board: FakeBoard) -> Iterator[Console]:
-    made = Console(broker.port, board.url).wait()
+def console(broker: Mosquitto, board: FakeBoard) -> Iterator[ConsoleProcess]:
+    made = ConsoleProcess(broker.port, board.url).wait()
     yield made
     if made.process.poll() is None:
         made.stop()
@@ -156,7 +118,7 @@ def _upgrade(origin: str) -> dict[str, str]:
 
 
 def test_the_console_starts_without_broker_and_board_and_stops_all_the_same():
-    console = Console(free_port(), f"http://127.0.0.1:{free_port()}").wait()
+    console = ConsoleProcess(free_port(), f"http://127.0.0.1:{free_port()}").wait()
     code, took, _ = console.stop()
     assert code == 0
     assert took < 2.0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +30,7 @@ from callboard_core.errors import error_from_code
 from callboard_core.link import Credential
 from callboard_core.messages import ErrorBody, Level, Severity, State, StatusName
 from callboard_core.topics import Address, Kind
+from support.mosquitto import free_port
 
 NOW = 1_795_327_474.0
 PASSWORDS = {"operator": "open-sesame", "viewer": "just-looking"}
@@ -380,3 +384,42 @@ class FakeBoard:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+# -- the console as a process --------------------------------------------------------------------------------------
+
+_SERVE = """
+import json, sys
+from pathlib import Path
+from callboard_console.web import serve
+from callboard_core.link import Credential, Endpoint
+given = json.loads(sys.argv[1])
+serve(bind="127.0.0.1", port=given["port"], site="callboard", mqtt=Endpoint("127.0.0.1", given["mqtt"]),
+      http_url=given["http"], credential=Credential("viewer", "just-looking"), state=Path("."),
+      ready=lambda: print("ready", flush=True))
+"""
+
+
+class ConsoleProcess:
+    """The console alone, on a free port."""
+
+    def __init__(self, mqtt: int, http: str) -> None:
+        self.port = free_port()
+        given = json.dumps({"port": self.port, "mqtt": mqtt, "http": http})
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait(self) -> ConsoleProcess:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line == "ready\n", self.process.communicate()
+        self.took = time.monotonic() - self.started
+        return self
+
+    def stop(self) -> tuple[int, float, str]:
+        before = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        _, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, time.monotonic() - before, errors
