@@ -26,8 +26,6 @@ __all__ = ["MosquittoEngine", "configuration", "find_program", "version"]
 #: Seconds until it accepts connections, and until it has ended after SIGTERM.
 _START_TIMEOUT = 15.0
 _STOP_TIMEOUT = 3.0
-#: Seconds between two tries to connect while it starts; it has no way to tell.
-_PROBE_EVERY = 0.02
 _LINES_KEPT = 20
 # Debian keeps it where only root's PATH looks.
 _SEARCH = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/sbin"))
@@ -87,6 +85,7 @@ def configuration(settings: Settings, folder: Path, *, root: bool) -> str:
             "log_type error",
             "log_type warning",
             "log_type notice",
+            "log_type information",
             "connection_messages false",
             "",
         ]
@@ -114,6 +113,7 @@ class MosquittoEngine:
         self._log: asyncio.Task[None] | None = None
         self._keeper: Keeper | None = None
         self._stopping = False
+        self._runs = asyncio.Event()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -178,22 +178,23 @@ class MosquittoEngine:
         async for line in process.stderr:
             text = re.sub(rb"^\d+: ", b"", line).decode(errors="replace").rstrip()
             self._lines.append(text)
+            if text.startswith("mosquitto version") and text.endswith("running"):
+                self._runs.set()
             print(f"mosquitto: {text}", flush=True)  # noqa: T201 - our output is the log
 
     async def _accepting(self, process: asyncio.subprocess.Process) -> None:
-        deadline = asyncio.get_running_loop().time() + _START_TIMEOUT
-        while asyncio.get_running_loop().time() < deadline:
-            if process.returncode is not None:
-                raise self._start_failure()
-            try:
-                _, writer = await asyncio.open_connection(self.endpoint.host, self.endpoint.port)
-            except OSError:
-                await asyncio.sleep(_PROBE_EVERY)
-            else:
-                writer.close()
-                await writer.wait_closed()
-                return
-        raise Failed(f"mosquitto does not answer on {self.endpoint} after {_START_TIMEOUT:g} s")
+        """Wait until it says that it runs; a connection could be to somebody else who has its port."""
+        ended = asyncio.create_task(process.wait())
+        runs = asyncio.create_task(self._runs.wait())
+        await asyncio.wait({ended, runs}, timeout=_START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        runs.cancel()
+        if process.returncode is not None:
+            if self._log is not None:
+                await self._log
+            raise self._start_failure()
+        if not self._runs.is_set():
+            raise Failed(f"mosquitto does not run after {_START_TIMEOUT:g} s: {self._last_words()}")
 
     def _start_failure(self) -> Conflict | Failed:
         said = self._last_words()
