@@ -248,7 +248,7 @@ class Directory:
         """Ask for everything, also what is already subscribed: that brings all retained messages again."""
         earlier = self._subscriptions
         # QoS 0: a flood of retained QoS 1 messages must pass the broker's in-flight window and bounded
-        # queue, where Mosquitto's defaults lose all but the first ones (docs/decisions/0001).
+        # queue, where Mosquitto's defaults lose all but the first ones (docs/decisions/0005).
         filters = (topics.every_status(self._site), topics.every_card(self._site))
         self._subscriptions = [self._link.subscribe(one, self._receive, qos=0) for one in filters]
         for subscription in earlier:

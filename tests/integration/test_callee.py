@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import threading
 import time
 
@@ -24,7 +25,7 @@ from callboard_core.errors import (
     Unavailable,
 )
 from callboard_core.link import Link, Message, new_id
-from callboard_core.messages import Call, Event, Reply, parse
+from callboard_core.messages import Call, Event, Reply, State, parse
 from callboard_core.runners import Pool
 from callboard_core.topics import Address, Kind, Leaf
 from support.links import Collector, MakeLink, links
@@ -72,6 +73,23 @@ def raw(caller: Link):
 def test_a_call_returns_what_the_handler_returns(alpha: Callee, caller: Link) -> None:
     alpha.handle(Kind.ACTION, "add", lambda request: sum(request.args["numbers"]))
     assert caller.call(address("add"), {"numbers": [1, 2, 3]}, timeout=5).result(5) == 6
+
+
+def test_a_control_echoes_within_ten_milliseconds(alpha: Callee, caller: Link) -> None:
+    echoed: Collector[float] = Collector()
+    topic = topics.state("callboard", "alpha", Kind.CONTROL, "fan")
+    caller.subscribe(topic, lambda _: echoed(time.perf_counter())).ready.result(5)
+
+    def turn(request: Request) -> None:
+        alpha._link.publish(topic, State(v=request.args["value"], t=1.0), qos=1, retain=True)
+
+    alpha.handle(Kind.CONTROL, "fan", turn)
+    taken = []
+    for number in range(100):
+        begun = time.perf_counter()
+        caller.call(address("fan", Kind.CONTROL), {"value": number}, timeout=5).result(5)
+        taken.append(echoed.wait_for(number + 1)[-1] - begun)
+    assert statistics.median(taken) < 0.010
 
 
 def test_ping_is_answered_by_every_callee(alpha: Callee, caller: Link) -> None:

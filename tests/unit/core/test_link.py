@@ -53,6 +53,7 @@ def test_a_delay_is_jittered_never_over_the_cap_and_never_nothing(attempt, chanc
     assert min(first, cap) / 2 <= delay <= cap
     assert backoff.delay(attempt, 0.0) <= delay <= backoff.delay(attempt, 1.0)
     assert delay <= backoff.delay(attempt + 1, 1.0)
+    assert backoff.delay(attempt, 0.0) == backoff.delay(attempt, 1.0) / 2
 
 
 def test_delays_grow_to_the_cap() -> None:
