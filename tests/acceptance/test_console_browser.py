@@ -316,7 +316,7 @@ def test_without_the_broker_there_is_a_banner_and_the_page_still_works(tmp_path,
             who.log_in("viewer", PASSWORDS["viewer"])
             expect(who.page.locator(".cb-word")).to_have_text("Empty")
             broker.kill()
-            expect(who.page.locator(".cb-banner")).to_contain_text("No connection to the broker for")
+            expect(who.page.locator(".cb-banner")).to_contain_text("No connection to the broker since")
             expect(who.page.locator(".cb-word")).to_have_text("Blind")
             who.open("Topics")
             expect(who.page.get_by_placeholder("Search topics and payloads")).to_be_visible()
@@ -329,16 +329,21 @@ def test_without_the_broker_there_is_a_banner_and_the_page_still_works(tmp_path,
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_of_every_page_are_kept(house, browser, scheme):
+    if pictures_wanted() and scheme == "light":
+        for name in ("foyer", "stage-left", "stage-right", "workshop"):
+            house.join(name, name.replace("-", " ").capitalize())
     with visitor(browser, house.url, scheme=scheme) as who:
         who.page.goto(house.url)
         who.picture(f"login-{scheme}")
         who.log_in("operator", house.up.password("operator"))
         expect(row(who, "greenhouse")).to_be_visible()
         expect(who.page.locator(".cb-spark").first).to_be_visible()
-        who.picture(f"overview-{scheme}")
+        if pictures_wanted():
+            who.page.wait_for_timeout(30_000)  # for traces long enough to look at
+        overview = who.picture(f"overview-{scheme}")
         who.node("greenhouse")
         expect(who.page.get_by_text("points · every reading")).to_be_visible()
-        picture = who.picture(f"node-{scheme}")
+        detail = who.picture(f"node-{scheme}")
         who.open("Topics")
         who.page.click("[data-topic='callboard/greenhouse']")
         who.page.click("[data-topic='callboard/greenhouse/announce']")
@@ -348,7 +353,9 @@ def test_pictures_of_every_page_are_kept(house, browser, scheme):
         expect(who.page.get_by_role("heading", name="Refused", exact=True)).to_be_visible()
         who.picture(f"refused-{scheme}")
         if scheme == "light" and pictures_wanted():
-            (ROOT / "docs/images/console.png").write_bytes(picture.read_bytes())
+            (ROOT / "docs/images").mkdir(exist_ok=True)
+            (ROOT / "docs/images/console.png").write_bytes(overview.read_bytes())
+            (ROOT / "docs/images/console-node.png").write_bytes(detail.read_bytes())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

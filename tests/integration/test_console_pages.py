@@ -105,7 +105,8 @@ def test_without_the_broker_a_banner_says_since_when_and_the_page_still_works(op
     page = open_page()
     page.feed.now = replace(page.feed.now, connected=False, changed=NOW - 42)
     page.run()
-    assert "for 42 s" in page.seen("banner")
+    assert "No connection to the broker since" in page.seen("banner")
+    assert "for 42 s" in page.seen("summary")
     assert "Greenhouse" in page.seen("overview")
 
 

@@ -8,8 +8,7 @@ import streamlit as st
 
 from callboard_console.web import runtime
 from callboard_console.web.live import leave, live
-from callboard_console.web.views import parts
-from callboard_console.web.views.health import health
+from callboard_console.web.views import parts, words
 
 _STATIC = files("callboard_console.web") / "static"
 
@@ -39,7 +38,7 @@ def main() -> None:
 
 @st.fragment(run_every=2.0)
 def _banner() -> None:
-    live(parts.banner(health(runtime.current().source.snapshot())), key="banner")
+    live(parts.banner(runtime.current().source.snapshot(), words.zone(st.context.timezone)), key="banner")
 
 
 def _svg(name: str) -> str:

@@ -227,8 +227,8 @@ def _welcome(joining: Joining) -> Markup:
         "The board is up. Nobody has signed in yet.",
         "Add the first node. On this machine:",
         parts.copyable(f"callboard node{state}"),
-        *elsewhere,
         "It finds the board and appears here by itself.",
+        *elsewhere,
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, tzinfo
 
-from callboard_console.web.views.health import Health
+from callboard_console.web.snapshot import Snapshot
+from callboard_console.web.views import words
 from callboard_console.web.views.markup import EMPTY, Child, Markup, join, tag
 from callboard_core.messages import Level, StatusName
 
@@ -77,13 +79,12 @@ def copyable(command: str) -> Markup:
     )
 
 
-def banner(health: Health) -> Markup:
+def banner(snapshot: Snapshot, tz: tzinfo = UTC) -> Markup:
     """Return the strip above every page; nothing while the broker is heard."""
-    if health.word != "Blind":
+    if snapshot.connected:
         return EMPTY
-    return tag(
-        "div", tag("strong", "Disconnected"), " ", health.reason, class_="cb-banner cb-bad", role="status"
-    )
+    since = f"No connection to the broker since {words.clock(snapshot.changed, tz)}; shown is what was known then."
+    return tag("div", tag("strong", "Disconnected"), " ", since, class_="cb-banner cb-bad", role="status")
 
 
 def user_box(username: str, role: str, leaving: str) -> Markup:
