@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from callboard_core.directory import Available, Changed, Directory, Dropped
     from callboard_core.errors import CallboardError
     from callboard_core.link import AsyncLink, Credential, Endpoint, Link
+    from callboard_nodes.agents import Agent, after, attribute, every, method, on
     from callboard_nodes.client import Client, connect
+    from callboard_nodes.events import Heard
     from callboard_nodes.node import Node
 
 __all__ = [
+    "Agent",
     "AsyncLink",
     "Available",
     "CallboardError",
@@ -25,15 +28,22 @@ __all__ = [
     "Directory",
     "Dropped",
     "Endpoint",
+    "Heard",
     "Link",
     "Node",
     "Pool",
     "Proxy",
     "Request",
+    "after",
+    "attribute",
     "connect",
+    "every",
+    "method",
+    "on",
 ]
 
 _HOMES = {
+    "Agent": "callboard_nodes.agents",
     "AsyncLink": "callboard_core.link",
     "Available": "callboard_core.directory",
     "CallboardError": "callboard_core.errors",
@@ -43,12 +53,18 @@ _HOMES = {
     "Directory": "callboard_core.directory",
     "Dropped": "callboard_core.directory",
     "Endpoint": "callboard_core.link",
+    "Heard": "callboard_nodes.events",
     "Link": "callboard_core.link",
     "Node": "callboard_nodes.node",
     "Pool": "callboard_core.calls.pool",
     "Proxy": "callboard_core.calls.proxy",
     "Request": "callboard_core.callee",
+    "after": "callboard_nodes.agents",
+    "attribute": "callboard_nodes.agents",
     "connect": "callboard_nodes.client",
+    "every": "callboard_nodes.agents",
+    "method": "callboard_nodes.agents",
+    "on": "callboard_nodes.agents",
 }
 
 

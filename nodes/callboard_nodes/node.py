@@ -6,7 +6,8 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from callboard_core.cards import NodeCard
 from callboard_core.errors import BadRequest, CallboardError, Unavailable
-from callboard_core.messages import Value
+from callboard_core.messages import Severity, Value
 from callboard_core.settings import Settings, load_settings
 from callboard_core.topics import BOARD, check_id
-from callboard_nodes import machine, things, workers
+from callboard_nodes import events, machine, things, workers
+from callboard_nodes.agents import Agent
+from callboard_nodes.events import Heard
 from callboard_nodes.hosting import NodeThread, until_signal
 from callboard_nodes.locate import Locator
 from callboard_nodes.readings import Mode
@@ -28,9 +31,12 @@ from callboard_nodes.things import Thing, Things
 from callboard_nodes.workers import Worker
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from callboard_core.calls.pool import Pool
     from callboard_core.calls.proxy import Proxy
     from callboard_core.directory import Directory
+    from callboard_core.link import Subscription
 
 __all__ = ["Node"]
 
@@ -96,6 +102,7 @@ class Node:
         self._settings = settings
         self._things = Things()
         self._workers = Workers()
+        self._agents: list[Agent] = []
         self._running: Running | None = None
         self._thread: NodeThread | None = None
 
@@ -202,14 +209,16 @@ class Node:
         """
         return self._decorate(workers.worker, function, settings)
 
-    def add(self, *new: Thing | Worker) -> None:
-        """Add things that were made elsewhere; workers also while the node runs.
+    def add(self, *new: Thing | Worker | Agent) -> None:
+        """Add things that were made elsewhere; workers and agents also while the node runs.
 
         Raises:
             BadRequest: there is one of that kind and name already, or the node is running.
         """
         for thing in new:
-            if isinstance(thing, Worker):
+            if isinstance(thing, Agent):
+                self._add_agent(thing)
+            elif isinstance(thing, Worker):
                 self._add_worker(thing)
             elif self._running is not None:
                 raise BadRequest(f"node {self.id!r} is running; add things before it starts")
@@ -247,6 +256,62 @@ class Node:
             raise Unavailable(f"node {self.id!r} is not running; {name!r} cannot be reported")
         self._running.report(name, value, t)
 
+    def emit(
+        self, event: str, *, message: str = "", severity: Severity = Severity.INFO, **data: JsonValue
+    ) -> None:
+        """Tell everybody that something happened, from any thread.
+
+        Args:
+            event: its name: a-z, 0-9 and ``-``.
+            message: one sentence for people.
+            severity: how much it matters.
+            data: what programs want to know.
+
+        Raises:
+            BadRequest: the name is no id.
+            Unavailable: the node is not running.
+        """
+        self._need_running().event(check_id(event, "event"), severity, message, dict(data))
+
+    def listen(
+        self,
+        event: str,
+        hear: Callable[[Heard], object],
+        *,
+        node: str = "*",
+        where: Callable[[Heard], object] | None = None,
+    ) -> Subscription:
+        """Hear the events of nodes, while this node runs.
+
+        Args:
+            event: name of the event, or ``*``.
+            hear: called with each, on a thread that all listeners share: it must be quick.
+            node: whose events, or ``*``.
+            where: only those for which this is true.
+
+        Returns:
+            The subscription; ``cancel()`` ends it.
+
+        Raises:
+            BadRequest: a name is no id.
+            Unavailable: the node is not running.
+        """
+        link = self._need_running().link
+        return events.listen(link, link.site, event, hear, node=node, where=where)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run a coroutine on the node's event loop, from any thread.
+
+        Raises:
+            Unavailable: the node is not running.
+        """
+        try:
+            running = self._need_running()
+        except Unavailable:
+            work.close()
+            raise
+        return running.spawn(work)
+
     # -- running ---------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -274,10 +339,13 @@ class Node:
         running = self._open()
         try:
             running.start()
+            for agent in self._agents:
+                agent.begin()
             await running.ready()
             ready()
             await running.wait()
         finally:
+            await asyncio.to_thread(self._end_agents)
             self._running = None
             await running.stop()
 
@@ -328,9 +396,7 @@ class Node:
         Raises:
             Unavailable: the node is not running.
         """
-        if self._running is None:
-            raise Unavailable(f"node {self.id!r} is not running")
-        return self._running.directory
+        return self._need_running().directory
 
     def pool(self, service: str | re.Pattern[str], **settings: Any) -> Pool:
         """Return the pool of all workers whose service matches; see :meth:`Directory.pool`."""
@@ -371,10 +437,26 @@ class Node:
 
         return decorate if function is None else decorate(function)
 
+    def _need_running(self) -> Running:
+        if self._running is None:
+            raise Unavailable(f"node {self.id!r} is not running")
+        return self._running
+
+    def _add_agent(self, agent: Agent) -> None:
+        for worker in agent.attach(self):
+            self._add_worker(worker)
+        self._agents.append(agent)
+        if self._running is not None:
+            agent.begin()
+
     def _add_worker(self, worker: Worker) -> None:
         added = self._workers.add(worker)
         if self._running is not None:
             self._running.serving.serve(added)
+
+    def _end_agents(self) -> None:
+        for agent in self._agents:
+            agent.end()
 
     def _check_report(self, name: str, value: Value) -> None:
         for sensor in self._things.sensors():

@@ -310,15 +310,16 @@ class Running:
 
     async def _set(self, name: str, request: Request) -> JsonValue:
         setting = self.controls[name].set(request.args.get("value"), call=request.id)
-        return {"value": await asyncio.wrap_future(self._here(setting))}
+        return {"value": await asyncio.wrap_future(self.spawn(setting))}
 
     async def _act(self, run: ActionRun, request: Request) -> JsonValue:
-        return await asyncio.wrap_future(self._here(run.call(request)))
+        return await asyncio.wrap_future(self.spawn(run.call(request)))
 
     def _act_to_the_end(self, run: ActionRun, request: Request) -> JsonValue:
-        return self._here(run.call(request)).result()
+        result: JsonValue = self.spawn(run.call(request)).result()
+        return result
 
-    def _here(self, work: Coroutine[Any, Any, JsonValue]) -> Future[JsonValue]:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the node's loop from another thread; cancelling the future cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         self._calls.add(future)

@@ -1,0 +1,419 @@
+"""Agents: objects that a node offers, with methods to call, attributes to read and set, and timers of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from callboard_core.calls.names import check_service, field_of
+from callboard_core.errors import BadRequest, CallboardError, Conflict, Unavailable
+from callboard_core.link.lane import Lane
+from callboard_core.messages import Severity
+from callboard_nodes.events import Heard
+from callboard_nodes.things import is_async
+from callboard_nodes.timers import TimerInfo, Timers
+from callboard_nodes.values import annotation_of
+from callboard_nodes.workers import Worker, worker
+
+if TYPE_CHECKING:
+    from callboard_core.calls.pool import Pool
+    from callboard_core.calls.proxy import Proxy
+    from callboard_core.link import Subscription
+    from callboard_nodes.node import Node
+
+__all__ = ["Agent", "after", "attribute", "every", "method", "on"]
+
+_log = logging.getLogger("callboard.agent")
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+#: Where a decorated function keeps what was said about it.
+_MARKS = "__callboard__"
+
+
+@dataclass(frozen=True)
+class _Method:
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Timed:
+    seconds: float
+    repeat: bool
+
+
+@dataclass(frozen=True)
+class _Hears:
+    event: str
+    node: str
+    where: Callable[[Heard], object] | None
+
+
+@overload
+def method(function: _F, /) -> _F: ...
+@overload
+def method(**settings: Any) -> Callable[[_F], _F]: ...
+def method(function: Any = None, /, **settings: Any) -> Any:
+    """Offer a method of an agent to everybody, as the service ``NAME:METHOD``.
+
+    Args:
+        function: set when the decorator is used without parentheses.
+        settings: as for :meth:`Node.worker`.
+    """
+    mark = _mark(_Method(settings))
+    return mark if function is None else mark(function)
+
+
+def every(seconds: float) -> Callable[[_F], _F]:
+    """Run a method of an agent every so many seconds, without drift; ticks that come while it runs are skipped.
+
+    Raises:
+        BadRequest: not more than 0 seconds.
+    """
+    return _mark(_Timed(_positive(seconds), repeat=True))
+
+
+def after(seconds: float) -> Callable[[_F], _F]:
+    """Run a method of an agent once, so many seconds after its start.
+
+    Raises:
+        BadRequest: less than 0 seconds.
+    """
+    return _mark(_Timed(_positive(seconds, zero=True), repeat=False))
+
+
+def on(event: str, *, node: str = "*", where: Callable[[Heard], object] | None = None) -> Callable[[_F], _F]:
+    """Run a method of an agent with every event that a node publishes.
+
+    Args:
+        event: name of the event, or ``*``.
+        node: whose, or ``*``.
+        where: only those for which this is true.
+    """
+    return _mark(_Hears(event, node, where))
+
+
+def attribute(default: Any = None, *, settable: bool = False, description: str | None = None) -> Any:
+    """Declare an attribute of an agent: everybody may read it, and set it if it is settable.
+
+    ``exposure: float = attribute(0.1, settable=True)``; its type is the annotation's.
+
+    Args:
+        default: the value at the start; a mutable one is shared by all agents of the class.
+        settable: whether others may set it.
+        description: one sentence about it.
+    """
+    return _Attribute(default, settable, description)
+
+
+class _Attribute:
+    """The descriptor behind :func:`attribute`."""
+
+    def __init__(self, default: Any, settable: bool, description: str | None) -> None:
+        self.default, self.settable, self.description = default, settable, description
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, agent: object | None, owner: type) -> Any:
+        return self if agent is None else agent.__dict__.get(self.name, self.default)
+
+    def __set__(self, agent: object, value: Any) -> None:
+        agent.__dict__[self.name] = value
+
+
+class Agent:
+    """An object that a node offers under a name: derive from it, and give it to :meth:`Node.add`.
+
+    Methods marked with :func:`method`, timers (:func:`every`, :func:`after`) and what hears events (:func:`on`) run one
+    at a time on a thread of the agent's own, so that its state needs no locks; ``async`` ones run on the node's loop.
+    Attributes are read and set at once, also while a method runs. What raises is told to its caller, or logged and
+    published as the event ``failing``; it stops nothing.
+
+    Args:
+        name: the service; methods and attributes are fields below it.
+        exclusive: nobody else on the site may have the name at the same time.
+        scope: ``process``, ``host`` or ``site``: from how far away it may be used.
+        tags: words to find it by.
+
+    Attributes:
+        node: the node it was added to.
+    """
+
+    def __init__(
+        self, name: str, *, exclusive: bool = True, scope: str = "site", tags: Iterable[str] = ()
+    ) -> None:
+        self.name = check_service(name)
+        self._card: dict[str, Any] = {"exclusive": exclusive, "scope": scope, "tags": list(tags)}
+        self._node: Node | None = None
+        self._lane: Lane | None = None
+        self._subscriptions: list[Subscription] = []
+        self._timers: Timers | None = None
+
+    # -- for derived classes ---------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Called on the agent's thread before anything else of it runs."""
+
+    def on_stop(self) -> None:
+        """Called on the agent's thread after everything else of it."""
+
+    def on_conflict(self, conflict: Conflict) -> None:
+        """Called when another node holds the agent's name; it takes over when that one leaves."""
+
+    @property
+    def node(self) -> Node:
+        """The node it was added to.
+
+        Raises:
+            Unavailable: it was not added to one yet.
+        """
+        if self._node is None:
+            raise Unavailable(f"agent {self.name!r} was not added to a node")
+        return self._node
+
+    def pool(self, service: str, **settings: Any) -> Pool:
+        """Return a pool; see :meth:`Node.pool`."""
+        return self.node.pool(service, **settings)
+
+    def proxy(self, name: str) -> Proxy:
+        """Return a proxy; see :meth:`Node.proxy`."""
+        return self.node.proxy(name)
+
+    def emit(self, event: str, **data: Any) -> None:
+        """Publish an event of the agent's node; see :meth:`Node.emit`."""
+        self.node.emit(event, **data)
+
+    def every(self, seconds: float, function: Callable[[], Any], *, name: str | None = None) -> str:
+        """Run a function every so many seconds from now on; returns the timer's name.
+
+        Raises:
+            Unavailable: the agent does not run.
+        """
+        return self._running_timers().add(_positive(seconds), function, repeat=True, name=name)
+
+    def after(self, seconds: float, function: Callable[[], Any], *, name: str | None = None) -> str:
+        """Run a function once, in so many seconds; returns the timer's name.
+
+        Raises:
+            Unavailable: the agent does not run.
+        """
+        return self._running_timers().add(_positive(seconds, zero=True), function, repeat=False, name=name)
+
+    def timers(self) -> list[TimerInfo]:
+        """The timers that run."""
+        return self._timers.list() if self._timers is not None else []
+
+    def stop_timer(self, name: str) -> bool:
+        """Stop a timer; returns False if there is none of that name."""
+        return self._timers is not None and self._timers.stop(name)
+
+    # -- for the node ----------------------------------------------------------------------------------------
+
+    def attach(self, node: Node) -> list[Worker]:
+        """Belong to a node from now on; returns what it is to offer.
+
+        Raises:
+            BadRequest: it belongs to one already, or something declared in the class is wrong.
+        """
+        if self._node is not None:
+            raise BadRequest(f"agent {self.name!r} belongs to node {self._node.id!r} already")
+        offered = [*self._methods(), *self._attributes(), self._timer_worker()]
+        self._node = node
+        return offered
+
+    def begin(self) -> None:
+        """Start the thread and the timers."""
+        self._lane = Lane(f"agent-{self.name}")
+        self._timers = Timers(self._lane, self._run_now, self._failing)
+        self._lane.post(partial(self._guarded, "on_start", self.on_start))
+        for name, timed, function in _marked(self, _Timed):
+            self._timers.add(timed.seconds, function, repeat=timed.repeat, name=name)
+        for _, wanted, function in _marked(self, _Hears):
+            hear = partial(self._hear, function)
+            self._subscriptions.append(
+                self.node.listen(wanted.event, hear, node=wanted.node, where=wanted.where)
+            )
+
+    def end(self, timeout: float = 1.0) -> None:
+        """Stop timers and thread, after what runs, in so many seconds at most."""
+        if self._timers is not None:
+            self._timers.close()
+        for subscription in self._subscriptions:
+            subscription.cancel()
+        self._subscriptions.clear()
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.post(partial(self._guarded, "on_stop", self.on_stop))
+            lane.stop()
+            lane.join(timeout)
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _methods(self) -> Iterator[Worker]:
+        for name, mark, function in _marked(self, _Method):
+            yield worker(
+                function,
+                service=self._service(name),
+                submit=self._submit,
+                group=self.name,
+                **{**self._card, **mark.settings},
+            )
+
+    def _attributes(self) -> Iterator[Worker]:
+        for declared in _attributes_of(type(self)):
+            yield worker(
+                _accessor(self, declared),
+                service=self._service(declared.name),
+                run="inline",
+                group=self.name,
+                attribute=True,
+                idempotent=True,
+                concurrency=16,
+                **self._card,
+            )
+
+    def _timer_worker(self) -> Worker:
+        def timers(stop: str | None = None) -> list[TimerInfo]:
+            """The timers that run; ``stop`` stops one."""
+            if stop is not None and not self.stop_timer(stop):
+                raise BadRequest(f"stop: {self.name} has no timer {stop!r}")
+            return self.timers()
+
+        return worker(
+            timers,
+            service=self._service("timers"),
+            run="inline",
+            group=self.name,
+            on_conflict=self._on_conflict,
+            **self._card,
+        )
+
+    def _service(self, name: str) -> str:
+        return f"{self.name}:{field_of(name)}"
+
+    def _submit(self, work: Callable[[], Any]) -> Future[Any]:
+        """Run something on the agent's thread, after what waits there."""
+        future: Future[Any] = Future()
+        lane = self._lane
+        if lane is None:
+            future.set_exception(Unavailable(f"agent {self.name!r} does not run"))
+        else:
+            lane.post(partial(_settle, future, work))
+        return future
+
+    def _run_now(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run a function here on the agent's thread, or start it on the node's loop if it is ``async``."""
+        if is_async(function):
+            return self.node.spawn(function(*args))
+        future: Future[Any] = Future()
+        _settle(future, partial(function, *args))
+        return future
+
+    def _hear(self, function: Callable[[Heard], Any], heard: Heard) -> None:
+        def tell(outcome: Future[Any]) -> None:
+            error = None if outcome.cancelled() else outcome.exception()
+            if error is not None:
+                self._failing(function.__name__, error)
+
+        lane = self._lane
+        if lane is not None:
+            lane.post(lambda: self._run_now(function, heard).add_done_callback(tell))
+
+    def _running_timers(self) -> Timers:
+        if self._timers is None:
+            raise Unavailable(f"agent {self.name!r} does not run")
+        return self._timers
+
+    def _guarded(self, what: str, function: Callable[[], Any]) -> None:
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - a user's
+            self._failing(what, error)
+
+    def _failing(self, what: str, error: BaseException) -> None:
+        _log.error("agent %s: %s failed", self.name, what, exc_info=error)
+        data = {"agent": self.name, "what": what, "type": type(error).__name__}
+        with contextlib.suppress(CallboardError):  # there may be nobody to tell
+            self.node.emit(
+                "failing", message=f"{self.name}: {what}: {error}", severity=Severity.ERROR, **data
+            )
+
+    def _on_conflict(self, conflict: Conflict) -> None:
+        self._submit(partial(self.on_conflict, conflict))
+
+
+def _mark(mark: object) -> Callable[[_F], _F]:
+    def decorate(function: _F) -> _F:
+        setattr(function, _MARKS, (*getattr(function, _MARKS, ()), mark))
+        return function
+
+    return decorate
+
+
+_M = TypeVar("_M")
+
+
+def _marked(agent: Agent, kind: type[_M]) -> Iterator[tuple[str, _M, Callable[..., Any]]]:
+    """The agent's methods that bear a mark, in order of definition."""
+    names = dict.fromkeys(name for owner in reversed(type(agent).__mro__) for name in vars(owner))
+    for name in names:
+        function = inspect.getattr_static(agent, name)
+        for mark in getattr(function, _MARKS, ()):
+            if isinstance(mark, kind):
+                yield name, mark, getattr(agent, name)
+
+
+def _attributes_of(owner: type) -> list[_Attribute]:
+    found = {
+        name: value
+        for one in reversed(owner.__mro__)
+        for name, value in vars(one).items()
+        if isinstance(value, _Attribute)
+    }
+    return list(found.values())
+
+
+def _accessor(agent: Agent, declared: _Attribute) -> Callable[..., Any]:
+    """A function that reads an attribute, and sets it when it is given a value."""
+    name = declared.name
+    hint = annotation_of(type(agent), name)
+    hint = Any if hint is None else hint
+
+    def access(**given: Any) -> Any:
+        if "value" in given:
+            setattr(agent, name, given["value"])
+        return getattr(agent, name)
+
+    value = inspect.Parameter(
+        "value", inspect.Parameter.KEYWORD_ONLY, default=declared.default, annotation=hint
+    )
+    access.__signature__ = inspect.Signature([value] if declared.settable else [])  # type: ignore[attr-defined]
+    access.__annotations__ = {"value": hint, "return": hint}
+    access.__name__ = access.__qualname__ = name
+    access.__doc__ = declared.description
+    return access
+
+
+def _positive(seconds: float, *, zero: bool = False) -> float:
+    if seconds > 0 or (zero and seconds == 0):
+        return float(seconds)
+    raise BadRequest(f"{seconds} seconds: use {'0 or ' if zero else ''}more than 0")
+
+
+def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001 - it is the future's
+        future.set_exception(error)
+    else:
+        future.set_result(result)
