@@ -35,5 +35,5 @@ async def main(wanted: dict[str, Any]) -> None:
 if __name__ == "__main__":
     import json
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     asyncio.run(main(json.loads(sys.argv[1])))
