@@ -164,7 +164,8 @@ def test_nobody_reads_without_a_password_and_a_viewer_does_not_command(board: Up
 
 
 def test_ls_shows_nodes_and_things_with_their_values(board: Up):
-    assert board.nodes() == {"board": "ready", "here": "ready", "greenhouse": "ready"}
+    listed = {row["node"]: row["status"] for row in board.json("ls", "nodes")}
+    assert listed == {"board": "ready", "here": "ready", "greenhouse": "ready"}
     eventually(
         lambda: [
             row

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from callboard_core.directory import Directory
+from callboard_core.errors import CallboardError
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.runtime import Runtime, read_runtime
 
@@ -189,8 +191,15 @@ class Up:
             link.stop()
 
     def nodes(self) -> dict[str, str]:
-        """Status of every node in the directory."""
-        return {row["node"]: row["status"] for row in self.json("ls", "nodes")}
+        """Status of every node in the directory, read over MQTT; empty while the board does not answer."""
+        try:
+            with self.link("viewer") as link:
+                directory = Directory(link)
+                directory.start()
+                directory.wait_complete(10)
+                return {node.id: node.status.status.value for node in directory.nodes() if node.status}
+        except CallboardError:
+            return {}
 
     def value(self, node: str, name: str) -> Any:
         """Last value of a thing."""
