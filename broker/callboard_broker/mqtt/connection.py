@@ -305,13 +305,15 @@ class Connection:
                 return
             if len(session.received) >= self.hub.limits.inflight and self.version == MQTT_5:
                 raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 messages in flight")
+        reason = Reason.NOT_AUTHORIZED
         if route is not None:
             message = self._message(route.topic, publish)
             if self.tap is not None:
                 self.tap.published(session, message, allowed=True)
-            self.hub.publish(message, route, session)
+            kept = self.hub.publish(message, route, session)
+            reason = Reason.SUCCESS if kept else Reason.QUOTA_EXCEEDED
             self.work += len(route.targets)
-        self._answer_publish(session, publish, Reason.SUCCESS if route is not None else Reason.NOT_AUTHORIZED)
+        self._answer_publish(session, publish, reason)
 
     def _answer_publish(self, session: Session, publish: Publish, reason: Reason) -> None:
         if publish.qos == 1:

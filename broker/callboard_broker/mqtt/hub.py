@@ -104,7 +104,8 @@ class Hub:
         session, present = self._take(client_id, user, clean=login.clean)
         connection.session = session
         connection.user = user
-        connection.grant = session.grant = grant
+        connection.grant = grant
+        session.restrict(grant)
         session.connection = connection
         self._apply(connection, session)
         connection.phase = Phase.OPEN
@@ -357,10 +358,10 @@ class Hub:
             self._lanes_version = self.tree.version
         route.refresh(self.tree, self._lanes)
 
-    def publish(self, message: Message, route: Route, source: Session | None) -> None:
-        """Deliver a message, and keep it if it is to be retained."""
-        if message.retain:
-            self.retain(message)
+    def publish(self, message: Message, route: Route, source: Session | None) -> bool:
+        """Deliver a message, and keep it if it is to be retained. Return False if there is no room to keep it."""
+        if message.retain and not self.retain(message):
+            return False
         if route.version != self.tree.version:
             self.refresh(route)
         for session, subscription in route.targets:
@@ -372,6 +373,7 @@ class Hub:
             )
         for group in route.groups:
             self._share(message, group)
+        return True
 
     def _share(self, message: Message, group: Group) -> None:
         offline: tuple[Session, Subscription] | None = None
@@ -426,25 +428,33 @@ class Hub:
         for message in _messages(chunk):
             session.deliver(message, 0)
 
-    def retain(self, message: Message) -> None:
-        """Keep a message as its topic's retained one; an empty payload clears (MQTT-3.3.1-10)."""
+    def retain(self, message: Message) -> bool:
+        """Keep a message as its topic's retained one; an empty payload clears (MQTT-3.3.1-10).
+
+        Returns:
+            False if a bound keeps it from being kept.
+        """
         topic, kept = message.topic, self.retained
         if not message.payload:
             if kept.clear(topic):
                 self.journal.cleared(topic)
-            return
-        if topic.startswith("$"):
+        elif topic.startswith("$"):
             kept.set(message)
-            return
-        known = kept.messages.get(topic)
-        size = kept.size + message.size - (known.size if known is not None else 0)
-        if (
-            known is None and len(kept.messages) >= self.limits.retained_messages
-        ) or size > self.limits.retained_bytes:
+        elif not self._has_room(message):
             self.counters.bounds["retained"] += 1
-            return
-        self.keep(message)
-        self.journal.retained(message)
+            return False
+        else:
+            self.keep(message)
+            self.journal.retained(message)
+        return True
+
+    def _has_room(self, message: Message) -> bool:
+        kept, limits = self.retained, self.limits
+        known = kept.messages.get(message.topic)
+        if known is None:
+            fits = kept.count < limits.retained_messages
+            return fits and kept.size + message.size <= limits.retained_bytes
+        return kept.size + message.size - known.size <= limits.retained_bytes
 
     def keep(self, message: Message) -> None:
         """Keep a retained message and remember when it expires."""

@@ -297,6 +297,18 @@ class Session:
 
     # ---- life
 
+    def restrict(self, grant: Grant) -> None:
+        """Take over the rights of a new connection; what waits and may no longer be received is dropped."""
+        self.grant = grant
+        refused = [each for each in self.queue if not grant.may_receive(each.message.topic)]
+        for delivery in refused:
+            self.queue.remove(delivery)
+            self.queue_bytes -= delivery.message.size
+            self.forget(delivery)
+        for packet_id, sent in list(self.inflight.items()):
+            if sent is not None and not sent.released and not grant.may_receive(sent.message.topic):
+                self.forget(self.inflight.pop(packet_id))
+
     def resume(self) -> None:
         """Repeat what was in flight on a new connection (MQTT-4.4.0-1), then send what waits."""
         connection = self.connection

@@ -168,17 +168,25 @@ class _Leaf:
 
 
 class RetainedTree:
-    """Retained messages by topic; ``messages`` is the flat view of the same. ``size`` is in bytes."""
+    """Retained messages by topic.
+
+    Attributes:
+        messages: the flat view.
+        count: how many, and ``size``, how many bytes; the broker's own (``$SYS``) are in neither.
+    """
 
     def __init__(self) -> None:
         self.messages: dict[str, Message] = {}
+        self.count = 0
         self.size = 0
         self._root = _Leaf()
 
     def set(self, message: Message) -> None:
         """Keep ``message`` as its topic's retained one."""
         old = self.messages.get(message.topic)
-        self.size += message.size - (old.size if old else 0)
+        if message.topic[:1] != "$":
+            self.count += old is None
+            self.size += message.size - (old.size if old is not None else 0)
         self.messages[message.topic] = message
         node = self._root
         for level in message.topic.split("/"):
@@ -193,7 +201,9 @@ class RetainedTree:
         old = self.messages.pop(topic, None)
         if old is None:
             return False
-        self.size -= old.size
+        if topic[:1] != "$":
+            self.count -= 1
+            self.size -= old.size
         path: list[tuple[_Leaf, str]] = []
         node = self._root
         for level in topic.split("/"):

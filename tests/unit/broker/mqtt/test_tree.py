@@ -57,7 +57,7 @@ def test_a_retained_tree_is_empty_again_when_everything_is_cleared(topics: list[
     for topic in set(topics):
         assert tree.clear(topic)
         assert not tree.clear(topic)
-    assert (tree.size, tree.messages, tree._root.children) == (0, {}, {})
+    assert (tree.count, tree.size, tree.messages, tree._root.children) == (0, 0, {}, {})
 
 
 def test_an_overlap_delivers_at_the_higher_qos_with_both_identifiers() -> None:
