@@ -65,7 +65,9 @@ def raised(error: BaseException, *, with_traceback: bool = False) -> ErrorBody:
 
 
 def _traceback(error: BaseException) -> str:
-    told = (isinstance(error, CallboardError) and error.traceback) or "".join(traceback.format_exception(error))
+    told = (isinstance(error, CallboardError) and error.traceback) or "".join(
+        traceback.format_exception(error)
+    )
     return _clean(told[-LONGEST_TRACEBACK:])
 
 

@@ -422,7 +422,7 @@ class Callee:
 
     def _send(self, topic: str, payload: bytes) -> None:
         try:
-            self._link.publish(topic, payload, qos=1, expires_in=60.0)
+            self._link.post(topic, payload, qos=1, expires_in=60.0)
         except CallboardError as error:
             _log.warning("%s: nothing could be sent to %s: %s", self.node, topic, error)
 

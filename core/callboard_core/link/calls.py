@@ -47,7 +47,10 @@ class Waiting:
 
 
 class Calls:
-    """Calls by id. An answer to a call that is not (or no more) in here is dropped and counted."""
+    """Calls by id. An answer to a call that is not (or no more) in here is dropped and counted.
+
+    Thread-safe without a lock: whoever takes a call out of the table, in one step, is the one to end it.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[str, Waiting] = {}
@@ -114,9 +117,12 @@ class Line(Protocol):
     ) -> Future[None]:
         """Send a message."""
 
+    def post(self, topic: str, payload: bytes | Call, *, qos: int, expires_in: float | None) -> None:
+        """Send a message without wanting to know when it is out."""
+
 
 class Caller:
-    """Sends calls and matches their answers. The table of calls is touched on the worker thread only."""
+    """Sends calls and matches their answers."""
 
     def __init__(self, line: Line, worker: Lane, inbox: Inbox) -> None:
         self._line = line
@@ -147,14 +153,12 @@ class Caller:
             future.set_exception(error)
             return future
         waiting = Waiting(future, on_progress, on_ack)
-        self._worker.post(partial(self._calls.add, call.id, waiting))  # before the answer can come
+        waiting.timer = self._worker.later(timeout, partial(self._end_late, call.id, address.node, timeout))
+        self._calls.add(call.id, waiting)  # before the answer can come
         try:
-            self._line.publish(_command(address), call, qos=1, expires_in=timeout)
+            self._line.post(_command(address), call, qos=1, expires_in=timeout)
         except CallboardError as error:
             self._worker.post(partial(self._calls.fail, call.id, error))
-            return future
-        late = TimedOut(f"{address.node} did not answer within {timeout:g} s")
-        waiting.timer = self._worker.later(timeout, partial(self._calls.fail, call.id, late))
         return future
 
     def tell(self, address: Address, args: Mapping[str, JsonValue], timeout: float) -> Future[None]:
@@ -213,6 +217,9 @@ class Caller:
             )
         except ValidationError as error:
             raise describe(error) from None
+
+    def _end_late(self, call_id: str, node: str, timeout: float) -> None:
+        self._calls.fail(call_id, TimedOut(f"{node} did not answer within {timeout:g} s"))
 
     def _answer(self, payload: bytes) -> None:
         try:

@@ -135,6 +135,12 @@ class Connector:
                 self._session.request(topic_filter, self._subscriptions.qos(topic_filter))
         self._waker.wake()
 
+    def push(self) -> None:
+        """See to it that what was put into the outbox is sent."""
+        session = self._session
+        if session is None or not session.push():
+            self._waker.wake()
+
     def stop(self, timeout: float) -> None:
         """Send DISCONNECT and end the network thread."""
         with self._changed:
@@ -281,7 +287,9 @@ class Connector:
 
     def settled(self, items: list[Outgoing]) -> None:
         """Complete the futures of what is out."""
-        self._worker.post(partial(settle, items))
+        awaited = [item for item in items if item.futures]
+        if awaited:
+            self._worker.post(partial(settle, awaited))
         if not len(self._outbox):
             with self._changed:
                 self._changed.notify_all()

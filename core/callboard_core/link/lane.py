@@ -14,6 +14,9 @@ __all__ = ["Lane", "Timer"]
 
 _log = logging.getLogger("callboard.link")
 
+#: Timers from which on the cancelled ones are swept out.
+SWEEP = 1024
+
 
 class Timer:
     """Something to be run later; :meth:`cancel` forgets it."""
@@ -22,6 +25,11 @@ class Timer:
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._work: Callable[[], object] | None = work
+
+    @property
+    def live(self) -> bool:
+        """False once it has run or was cancelled."""
+        return self._work is not None
 
     def cancel(self) -> None:
         """Don't run it, if it has not begun."""
@@ -37,14 +45,16 @@ class Timer:
 class Lane:
     """Runs work one after the other on a thread of its own.
 
-    Work that raises is logged and stops nothing. The thread starts with the first post.
+    Work that raises is logged and stops nothing. The thread starts with the first post. Setting a timer wakes the
+    thread only if it is the next to fire: nearly all are cancelled long before.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._queue: SimpleQueue[Callable[[], object] | tuple[float, Timer] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
+        self._sweep_at = SWEEP
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._stopped = False
@@ -56,12 +66,25 @@ class Lane:
 
     def post(self, work: Callable[[], object]) -> None:
         """Run ``work`` after everything posted before; on the caller's thread once the lane has stopped."""
-        self._put(work)
+        with self._lock:
+            stopped = self._stopped
+            if not stopped:
+                self._put(work)
+        if stopped:
+            self._try(work)
 
     def later(self, delay: float, work: Callable[[], object]) -> Timer:
-        """Run ``work`` after ``delay`` seconds, unless the timer is cancelled."""
+        """Run ``work`` after ``delay`` seconds, unless the timer is cancelled or the lane stopped before."""
         timer = Timer(work)
-        self._put((monotonic() + delay, timer))
+        due = monotonic() + delay
+        with self._lock:
+            if self._stopped:
+                return timer
+            heapq.heappush(self._timers, (due, next(self._order), timer))
+            if self._timers[0][2] is timer:
+                self._put(_wake)
+            if len(self._timers) >= self._sweep_at:
+                self._sweep()
         return timer
 
     def stop(self) -> None:
@@ -75,40 +98,47 @@ class Lane:
         if self._thread is not None and not self.inside:
             self._thread.join(timeout)
 
-    def _put(self, item: Callable[[], object] | tuple[float, Timer]) -> None:
-        with self._lock:
-            if not self._stopped:
-                self._queue.put(item)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    self._thread.start()
-                return
-        if not isinstance(item, tuple):
-            self._try(item)
+    def _put(self, work: Callable[[], object]) -> None:
+        self._queue.put(work)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+
+    def _sweep(self) -> None:
+        """Forget cancelled timers, at a cost that is small per timer set."""
+        self._timers = [entry for entry in self._timers if entry[2].live]
+        heapq.heapify(self._timers)
+        self._sweep_at = max(SWEEP, 2 * len(self._timers))
 
     def _run(self) -> None:
         while True:
-            self._fire_due()
+            wait = self._fire_due()
             try:
-                item = self._queue.get(timeout=self._until_next())
+                work = self._queue.get(timeout=wait)
             except Empty:
                 continue
-            if item is None:
+            if work is None:
                 return
-            if isinstance(item, tuple):
-                heapq.heappush(self._timers, (item[0], next(self._order), item[1]))
-            else:
-                self._try(item)
+            self._try(work)
 
-    def _until_next(self) -> float | None:
-        return max(0.0, self._timers[0][0] - monotonic()) if self._timers else None
-
-    def _fire_due(self) -> None:
-        while self._timers and self._timers[0][0] <= monotonic():
-            self._try(heapq.heappop(self._timers)[2].fire)
+    def _fire_due(self) -> float | None:
+        """Run the timers that are due; returns the seconds until the next one."""
+        while True:
+            with self._lock:
+                if not self._timers:
+                    return None
+                left = self._timers[0][0] - monotonic()
+                if left > 0:
+                    return left
+                timer = heapq.heappop(self._timers)[2]
+            self._try(timer.fire)
 
     def _try(self, work: Callable[[], object]) -> None:
         try:
             work()
         except Exception:  # noqa: BLE001 - whatever it was, the thread must go on
             _log.exception("%s: work failed", self._name)
+
+
+def _wake() -> None:
+    """Makes the thread look at its timers."""

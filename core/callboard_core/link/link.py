@@ -250,13 +250,30 @@ class Link:
             BadRequest: the topic or QoS cannot be published to.
             Unavailable: the link was stopped.
         """
+        future: Future[None] = Future()
+        self._send(topic, payload, qos, retain, expires_in, [future])
+        return future
+
+    def post(
+        self, topic: str, payload: bytes | Payload, *, qos: int = 0, expires_in: float | None = None
+    ) -> None:
+        """Send a message without wanting to know when it is out; cheaper than :meth:`publish`, which it is like."""
+        self._send(topic, payload, qos, False, expires_in, [])
+
+    def _send(
+        self,
+        topic: str,
+        payload: bytes | Payload,
+        qos: int,
+        retain: bool,
+        expires_in: float | None,
+        futures: list[Future[None]],
+    ) -> None:
         data = payload.encode() if isinstance(payload, Payload) else payload
         self._check(topic, data, qos)
         deadline = None if expires_in is None else monotonic() + expires_in
-        item = Outgoing(topic, data, qos, retain, deadline, [Future()])
-        self._outbox.put(item, urgent=self._greeter.inside)
-        self._waker.wake()
-        return item.futures[0]
+        self._outbox.put(Outgoing(topic, data, qos, retain, deadline, futures), urgent=self._greeter.inside)
+        self._connector.push()
 
     def _check(self, topic: str, data: bytes, qos: int) -> None:
         if "+" in topic or "#" in topic:

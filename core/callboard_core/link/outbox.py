@@ -18,7 +18,7 @@ BYTE_LIMIT = 64 * 1024 * 1024
 
 @dataclass(slots=True, eq=False)
 class Outgoing:
-    """One message to send and the futures of those who wait for it, the publisher's own last.
+    """One message to send and the futures of those who wait for it, the publisher's own last (if it waits).
 
     ``deadline`` is on the monotonic clock; after it the message is not sent any more. An ``urgent`` one is part
     of a greeting and belongs to one connection.
@@ -120,10 +120,11 @@ class Outbox:
             for item in waiting:
                 if item.urgent:
                     orphans.append(item.orphan())
-                if item.futures:
-                    if item.retain:
-                        self._supersede(item)
-                    self._append(item)
+                    if not item.futures:
+                        continue
+                if item.retain:
+                    self._supersede(item)
+                self._append(item)
         return orphans
 
     def release(self) -> None:

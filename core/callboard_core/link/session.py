@@ -1,6 +1,6 @@
-"""One MQTT 3.1.1 connection from TCP connect to its end. The only place that touches paho-mqtt.
+"""One MQTT 3.1.1 connection from TCP connect to its end, over paho-mqtt.
 
-Everything here runs on the link's network thread. Each connection gets a fresh paho client with a clean
+Everything here runs on the link's network thread, except :meth:`Session.push`. Each connection gets a fresh paho client with a clean
 session: what was not acknowledged goes back to the outbox, so that a greeting can go before it.
 """
 
@@ -10,6 +10,7 @@ import logging
 import selectors
 import socket
 import ssl
+import threading
 from collections import deque
 from dataclasses import dataclass
 from time import monotonic
@@ -20,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from callboard_core.errors import CallboardError, Conflict, Unauthorized, Unavailable
+from callboard_core.link.client import BufferedClient
 from callboard_core.link.outbox import Outbox, Outgoing
 from callboard_core.link.values import Credential, Endpoint, Will
 from callboard_core.link.waker import Waker
@@ -32,10 +34,8 @@ _log = logging.getLogger("callboard.link")
 WINDOW = 512
 #: Seconds within which the broker must accept the connection and then grant the subscriptions.
 HANDSHAKE = 10.0
-#: Seconds for the broker to close the connection after our DISCONNECT.
-LINGER = 0.5
-#: Bytes asked of the socket at once.
-READ_AHEAD = 65_536
+#: Bytes that may wait for the socket before no more messages are handed over.
+UNSENT = 256 * 1024
 #: Messages read before anything else has its turn.
 BATCH = 64
 #: Filters per SUBSCRIBE packet.
@@ -90,37 +90,6 @@ class Peer(Protocol):
         """These messages waited past their deadline and were not sent."""
 
 
-class _Client(Client):
-    """A paho client that reads ahead.
-
-    Paho asks the socket for one byte, then the length, then the rest of each packet, and every such call gives
-    other threads the interpreter for up to 5 ms. Here most of them are served from one large read.
-    """
-
-    _ahead = b""
-    _at = 0
-    leaving = False
-
-    @property
-    def buffered(self) -> bool:
-        """True while there is something to read that the selector cannot see."""
-        sock: Any = self.socket()
-        return self._at < len(self._ahead) or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0)
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        if self._at >= len(self._ahead):
-            self._ahead, self._at = super()._sock_recv(READ_AHEAD), 0
-        chunk = self._ahead[self._at : self._at + bufsize]
-        self._at += len(chunk)
-        return chunk
-
-    def _sock_close(self) -> None:
-        sock: Any = self.socket()
-        if sock is not None and self.leaving:
-            _let_read(sock)
-        super()._sock_close()
-
-
 class Session:
     """One connection. ``request`` and ``close`` may be called from any thread, followed by a wake."""
 
@@ -141,6 +110,7 @@ class Session:
         self._received = 0
         self._withheld: deque[int] = deque()
         self._deadline: float | None = None
+        self._turning = threading.Lock()  # held by whoever uses the client
         self._closing = False
         self._farewell_sent = False
         self.established = False
@@ -196,9 +166,9 @@ class Session:
         rest = sorted([*self._unwritten, *self._unacknowledged], key=lambda sent: sent[0])
         return [item for _, item, _ in rest]
 
-    def _make_client(self) -> _Client:
+    def _make_client(self) -> BufferedClient:
         identity = self._identity
-        client = _Client(
+        client = BufferedClient(
             CallbackAPIVersion.VERSION2, identity.client_id, reconnect_on_failure=False, manual_ack=True
         )
         client.max_inflight_messages_set(0)  # the window below does it
@@ -214,24 +184,44 @@ class Session:
         client.on_message = self._on_message
         return client
 
+    def push(self) -> bool:
+        """Send what waits from the calling thread, if nothing is in the way; False: wake the network thread.
+
+        While messages are on their way anyway the network thread does it, many at a time.
+        """
+        if self._unacknowledged or not self._turning.acquire(blocking=False):
+            return False
+        try:
+            if not self.established or self._closing:
+                return False
+            self._serve_outbox()
+            self._client.flush()
+            self._collect()
+            return self._client.socket() is not None and not self._client.want_write()
+        finally:
+            self._turning.release()
+
     def _turn(self) -> None:
-        client = self._client
-        paused = self._peer.must_pause()
-        self._watch((0 if paused else _READ) | (_WRITE if client.want_write() else 0))
-        buffered = not paused and client.buffered
+        with self._turning:
+            paused = self._peer.must_pause()
+            self._watch((0 if paused else _READ) | (_WRITE if self._client.want_write() else 0))
+            buffered = not paused and self._client.buffered
         timeout = 0.0 if buffered else 0.1 if paused else self._tick
-        readable = buffered
-        for key, events in self._selector.select(timeout):
+        events = self._selector.select(timeout)
+        with self._turning:
+            self._serve_events(events, buffered)
+
+    def _serve_events(self, events: list[tuple[selectors.SelectorKey, int]], readable: bool) -> None:
+        for key, event in events:
             if key.fileobj is self._waker.reader:
                 self._waker.clear()
             else:
-                readable = readable or bool(events & _READ)
+                readable = readable or bool(event & _READ)
         if readable:
             self._read()
         self._serve()
-        if client.want_write():
-            client.loop_write()
-        client.loop_misc()
+        self._client.loop_misc()
+        self._client.flush()
         self._collect()
         self._check_deadline()
 
@@ -242,7 +232,7 @@ class Session:
                 return
             before = self._received
             self._client.loop_read()
-            if self._received == before:
+            if self._received == before or not self._client.buffered:
                 return
 
     def _watch(self, mask: int) -> None:
@@ -284,7 +274,7 @@ class Session:
 
     def _serve_outbox(self) -> None:
         room = WINDOW - len(self._unwritten) - len(self._unacknowledged)
-        if room <= 0:
+        if room <= 0 or self._client.unsent > UNSENT:
             return
         ready, late = self._outbox.take(room, monotonic())
         for item in ready:
@@ -365,20 +355,3 @@ class Session:
     def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Any) -> None:
         if self.error is None and self.reason == "closed" and reason.is_failure:
             self.reason = str(reason).lower()
-
-
-def _let_read(sock: socket.socket) -> None:
-    """Let the broker read our DISCONNECT before the socket is closed.
-
-    Closing a socket with unread data resets the connection; the broker may then find it broken before it has
-    read the DISCONNECT, and publishes the will.
-    """
-    deadline = monotonic() + LINGER
-    try:
-        sock.shutdown(socket.SHUT_WR)
-        while (left := deadline - monotonic()) > 0:
-            sock.settimeout(left)
-            if not sock.recv(READ_AHEAD):
-                return
-    except OSError as error:
-        _log.debug("the broker closed first: %s", error)
