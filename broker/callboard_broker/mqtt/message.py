@@ -105,7 +105,7 @@ class Message:
     @property
     def size(self) -> int:
         """Bytes that count against bounds: payload, topic, properties and a constant for the rest."""
-        return len(self.payload) + len(self.topic) + len(self.properties) + 100
+        return len(self.payload) + len(self.topic) + len(self.properties) + 64
 
     def plain(self) -> bytes:
         """Encode as QoS 0, not retained, for MQTT 3.1.1."""

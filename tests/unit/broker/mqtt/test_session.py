@@ -139,7 +139,7 @@ def test_a_connected_reader_whose_queue_is_full_is_dropped_with_a_log_line(
     assert broker.hub.counters.bounds["slow_reader"] == 1
 
 
-@pytest.mark.parametrize("bound", [{"queue_messages": 5}, {"queue_bytes": 5 * 102}])
+@pytest.mark.parametrize("bound", [{"queue_messages": 5}, {"queue_bytes": 5 * 66}])
 def test_the_queue_of_an_absent_session_is_bounded(bound: dict[str, int]) -> None:
     broker = Broker(**bound)
     offline(broker, "a", ("x", 1))
