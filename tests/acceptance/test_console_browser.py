@@ -202,6 +202,18 @@ def test_a_text_being_written_survives_the_refreshes_and_is_then_sent(operator, 
     eventually(lambda: house.members[0].heard("sign Good night"), "the sign")
 
 
+def test_looking_at_a_node_in_a_slow_browser_commands_nothing(operator, house):
+    operator.page.context.new_cdp_session(operator.page).send("Emulation.setCPUThrottlingRate", {"rate": 8})
+    before = house.members[0].told.read_text()
+    for _ in range(3):
+        operator.node("greenhouse")
+        expect(operator.page.get_by_label("Sign")).to_be_visible()
+        value = reading(operator, "humidity").text_content() or ""
+        expect(reading(operator, "humidity")).not_to_have_text(value)
+        expect(operator.page.get_by_text("points · every reading")).to_be_visible()
+    assert house.members[0].told.read_text() == before
+
+
 def test_a_control_that_fails_shows_the_error_and_returns_to_the_truth(operator):
     operator.node("greenhouse")
     sign = operator.page.get_by_label("Sign")

@@ -175,7 +175,7 @@ MOVES = [
 @pytest.mark.parametrize(("widget", "name", "value", "sent"), MOVES)
 def test_moving_a_control_sends_a_command_and_says_what_became_of_it(open_page, widget, name, value, sent):
     page = open_page().go("node", node="greenhouse")
-    getattr(page.app, widget)(key=f"control:greenhouse:{name}").set_value(value)
+    getattr(page.app, widget)(key=f"control:greenhouse:{name}:0").set_value(value)
     page.run()
     assert page.sent == [(f"callboard/greenhouse/command/control/{name}", {"value": sent})]
     assert 'data-order="done"' in page.seen(f"line:greenhouse:{name}")
@@ -188,24 +188,24 @@ def test_moving_a_control_sends_a_command_and_says_what_became_of_it(open_page, 
 def test_a_failed_command_shows_the_error_and_the_widget_returns_to_the_truth(open_page, error, stage):
     page = open_page().go("node", node="greenhouse")
     page.link.answer = lambda future: future.set_exception(error)
-    page.app.slider(key="control:greenhouse:fan").set_value(70)
+    page.app.slider(key="control:greenhouse:fan:0").set_value(70)
     page.run()
     line = page.seen("line:greenhouse:fan")
     assert f'data-order="{stage}"' in line
     assert str(error) in line
-    assert page.app.slider(key="control:greenhouse:fan").value == 40
+    assert page.app.slider[0].value == 40
 
 
 def test_a_command_under_way_shows_acknowledged_and_running(open_page):
     page = open_page().go("node", node="greenhouse")
     page.link.answer = lambda future: None
-    page.app.slider(key="control:greenhouse:fan").set_value(70)
+    page.app.slider(key="control:greenhouse:fan:0").set_value(70)
     assert 'data-order="sent"' in page.run().seen("line:greenhouse:fan")
     page.link.on_ack()
     assert "acknowledged" in page.run().seen("line:greenhouse:fan")
     page.link.on_progress(0.5)
     assert "50%" in page.run().seen("line:greenhouse:fan")
-    assert page.app.slider(key="control:greenhouse:fan").value == 70
+    assert page.app.slider(key="control:greenhouse:fan:0").value == 70
 
 
 def test_a_control_moved_by_somebody_else_moves_here_too(open_page):
@@ -215,7 +215,8 @@ def test_a_control_moved_by_somebody_else_moves_here_too(open_page):
     moved = Thing(Kind.CONTROL, "fan", fan.card, State(v=90, t=NOW), NOW)
     page.feed.put(replace(here, things={**here.things, (Kind.CONTROL, "fan"): moved}))
     page.run()
-    assert page.app.slider(key="control:greenhouse:fan").value == 90
+    assert page.app.slider[0].value == 90
+    assert page.sent == []
 
 
 def test_an_action_without_questions_is_sent_at_once(open_page):
@@ -247,7 +248,7 @@ def test_what_is_away_cannot_be_commanded(open_page):
     page = open_page()
     page.feed.put(replace(greenhouse(), status=StatusName.LOST))
     page.go("node", node="greenhouse")
-    assert page.app.slider(key="control:greenhouse:fan").disabled
+    assert page.app.slider(key="control:greenhouse:fan:0").disabled
     assert page.app.button(key="action:greenhouse:ping").disabled
     assert "is away" in page.seen("line:greenhouse:fan")
 
@@ -273,7 +274,7 @@ def test_the_first_guest_is_shown_when_none_is_asked_for(open_page):
 
 def test_another_node_can_be_picked(open_page):
     page = open_page().go("node", node="greenhouse")
-    page.app.selectbox(key="node_picker").select("attic")
+    page.app.selectbox(key="node_picker:greenhouse").select("attic")
     assert "attic" in page.run().seen("identity")
     assert page.app.query_params["node"] == "attic"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from callboard_console.web.commands import Order, Stage
-from callboard_console.web.views.controls import Seen, Widget, adopt, widget
+from callboard_console.web.views.controls import Held, Seen, Widget, adopt, hold, widget
 from callboard_core.cards import ControlCard
 from callboard_core.topics import Address
 
@@ -85,3 +85,34 @@ def test_after_a_failure_the_widget_returns_to_the_truth_once(stage):
     seen, take = decide(Seen(40), 60, 40, order(stage))
     assert take
     assert decide(seen, 70, 40, order(stage)) == (seen, False)
+
+
+FORTY = widget(card(minimum=0, maximum=100), 40)
+FIFTY = widget(card(minimum=0, maximum=100), 50)
+
+
+def held(before, shown, current, given=None):
+    return hold(before, shown, current, received=NOW, order=given, now=NOW)
+
+
+def test_a_widget_lives_with_the_value_it_was_born_with():
+    first = held(None, None, FORTY)
+    assert (first.born, first.life, first.seen) == (FORTY, 0, Seen(40))
+    assert held(first, 40, FORTY) == first
+    assert held(first, 50, FIFTY) == Held(Seen(50), FORTY, 0)
+
+
+def test_a_value_from_outside_is_a_new_life():
+    first = held(None, None, FORTY)
+    assert held(first, 40, FIFTY) == Held(Seen(50), FIFTY, 1)
+
+
+def test_other_limits_are_a_new_life_too():
+    first = held(None, None, FORTY)
+    wider = widget(card(minimum=0, maximum=200), 40)
+    assert held(first, 40, wider) == Held(Seen(40), wider, 1)
+
+
+def test_the_first_look_does_not_mistake_an_old_failure_for_a_new_one():
+    first = held(None, None, FORTY, order(Stage.FAILED))
+    assert held(first, 40, FORTY, order(Stage.FAILED)) == first

@@ -42,15 +42,16 @@ def _pick() -> str | None:
     if not options:
         return None
     chosen = chosen or next((each.id for each in snapshot.guests), options[0])
-    st.session_state["node_picker"] = chosen
+    key = f"node_picker:{chosen}"
     st.query_params["node"] = chosen
     st.selectbox(
         "Node",
         options,
-        key="node_picker",
+        options.index(chosen),
+        key=key,
         format_func=lambda each: snapshot.nodes[each].title if each in snapshot.nodes else each,
         label_visibility="collapsed",
-        on_change=lambda: st.query_params.update(node=st.session_state["node_picker"]),
+        on_change=lambda: st.query_params.update(node=st.session_state[key]),
     )
     return chosen
 

@@ -47,21 +47,19 @@ def control(node: NodeView, thing: Thing, card: ControlCard, session: Session) -
     if not session.may_command:
         live(view.in_force(thing), key=f"in-force:{thing.name}")
         return
-    order = session.ledger.last(address)
-    key, seen_key = f"control:{node.id}:{thing.name}", f"seen:{node.id}:{thing.name}"
-    spec = controls.widget(card, value)
-    now = time.time()
-    seen, take = controls.adopt(
-        st.session_state.get(seen_key, controls.Seen()),
-        st.session_state.get(key),
-        spec.value,
+    order, now = session.ledger.last(address), time.time()
+    held_key = f"held:{node.id}:{thing.name}"
+    before: controls.Held | None = st.session_state.get(held_key)
+    held = controls.hold(
+        before,
+        st.session_state.get(_key(node, thing, before), before.born.value if before else None),
+        controls.widget(card, value),
         received=thing.received or 0.0,
         order=order,
         now=now,
     )
-    if take or key not in st.session_state:
-        st.session_state[key] = spec.value
-    st.session_state[seen_key] = seen
+    st.session_state[held_key] = held
+    key = _key(node, thing, held)
 
     def moved() -> None:
         wanted = st.session_state[key]
@@ -70,26 +68,43 @@ def control(node: NodeView, thing: Thing, card: ControlCard, session: Session) -
 
     label = f"{thing.title} ({card.unit})" if card.unit else thing.title
     with st.container(gap="xxsmall"):
-        _WIDGETS[spec.shape](label, spec, {"key": key, "on_change": moved, "disabled": not node.live})
+        _WIDGETS[held.born.shape](
+            label, held.born, {"key": key, "on_change": moved, "disabled": not node.live}
+        )
         live(view.control_line(node, thing, order, now), key=f"line:{node.id}:{thing.name}")
 
 
+def _key(node: NodeView, thing: Thing, held: controls.Held | None) -> str:
+    return f"control:{node.id}:{thing.name}:{held.life if held is not None else 0}"
+
+
+def _range(spec: controls.Widget) -> dict[str, Any]:
+    return {"min_value": spec.minimum, "max_value": spec.maximum, "value": spec.value, "step": spec.step}
+
+
 def _slider(label: str, spec: controls.Widget, common: dict[str, Any]) -> None:
-    st.slider(label, min_value=spec.minimum, max_value=spec.maximum, step=spec.step, **common)
+    st.slider(label, **_range(spec), **common)
 
 
 def _number(label: str, spec: controls.Widget, common: dict[str, Any]) -> None:
-    st.number_input(label, min_value=spec.minimum, max_value=spec.maximum, step=spec.step, **common)
+    st.number_input(label, **_range(spec), **common)
+
+
+def _select(label: str, spec: controls.Widget, common: dict[str, Any]) -> None:
+    index = spec.options.index(str(spec.value)) if spec.value is not None else None
+    st.selectbox(label, spec.options, index, **common)
 
 
 _WIDGETS: dict[str, Callable[[str, controls.Widget, dict[str, Any]], object]] = {
     "slider": _slider,
     "number": _number,
-    "toggle": lambda label, _spec, common: st.toggle(label, **common),
-    "segments": lambda label, spec, common: st.segmented_control(label, spec.options, **common),
-    "select": lambda label, spec, common: st.selectbox(label, spec.options, **common),
-    "text": lambda label, spec, common: st.text_input(label, max_chars=spec.max_length, **common),
-    "colour": lambda label, _spec, common: st.color_picker(label, **common),
+    "toggle": lambda label, spec, common: st.toggle(label, bool(spec.value), **common),
+    "segments": lambda label, spec, common: st.segmented_control(
+        label, spec.options, default=spec.value, **common
+    ),
+    "select": _select,
+    "text": lambda label, spec, common: st.text_input(label, str(spec.value), spec.max_length, **common),
+    "colour": lambda label, spec, common: st.color_picker(label, str(spec.value), **common),
 }
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from callboard_console.web.commands import FINAL, Order, Stage
 from callboard_core.cards import ControlCard
 from callboard_core.messages import Value
 
-__all__ = ["Seen", "Widget", "adopt", "widget"]
+__all__ = ["Held", "Seen", "Widget", "adopt", "hold", "widget"]
 
 #: Up to this many options are all shown at once.
 _FEW = 4
@@ -38,6 +38,20 @@ class Seen:
 
     value: Value | None = None
     order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One control in one browser: the life of its widget, and the widget it was born with.
+
+    A new value from outside is a new life, that is a new widget with that value as its default. Setting the
+    value of a living widget instead can get lost in a slow browser, which then reports the old value as if
+    somebody had chosen it: opening a page would send commands.
+    """
+
+    seen: Seen
+    born: Widget
+    life: int = 0
 
 
 def widget(card: ControlCard, value: Value | None) -> Widget:
@@ -78,6 +92,29 @@ def _number(card: ControlCard, value: Value | None) -> Widget:
 def _step(low: float, high: float) -> float:
     span = high - low
     return 1.0 if span >= 20 and float(low).is_integer() and float(high).is_integer() else span / 100  # noqa: PLR2004
+
+
+def hold(
+    held: Held | None,
+    shown: Value | None,
+    current: Widget,
+    *,
+    received: float,
+    order: Order | None,
+    now: float,
+) -> Held:
+    """Return the widget to draw: the one that lives, or a new one if it must show another value.
+
+    The arguments are those of :func:`adopt`; ``current`` is the widget for the value in force, ``held`` None at
+    the first time.
+    """
+    if held is None:
+        return Held(Seen(current.value, order.number if order is not None else 0), current)
+    limits = replace(current, value=held.born.value)
+    seen, take = adopt(held.seen, shown, current.value, received=received, order=order, now=now)
+    if take or limits != held.born:
+        return Held(seen, current, held.life + 1)
+    return Held(seen, held.born, held.life)
 
 
 def adopt(
