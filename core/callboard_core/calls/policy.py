@@ -163,6 +163,7 @@ class _Call:
     member: Member | None = None
     attempt: int = 0
     tried: set[Key] = field(default_factory=set)
+    declined: set[Key] = field(default_factory=set)
 
     @property
     def repeatable(self) -> bool:
@@ -334,10 +335,11 @@ class Policy:
         return []
 
     def _candidate(self, call: _Call, now: float) -> Member | None:
-        """The member to give a call to now; one that had it before only when there is no other."""
-        ready = self.ready()
-        fresh = [member for member in ready if member.key not in call.tried] if call.tried else ready
-        return self._best([member for member in fresh or ready if member.open], now)
+        """The member to give a call to now: one that did not have it yet; never one that declined it for another."""
+        willing = [member for member in self.ready() if member.key not in call.declined] or self.ready()
+        able = [member for member in willing if member.open]
+        fresh = [member for member in able if member.key not in call.tried] if call.tried else able
+        return self._best(fresh or able, now)
 
     def _assign(self, call: _Call, member: Member, now: float) -> Assign:
         self._queue.pop(call.token, None)
@@ -373,7 +375,9 @@ class Policy:
         if outcome is Outcome.BROKEN and not call.repeatable:
             unknown = f"{error.message}; whether the call was done is not known"
             return [self._refuse(call, Unavailable(unknown))]
-        everybody = all(member.key in call.tried for member in self.ready())
+        if outcome is Outcome.DECLINED and call.member is not None:
+            call.declined.add(call.member.key)
+        everybody = all(member.key in call.declined for member in self.ready())
         if call.attempt >= self.limits.attempts or (outcome is Outcome.DECLINED and everybody):
             return [self._refuse(call, error)]
         call.member = None
