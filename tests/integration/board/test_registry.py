@@ -10,15 +10,19 @@ import pytest
 
 from callboard_core.link import Endpoint, Link, Message
 from support.boards import BoardProcess, board_process, eventually
-from support.engines import Engine, running
+from support.engines import ENGINES, Engine, running
 from support.fakenode import fake_node
 
 DAY = 86_400.0
 
 
-@pytest.fixture(params=["mosquitto", "embedded"])
+#: For the tests whose truth depends on the broker.
+both = pytest.mark.parametrize("engine", ENGINES, indirect=True)
+
+
+@pytest.fixture
 def engine(request) -> Iterator[Engine]:
-    with running(request.param) as started:
+    with running(getattr(request, "param", "mosquitto")) as started:
         yield started
 
 
@@ -55,6 +59,7 @@ def retained(engine: Engine, topic_filter: str) -> set[str]:
     return found
 
 
+@both
 def test_a_node_that_comes_dies_and_leaves_is_seen_and_remembered(engine, board):
     with fake_node(engine.port):
         eventually(lambda: node_of(board).get("status") == "ready")
@@ -73,11 +78,10 @@ def test_a_node_that_comes_dies_and_leaves_is_seen_and_remembered(engine, board)
 
 
 def test_an_old_sessions_will_does_not_bury_a_live_node(engine, board):
-    with fake_node(engine.port, epoch=5) as node:
+    with fake_node(engine.port, epoch=5):
         eventually(lambda: node_of(board).get("status") == "ready")
         will = {"status": "lost", "epoch": 4, "t": 1.0, "instance": "old"}
-        node.link.publish("callboard/other/state/sensor/x", b'{"v": 1, "t": 1}').result(5)
-        before = ask(board, "nodes/greenhouse/statuses")["items"]
+        before = eventually(lambda: ask(board, "nodes/greenhouse/statuses")["items"])
         intruder = Link(client_id="intruder", endpoint=Endpoint("127.0.0.1", engine.port))
         intruder.start()
         intruder.publish("callboard/greenhouse/status", json.dumps(will).encode(), qos=1, retain=True).result(
@@ -114,6 +118,7 @@ def history(board: BoardProcess, thing: str = "greenhouse/sensor/temperature") -
         return client.get(f"/api/v1/history/{thing}", params={"end": time.time() + 60}).json()
 
 
+@both
 def test_forgetting_clears_everything_retained_and_the_history_stays(engine, board):
     with fake_node(engine.port) as node, fake_node(engine.port, "attic"):
         node.say(21.0)
@@ -184,6 +189,7 @@ def test_a_node_that_the_broker_lost_is_gone_after_a_new_start(engine, board):
     eventually(lambda: not node_of(board))
 
 
+@both
 def test_without_a_broker_the_last_known_nodes_are_shown(engine, board):
     with fake_node(engine.port):
         eventually(lambda: node_of(board).get("things") == 2)
@@ -225,6 +231,7 @@ def test_what_was_refused_is_remembered(engine, board):
     assert any("over the limit" in item["reason"] and item["size"] > 900_000 for item in body["items"])
 
 
+@both
 def test_a_retained_command_is_refused_counted_and_cleared(engine, board):
     with fake_node(engine.port) as node:
         eventually(lambda: node_of(board))
@@ -240,3 +247,27 @@ def test_a_retained_command_is_refused_counted_and_cleared(engine, board):
     assert items[0]["topic"] == "callboard/greenhouse/command/action/open-vent"
     assert "retained" in items[0]["reason"]
     assert retained(engine, "callboard/greenhouse/command/#") == set()
+
+
+@both
+def test_ten_thousand_cards_are_there_soon_after_the_start(engine, tmp_path):
+    """In the directory and, a little later, in the database."""
+    link = Link(client_id="planter", endpoint=Endpoint("127.0.0.1", engine.port), outbox_limit=20_000)
+    link.start()
+    link.wait_connected(10)
+    waits = []
+    for number in range(10_000):
+        node, name = f"node-{number // 100}", f"s{number % 100}"
+        card = {"kind": "sensor", "name": name, "epoch": 1, "unit": "°C"}
+        topic = f"callboard/{node}/announce/sensor/{name}"
+        waits.append(link.publish(topic, json.dumps(card).encode(), qos=1, retain=True))
+    for wait in waits:
+        wait.result(30)
+    link.stop()
+    with board_process(tmp_path / "state", engine.port) as board:
+        assert len(ask(board, "cards", kind="sensor")["items"]) == 10_000
+        assert len(ask(board, "nodes")["items"]) == 101
+        eventually(lambda: board.metrics()["database_jobs_waiting"] == 0)
+        board.kill()
+        assert board.start() < 10
+        assert len(ask(board, "cards", kind="sensor")["items"]) == 10_000
