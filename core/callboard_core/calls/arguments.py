@@ -5,6 +5,7 @@ Checked is what schemas of functions' parameters are made of; keywords not known
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 from callboard_core.errors import BadPayload
 
 __all__ = ["check_arguments"]
+
+_log = logging.getLogger("callboard.calls")
 
 Schema = Mapping[str, Any]
 
@@ -61,8 +64,12 @@ def check_arguments(schema: Schema, args: Mapping[str, Any]) -> None:
     Raises:
         BadPayload: an argument is missing, unknown or wrong; ``key`` and the message name it.
     """
-    if schema:
+    if not schema:
+        return
+    try:
         _check(schema, args, "", schema)
+    except RecursionError:
+        _log.debug("a schema that refers to itself without end is left to the worker")
 
 
 def _check(schema: Any, value: Any, path: str, root: Schema) -> None:
