@@ -273,6 +273,19 @@ def test_an_operator_publishes_from_the_topics_page(operator, house):
     expect(operator.page.locator("pre[data-payload]")).to_contain_text('"v": true')
 
 
+def test_a_card_that_is_not_json_is_shown_as_refused(operator, house):
+    node = Credential("node", house.up.password("node"))
+    link = Link(client_id="clumsy", endpoint=Endpoint.parse(house.up.runtime.mqtt.url), credential=node)
+    link.start()
+    link.wait_connected(10)
+    link.publish("callboard/clumsy/announce/sensor/x", b"not json", qos=1).result(10)
+    link.stop()
+    operator.open("Refused")
+    refused = operator.page.locator(".cb-refused tbody tr").first
+    expect(refused).to_contain_text("callboard/clumsy/announce/sensor/x")
+    expect(refused).to_contain_text("JSON")
+
+
 def test_a_viewer_sees_everything_and_no_buttons(house, browser):
     with visitor(browser, house.url) as viewer:
         viewer.log_in("viewer", house.up.password("viewer"))

@@ -14,6 +14,9 @@ from support.console import NOW, full, greenhouse, node, sensor
 FAN = Address.parse("callboard/greenhouse/command/control/fan")
 
 
+VENT = Address.parse("callboard/greenhouse/command/action/open-vent")
+
+
 def order(stage=Stage.SENT, **more):
     return Order(1, FAN, "Fan", {"value": 40}, NOW - 3, **({"stage": stage} | more))
 
@@ -57,7 +60,7 @@ def test_a_node_without_sensors_says_so():
         (order(Stage.ACKNOWLEDGED), "acknowledged"),
         (order(Stage.RUNNING, progress=0.4), "40%"),
         (order(Stage.DONE, ended=NOW - 2.988), "after 12 ms"),
-        (order(Stage.DONE, ended=NOW, result={"open": 80}), "{&#x27;open&#x27;: 80}"),
+        (replace(order(Stage.DONE, ended=NOW, result={"open": 80}), address=VENT), "{&quot;open&quot;: 80}"),
         (order(Stage.FAILED, ended=NOW, error="ValueError: too hot"), "ValueError: too hot"),
         (order(Stage.TIMED_OUT, ended=NOW, error="no answer within 10 s"), "no answer within 10 s"),
     ],
@@ -66,6 +69,10 @@ def test_a_command_says_what_became_of_it(given, said):
     drawn = view.order_line(given, NOW)
     assert said in drawn
     assert f'data-order="{given.stage}"' in drawn
+
+
+def test_a_control_does_not_repeat_what_its_widget_shows():
+    assert "<code>" not in view.order_line(order(Stage.DONE, ended=NOW, result={"value": 40}), NOW)
 
 
 def test_no_command_says_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
@@ -34,6 +35,8 @@ SKEWED = 30.0
 
 #: Actions that stay listed, and seconds for which the success of a control is news.
 _RUNS, _NEWS = 5, 30.0
+#: Characters of a result that are shown.
+_RESULT = 300
 
 _STAGE_TONES = {
     Stage.SENT: "idle",
@@ -162,8 +165,8 @@ def order_line(order: Order | None, now: float) -> Markup:
         said.append(f"{order.progress:.0%}")
     if order.error:
         said.append(order.error)
-    elif order.stage is Stage.DONE and order.result not in (None, {}, True):
-        said.append(tag("code", str(order.result)[:300]))
+    elif order.result is not None and order.address.kind is not Kind.CONTROL:
+        said.append(tag("code", json.dumps(order.result, ensure_ascii=False)[:_RESULT]))
     said.append(words.ago(order.sent, now))
     tone = _STAGE_TONES[order.stage]
     spaced = (tag("span", part) for part in said)
