@@ -11,7 +11,7 @@ export PYTHONUTF8 := 1
 PACKAGES := mosquitto mosquitto-clients chromium postgresql iproute2
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fuzz bench docs packages clean
+.PHONY: help up test check fuzz soak bench docs packages clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -28,10 +28,14 @@ check: $(VENV)/.tests ## Lint, formatting, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fuzz: $(VENV)/.tests ## Fuzz the protocol code for a long time
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/fuzz --timeout 0 $(ARGS)
+fuzz: $(VENV)/.tests ## Fuzz the protocol code for a long time (CALLBOARD_FUZZ_SECONDS for each test, default 300)
+	CALLBOARD_FUZZ_SECONDS=$${CALLBOARD_FUZZ_SECONDS:-300} HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/fuzz $(ARGS)
+
+soak: $(VENV)/.tests packages ## The broker's bounds and durability at full size: a million messages, 200 kills
+	CALLBOARD_LONG=1 $(BIN)/pytest tests/integration/test_broker_bounds.py tests/integration/test_broker_durability.py $(ARGS)
 
 bench: $(VENV)/.tests packages ## Measure, and print the tables
+	@command -v cc >/dev/null || sh tools/apt-install.sh gcc libc6-dev
 	@for bench in $(sort $(wildcard bench/*.py)); do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit; done
 
 docs: $(VENV)/.tests ## Generate the reference pages from the code
@@ -39,6 +43,7 @@ docs: $(VENV)/.tests ## Generate the reference pages from the code
 
 packages: ## Install the Debian packages the tests use
 	@sh tools/apt-install.sh $(PACKAGES)
+	@command -v npm >/dev/null || sh tools/apt-install.sh npm
 
 clean: ## Remove what was set up here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis test-artifacts dist build
