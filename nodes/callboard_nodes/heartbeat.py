@@ -49,21 +49,25 @@ class Heartbeat:
         self._every = every
         self._turned = monotonic()
         self._stuck = False
-        self._stopping = threading.Event()
+        self._stopped = False
+        self._due = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{node}-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Begin to beat; also at every connect, so that callers who came back know at once."""
         self._thread.start()
+        self._link.on_connect(self._due.set)
 
     def stop(self) -> None:
         """Beat no more."""
-        self._stopping.set()
+        self._stopped = True
+        self._due.set()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self._stopped:
+            self._due.clear()
             self._beat()
-            self._stopping.wait(self._every)
+            self._due.wait(self._every)
 
     def _beat(self) -> None:
         try:

@@ -42,6 +42,12 @@ class Standing(Enum):
     READY = auto()
     HUNG = auto()
     DRAINING = auto()
+    DOUBTFUL = auto()  # not heard of since the connection was lost
+    RETIRED = auto()  # offers it no more and finishes what it has
+
+
+#: Those that end with a sign of life.
+_SILENT = frozenset({Standing.HUNG, Standing.DOUBTFUL})
 
 
 class Outcome(Enum):
@@ -66,6 +72,7 @@ class Traits:
     concurrency: int = 1
     idempotent: bool = False
     draining: bool = False
+    beats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +211,7 @@ class Policy:
             self.members[key] = Member(key, traits, self._turn(), standing)
         else:
             member.traits = traits
-            if member.standing is not Standing.HUNG:
+            if member.standing not in _SILENT:
                 member.standing = standing
         return [*self._pull(now), *self.expire(now)]
 
@@ -215,18 +222,33 @@ class Policy:
             return []
         return self._rescue(member, reason, now)
 
+    def retire(self, key: Key, now: float) -> list[Effect]:
+        """Give a member nothing more, and forget it once it has answered what it has."""
+        member = self.members.get(key)
+        if member is None:
+            return []
+        member.standing = Standing.RETIRED
+        self._dismiss(member)
+        return self.expire(now)
+
     def hang(self, key: Key, reason: str, now: float) -> list[Effect]:
         """Note that a member makes no progress; its calls go elsewhere, or end."""
         member = self.members.get(key)
-        if member is None or member.standing is Standing.HUNG:
+        if member is None or member.standing in {Standing.HUNG, Standing.RETIRED}:
             return []
         member.standing = Standing.HUNG
         return self._rescue(member, reason, now)
 
+    def doubt(self) -> None:
+        """Give members whose heartbeat can be heard nothing until it is; calls for them wait meanwhile."""
+        for member in self.members.values():
+            if member.traits.beats and member.standing is not Standing.RETIRED:
+                member.standing = Standing.DOUBTFUL
+
     def wake(self, key: Key, now: float) -> list[Effect]:
         """Note that a member makes progress (again)."""
         member = self.members.get(key)
-        if member is None or member.standing is not Standing.HUNG:
+        if member is None or member.standing not in _SILENT:
             return []
         member.standing = Standing.DRAINING if member.traits.draining else Standing.READY
         return self._pull(now)
@@ -286,7 +308,7 @@ class Policy:
 
     def expire(self, now: float) -> list[Effect]:
         """End the calls that have waited for a first member long enough."""
-        if self.ready():
+        if self.ready() or self._doubtful():
             return []
         late = [call for call in self._queue.values() if call.until <= now]
         return [self._refuse(call, _nobody(self.members.values())) for call in late]
@@ -324,7 +346,7 @@ class Policy:
 
     def _place(self, call: _Call, now: float) -> list[Effect]:
         """Assign, queue or refuse a call."""
-        if not self.ready() and call.until <= now:
+        if call.until <= now and not self.ready() and not self._doubtful():
             return [self._refuse(call, _nobody(self.members.values()))]
         chosen = self._candidate(call, now)
         if chosen is not None:
@@ -333,6 +355,9 @@ class Policy:
             return [self._refuse(call, Overloaded(f"{len(self._queue)} calls already wait; try again later"))]
         self._queue[call.token] = call
         return []
+
+    def _doubtful(self) -> bool:
+        return any(member.standing is Standing.DOUBTFUL for member in self.members.values())
 
     def _candidate(self, call: _Call, now: float) -> Member | None:
         """The member to give a call to now: one that did not have it yet; never one that declined it for another."""
@@ -352,6 +377,7 @@ class Policy:
 
     def _release(self, call: _Call, member: Member, outcome: Outcome, now: float) -> None:
         since = member.outstanding.pop(call.token, now)
+        self._dismiss(member)
         if outcome is Outcome.FAILED:
             member.failed += 1  # its pace does not count: what fails at once must not draw all calls
         elif outcome is Outcome.DONE:
@@ -361,6 +387,10 @@ class Policy:
             self._last_response = now
         elif outcome is Outcome.BROKEN:
             member.broken += 1
+
+    def _dismiss(self, member: Member) -> None:
+        if member.standing is Standing.RETIRED and not member.outstanding:
+            self.members.pop(member.key, None)
 
     def _rescue(self, member: Member, reason: str, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -136,7 +136,6 @@ class Pool:
         self._waiters: list[tuple[int, Future[None]]] = []
         self._work = threading.local()
         self._closed = False
-        link.on_connect(self._on_connect)
         link.on_stop(self.close)
         self._roster = Roster(directory, link, self._wanted, self)
 
@@ -256,7 +255,8 @@ class Pool:
     def members(self) -> list[MemberInfo]:
         """The members and how they stand."""
         with self._lock:
-            return [self._describe(one) for one in self._policy.members.values()]
+            members = self._policy.members.values()
+            return [self._describe(one) for one in members if one.key in self._entries]
 
     def card(self) -> WorkerCard | None:
         """The card that was announced last among the members'."""
@@ -443,7 +443,7 @@ class Pool:
         if not isinstance(entry.card, WorkerCard):
             return
         card = entry.card
-        traits = Traits(near, card.concurrency, card.idempotent, card.draining)
+        traits = Traits(near, card.concurrency, card.idempotent, card.draining, card.heartbeat is not None)
         with self._lock:
             self._entries.pop(entry.key, None)
             self._entries[entry.key] = entry  # the newest last
@@ -451,8 +451,15 @@ class Pool:
         self._tell_waiters()
         self._carry_out(effects)
 
+    def retired(self, key: Key) -> None:
+        """A member is no longer announced; what it has it may still answer."""
+        with self._lock:
+            self._entries.pop(key, None)
+            effects = self._policy.retire(key, monotonic())
+        self._rescued(effects)
+
     def left(self, key: Key, reason: str) -> None:
-        """A member is gone."""
+        """A member's process is gone."""
         with self._lock:
             self._entries.pop(key, None)
             effects = self._policy.leave(key, reason, monotonic())
@@ -471,6 +478,13 @@ class Pool:
         self._tell_waiters()
         self._carry_out(effects)
 
+    def reconnected(self) -> None:
+        """Answers may have been lost while there was no connection; members may be gone."""
+        with self._lock:
+            self._policy.doubt()
+            effects = self._policy.retry(monotonic(), "the connection to the broker was lost")
+        self._rescued(effects)
+
     def busy(self) -> bool:
         """Tell whether there are calls on members."""
         return bool(self._pending)
@@ -482,12 +496,6 @@ class Pool:
             waiting = [one for one in self._pending.values() if one.timer is None]
         for pending in waiting:
             self._keep_time(pending)
-
-    def _on_connect(self) -> None:
-        """Answers may have been lost while there was no connection."""
-        with self._lock:
-            effects = self._policy.retry(monotonic(), "the connection to the broker was lost")
-        self._carry_out(effects)
 
     def _tell_waiters(self) -> None:
         with self._lock:

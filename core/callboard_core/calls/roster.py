@@ -6,8 +6,11 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from time import monotonic
 from typing import Protocol
+
+from pydantic import JsonValue
 
 from callboard_core.calls.heartbeats import MISSED, Heartbeats
 from callboard_core.calls.place import Nearness, here, nearness
@@ -15,12 +18,15 @@ from callboard_core.cards import WorkerCard
 from callboard_core.follower import Dropped, Event, Follower
 from callboard_core.link.link import Link
 from callboard_core.messages import Status
+from callboard_core.topics import Address, Kind, Leaf
 from callboard_core.view import Entry, Key, NodeEntry
 
 __all__ = ["Cards", "Listener", "Roster", "is_news"]
 
 #: Seconds between two looks whether members that have calls still beat.
 LOOK = 0.25
+#: Why an entry is dropped whose card was cleared, or was not among the retained ones after a reconnect.
+REMOVED = "removed"
 #: Seconds the broker has to return a nonce, which shows that it is not the broker that is silent.
 ECHO = 2.0
 
@@ -46,13 +52,19 @@ class Listener(Protocol):
         """A member is there, or its card has changed."""
 
     def left(self, key: Key, reason: str) -> None:
-        """A member is gone."""
+        """A member's process is gone."""
+
+    def retired(self, key: Key) -> None:
+        """A member is no longer announced; what it has it may still answer."""
 
     def hung(self, key: Key, reason: str) -> None:
         """A member makes no progress."""
 
     def woke(self, key: Key) -> None:
-        """A member that hung makes progress."""
+        """A member that hung, or was not heard of since a reconnect, makes progress."""
+
+    def reconnected(self) -> None:
+        """The connection was lost and is there again; who is heard of from now on is told as woken."""
 
     def busy(self) -> bool:
         """Tell whether there are calls on members, so that it matters whether these hang."""
@@ -93,6 +105,8 @@ class Roster:
         self._lost: dict[Key, Status | None] = {}
         self._leftovers: dict[Key, Entry] = {}
         self._hung: set[Key] = set()
+        self._doubtful: set[Key] = set()
+        self._session = link.session
         self._looking = False
         self._closed = False
         self._heartbeats = Heartbeats.of(link)
@@ -121,9 +135,10 @@ class Roster:
         near = nearness(entry.card, self._place)
         with self._lock:
             if isinstance(event, Dropped):
-                self._leave(entry.key, f"{entry.node} is gone ({event.reason})")
+                gone = None if event.reason == REMOVED else f"{entry.node} is gone ({event.reason})"
+                self._leave(entry.key, gone)
             elif near is None or not self._wanted.fullmatch(entry.card.service):
-                self._leave(entry.key, f"{entry.node} offers something else now")
+                self._leave(entry.key, None)
             elif not self._is_leftover(entry):
                 self._join(entry, near)
 
@@ -137,14 +152,20 @@ class Roster:
         self._lost.pop(key, None)
         self._listener.joined(entry, near)
 
-    def _leave(self, key: Key, reason: str) -> None:
+    def _leave(self, key: Key, gone: str | None) -> None:
+        """A member is gone, or (without a reason) only announced no more."""
         self._leftovers.pop(key, None)
         if self._entries.pop(key, None) is None:
             return
         self._since.pop(key, None)
         self._hung.discard(key)
-        self._lost[key] = self._alive.pop(key, None)
-        self._listener.left(key, reason)
+        self._doubtful.discard(key)
+        before = self._alive.pop(key, None)
+        if gone is None:
+            self._listener.retired(key)
+        else:
+            self._lost[key] = before
+            self._listener.left(key, gone)
 
     def _is_leftover(self, entry: Entry) -> bool:
         key = entry.key
@@ -157,18 +178,33 @@ class Roster:
         return True
 
     def _on_connect(self) -> None:
-        """Nothing was heard while there was no connection."""
+        """Nothing was heard while there was no connection; who is still there shows by a ping or a heartbeat."""
         with self._lock:
+            if self._link.session == self._session:
+                return  # the connection that was there already
+            self._session = self._link.session
             self._since = dict.fromkeys(self._since, monotonic())
+            self._doubtful = {key for key, entry in self._entries.items() if _heartbeat(entry) is not None}
+            nodes = {key[0] for key in self._doubtful}
+            self._listener.reconnected()
+        for node in nodes:
+            address = Address(self._link.site, node, Leaf.COMMAND, Kind.ACTION, "ping")
+            pinged = self._link.call(address, {}, timeout=ECHO)
+            pinged.add_done_callback(partial(self._on_ping, node))
 
     # -- heartbeats ------------------------------------------------------------------------------------------
 
+    def _on_ping(self, node: str, answer: Future[JsonValue]) -> None:
+        if answer.exception() is None:
+            self._on_beat(node)
+
     def _on_beat(self, node: str) -> None:
-        if not self._hung and not self._leftovers:
+        if not (self._hung or self._doubtful or self._leftovers):
             return
         with self._lock:
-            for key in [key for key in self._hung if key[0] == node]:
+            for key in [key for key in (*self._hung, *self._doubtful) if key[0] == node]:
                 self._hung.discard(key)
+                self._doubtful.discard(key)
                 self._listener.woke(key)
             for entry in [one for key, one in self._leftovers.items() if key[0] == node]:
                 near = nearness(entry.card, self._place) if isinstance(entry.card, WorkerCard) else None
@@ -190,6 +226,7 @@ class Roster:
         with self._lock:
             for key in self._silent():
                 self._hung.add(key)
+                self._doubtful.discard(key)
                 self._listener.hung(key, f"{key[0]} hangs (no heartbeat)")
 
     def _silent(self) -> list[Key]:
@@ -202,8 +239,12 @@ class Roster:
             ]
 
     def _late(self, entry: Entry, now: float) -> bool:
-        every = entry.card.heartbeat if isinstance(entry.card, WorkerCard) else None
+        every = _heartbeat(entry)
         if every is None:
             return False
         heard = max(self._heartbeats.heard(entry.node), self._since[entry.key])
         return now - heard > MISSED * every
+
+
+def _heartbeat(entry: Entry) -> float | None:
+    return entry.card.heartbeat if isinstance(entry.card, WorkerCard) else None

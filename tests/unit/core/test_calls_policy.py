@@ -24,6 +24,7 @@ from callboard_core.calls.policy import (
 from callboard_core.errors import Overloaded, Unavailable
 
 SITE = Traits()
+SILENT = {Standing.HUNG, Standing.DOUBTFUL}
 SAFE = Traits(idempotent=True)
 
 
@@ -208,6 +209,32 @@ def test_a_draining_member_finishes_what_it_has_and_gets_no_more():
     assert assigned(policy.submit("z", 3.0)) == [("z", "a")]
 
 
+def test_a_member_that_is_announced_no_more_still_answers_what_it_has():
+    policy = pool("a", "b", traits=SAFE)
+    [(_, first)] = assigned(policy.submit("x", 0.0))
+    assert policy.retire(first, 1.0) == []
+    assert first in policy.members
+    assert assigned(policy.submit("y", 1.0))[0][1] != first
+    assert policy.finish("x", Outcome.DONE, 2.0) == []
+    assert first not in policy.members
+    assert policy.retire("nobody", 1.0) == []
+
+
+def test_after_a_reconnect_calls_wait_until_a_member_is_heard_of():
+    policy = pool("a", "b", traits=Traits(beats=True))
+    policy.join("quiet", Traits(Nearness.SITE, concurrency=1), 0.0)
+    assert policy.leave("quiet", "gone", 0.0) == []
+    policy.doubt()
+    assert policy.submit("x", 1.0) == []
+    assert policy.expire(2.0) == []
+    policy.join("a", Traits(beats=True), 2.0)  # a card may be an old one
+    assert policy.waiting == 1
+    assert assigned(policy.wake("b", 3.0)) == [("x", "b")]
+    assert policy.submit("y", 3.0) == []
+    assert policy.hang("a", "it hangs", 8.0) == []
+    assert assigned(policy.finish("x", Outcome.DONE, 9.0)) == [("y", "b")]
+
+
 def test_after_a_reconnect_repeatable_calls_are_given_anew_and_others_go_on():
     policy = Policy()
     policy.join("safe", SAFE, 0.0)
@@ -265,13 +292,14 @@ class Calls(RuleBasedStateMachine):
         concurrency=st.integers(1, 2),
         idempotent=st.booleans(),
         draining=st.booleans(),
+        beats=st.booleans(),
     )
-    def join(self, name, near, concurrency, idempotent, draining):
+    def join(self, name, near, concurrency, idempotent, draining, beats):
         known = self.policy.members.get(name)
-        hung = known is not None and known.standing is Standing.HUNG
+        hung = known is not None and known.standing in SILENT
         if known is not None:  # what a call on it may do is said by the card it was sent by
             idempotent = self.traits[name].idempotent
-        self.traits[name] = Traits(near, concurrency, idempotent, draining)
+        self.traits[name] = Traits(near, concurrency, idempotent, draining, beats)
         self.usable.discard(name)
         if not draining and not hung:
             self.usable.add(name)
@@ -287,10 +315,18 @@ class Calls(RuleBasedStateMachine):
         self.carry_out(self.policy.leave(name, "gone", self.now))
 
     @rule(name=members)
+    def retire(self, name):
+        self.usable.discard(name)
+        self.carry_out(self.policy.retire(name, self.now))
+
+    @rule(name=members)
     def hang(self, name):
         if name not in self.policy.members:
             return
         self.usable.discard(name)
+        if self.policy.members[name].standing is Standing.RETIRED:
+            assert self.policy.hang(name, "hangs", self.now) == []
+            return
         self.broken(name)
         self.carry_out(self.policy.hang(name, "hangs", self.now))
 
@@ -298,7 +334,7 @@ class Calls(RuleBasedStateMachine):
     def wake(self, name):
         if name not in self.policy.members:
             return
-        if not self.traits[name].draining:
+        if not self.traits[name].draining and self.policy.members[name].standing in SILENT:
             self.usable.add(name)
         self.carry_out(self.policy.wake(name, self.now))
 
@@ -330,6 +366,10 @@ class Calls(RuleBasedStateMachine):
 
     @rule()
     def reconnect(self):
+        self.policy.doubt()
+        for name, traits in self.traits.items():
+            if traits.beats:
+                self.usable.discard(name)
         self.carry_out(self.policy.retry(self.now, "the connection was lost"))
 
     @invariant()
