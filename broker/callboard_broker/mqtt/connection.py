@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 import logging
-from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from callboard_broker.mqtt import packets
 from callboard_broker.mqtt.access import Everything, Grant
-from callboard_broker.mqtt.message import NEVER, Message, Publish, read_publish
+from callboard_broker.mqtt.handlers import FLAGS, HANDLERS
+from callboard_broker.mqtt.message import Message
 from callboard_broker.mqtt.packets import Connect
-from callboard_broker.mqtt.properties import Properties, Property, pack_properties
+from callboard_broker.mqtt.phase import Phase
 from callboard_broker.mqtt.reasons import ProtocolError, Reason
 from callboard_broker.mqtt.stream import consume
-from callboard_broker.mqtt.topics import is_filter, is_topic
-from callboard_broker.mqtt.wire import MQTT_3_1, MQTT_3_1_1, MQTT_5, PacketType, malformed
+from callboard_broker.mqtt.wire import MQTT_3_1_1, MQTT_5, PacketType, malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callboard_broker.mqtt.hub import Hub
     from callboard_broker.mqtt.routes import Route
     from callboard_broker.mqtt.session import Session
 
 __all__ = ["Connection", "Phase"]
 
-#: Topics whose right to publish one connection remembers.
-_REMEMBERED = 1_024
-_FORWARDED = (
-    Property.PAYLOAD_FORMAT,
-    Property.CONTENT_TYPE,
-    Property.RESPONSE_TOPIC,
-    Property.CORRELATION_DATA,
-    Property.USER_PROPERTY,
-)
 _NOBODY = Everything()
 log = logging.getLogger("callboard.broker")
-
-
-class Phase(Enum):
-    """Where a connection stands."""
-
-    FRESH = "waiting for CONNECT"
-    CHECKING = "credentials are being checked"
-    OPEN = "open"
-    CLOSED = "closed"
 
 
 class Connection:
@@ -252,10 +231,8 @@ class Connection:
         self.pending = bytearray()
         self.hub.detach(self, clean=clean)
 
-    # ---- packets; `consume` calls `dispatch` for everything that it does not do itself
-
     def dispatch(self, first: int, body: bytes) -> None:
-        """Handle one packet.
+        """Handle one packet that the reader does not do itself.
 
         Raises:
             ProtocolError: it is malformed or out of place.
@@ -264,202 +241,9 @@ class Connection:
         if self.tap is not None:
             self.tap.packet_received(self, first, body)
         self.hub.counters.messages_in += 1
-        handler = self._HANDLERS.get((self.phase, kind))
+        handler = HANDLERS.get((self.phase, kind))
         if handler is None:
             raise ProtocolError(Reason.PROTOCOL_ERROR, f"packet type {kind} while {self.phase.value}")
-        if kind != PacketType.PUBLISH and first & 15 != self._FLAGS.get(kind, 0):
+        if kind != PacketType.PUBLISH and first & 15 != FLAGS.get(kind, 0):
             raise malformed(f"flags {first & 15:#x} of packet type {kind}")
         handler(self, first, body)
-
-    def _on_connect(self, first: int, body: bytes) -> None:
-        del first
-        login = packets.read_connect(body)
-        self.version = login.version
-        self.login = login
-        self.phase = Phase.CHECKING
-        if (not login.client_id and not login.clean and login.version != MQTT_5) or (
-            not login.client_id and login.version == MQTT_3_1
-        ):
-            self.refuse(Reason.CLIENT_IDENTIFIER_NOT_VALID)
-        elif Property.AUTHENTICATION_METHOD in login.properties:
-            self.refuse(Reason.BAD_AUTHENTICATION_METHOD)
-        elif login.will is not None and not is_topic(login.will.topic):
-            self.fail(ProtocolError(Reason.TOPIC_NAME_INVALID, "will topic"))
-        else:
-            self.hub.logins.append(self)
-
-    def _on_publish(self, first: int, body: bytes) -> None:
-        publish = read_publish(first, body, self.version)
-        if len(publish.payload) > self.hub.limits.message_bytes:
-            raise ProtocolError(Reason.PACKET_TOO_LARGE, f"message of {len(publish.payload)} bytes")
-        self.publish_in += 1
-        self.hub.counters.publish_in += 1
-        self.hub.counters.publish_bytes_in += len(publish.payload)
-        route = self._route(publish)
-        session = self.session
-        if session is None:
-            return
-        if publish.qos == 2:  # noqa: PLR2004 - exactly once
-            if publish.packet_id in session.received:
-                self.send(packets.pack_ack(PacketType.PUBREC, publish.packet_id))
-                return
-            if len(session.received) >= self.hub.limits.inflight and self.version == MQTT_5:
-                raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 messages in flight")
-        reason = Reason.NOT_AUTHORIZED
-        if route is not None:
-            message = self._message(route.topic, publish)
-            if self.tap is not None:
-                self.tap.published(session, message, allowed=True)
-            kept = self.hub.publish(message, route, session)
-            reason = Reason.SUCCESS if kept else Reason.QUOTA_EXCEEDED
-            self.work += len(route.targets)
-        self._answer_publish(session, publish, reason)
-
-    def _answer_publish(self, session: Session, publish: Publish, reason: Reason) -> None:
-        if publish.qos == 1:
-            self.hub.acknowledge(
-                self, packets.pack_ack(PacketType.PUBACK, publish.packet_id, self.version, reason)
-            )
-        elif publish.qos:
-            if reason is Reason.SUCCESS or self.version != MQTT_5:
-                session.received.add(publish.packet_id)
-                if session.persistent:
-                    self.hub.journal.received(session, publish.packet_id)
-            self.hub.acknowledge(
-                self, packets.pack_ack(PacketType.PUBREC, publish.packet_id, self.version, reason)
-            )
-
-    def _route(self, publish: Publish) -> Route | None:
-        raw = publish.topic
-        route = self.routes.get(raw) if raw and not publish.retain else None
-        if route is not None and Property.TOPIC_ALIAS not in publish.properties:
-            return route
-        topic = self._topic(publish)
-        if not is_topic(topic):
-            raise ProtocolError(Reason.TOPIC_NAME_INVALID, "PUBLISH to an invalid topic name")
-        if topic.startswith(("$SYS/", "$share/")) or not self.grant.may_publish(topic, publish.retain):
-            self.hub.refused_publish(self, topic)
-            return None
-        route = self.hub.route(topic)
-        if not publish.retain and raw:
-            if len(self.routes) >= _REMEMBERED:
-                self.routes.clear()
-            self.routes[raw] = route
-        return route
-
-    def _topic(self, publish: Publish) -> str:
-        try:
-            topic = publish.topic.decode()
-        except UnicodeDecodeError:
-            raise malformed("topic is not UTF-8") from None
-        alias = publish.properties.get(Property.TOPIC_ALIAS)
-        if alias is None:
-            if not topic and self.version == MQTT_5:
-                raise ProtocolError(Reason.PROTOCOL_ERROR, "PUBLISH without topic and alias")
-            return topic
-        if not 0 < alias <= self.hub.limits.topic_aliases:
-            raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, f"topic alias {alias}")
-        if self.aliases is None:
-            self.aliases = {}
-        if topic:
-            self.aliases[alias] = topic
-        elif alias not in self.aliases:
-            raise ProtocolError(Reason.PROTOCOL_ERROR, f"topic alias {alias} is not set")
-        return self.aliases[alias]
-
-    def _message(self, topic: str, publish: Publish) -> Message:
-        return make_message(
-            topic, publish.payload, publish.qos, publish.retain, publish.properties, self.hub.now
-        )
-
-    def _on_acknowledged(self, first: int, body: bytes) -> None:
-        ack = packets.read_ack(first >> 4, body, self.version)
-        if self.session is not None:
-            self.session.acknowledged(ack.packet_id)
-
-    def _on_pubrec(self, first: int, body: bytes) -> None:
-        ack = packets.read_ack(first >> 4, body, self.version)
-        if self.session is None:
-            return
-        if ack.reason >= Reason.UNSPECIFIED_ERROR:
-            self.session.acknowledged(ack.packet_id)
-            return
-        known = self.session.received_by_client(ack.packet_id)
-        reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
-        self.hub.acknowledge(self, packets.pack_ack(PacketType.PUBREL, ack.packet_id, self.version, reason))
-
-    def _on_pubrel(self, first: int, body: bytes) -> None:
-        ack = packets.read_ack(first >> 4, body, self.version)
-        session = self.session
-        if session is None:
-            return
-        reason = Reason.SUCCESS if ack.packet_id in session.received else Reason.PACKET_IDENTIFIER_NOT_FOUND
-        session.received.discard(ack.packet_id)
-        if session.persistent:
-            self.hub.journal.completed(session, ack.packet_id)
-        self.hub.acknowledge(self, packets.pack_ack(PacketType.PUBCOMP, ack.packet_id, self.version, reason))
-
-    def _on_subscribe(self, first: int, body: bytes) -> None:
-        del first
-        self.hub.subscribe(self, packets.read_subscribe(body, self.version))
-
-    def _on_unsubscribe(self, first: int, body: bytes) -> None:
-        del first
-        request = packets.read_unsubscribe(body, self.version)
-        if not all(is_filter(topic_filter) for topic_filter in request.filters):
-            raise ProtocolError(Reason.TOPIC_FILTER_INVALID, "UNSUBSCRIBE with an invalid filter")
-        self.hub.unsubscribe(self, request)
-
-    def _on_ping(self, first: int, body: bytes) -> None:
-        del first
-        if body:
-            raise malformed("PINGREQ with a body")
-        self.send(packets.PINGRESP)
-
-    def _on_disconnect(self, first: int, body: bytes) -> None:
-        del first
-        wish = packets.read_disconnect(body, self.version)
-        session = self.session
-        if wish.expiry is not None and session is not None:
-            if wish.expiry and not session.expiry:
-                raise ProtocolError(Reason.PROTOCOL_ERROR, "session expiry raised from 0 in DISCONNECT")
-            session.expiry = self.hub.session_life(wish.expiry)
-        self.close(clean=wish.reason != Reason.DISCONNECT_WITH_WILL)
-
-    _FLAGS: ClassVar[dict[int, int]] = {
-        PacketType.PUBREL: 2,
-        PacketType.SUBSCRIBE: 2,
-        PacketType.UNSUBSCRIBE: 2,
-    }
-    _HANDLERS: ClassVar[dict[tuple[Phase, int], Callable[[Connection, int, bytes], None]]] = {
-        (Phase.FRESH, PacketType.CONNECT): _on_connect,
-        (Phase.OPEN, PacketType.PUBLISH): _on_publish,
-        (Phase.OPEN, PacketType.PUBACK): _on_acknowledged,
-        (Phase.OPEN, PacketType.PUBREC): _on_pubrec,
-        (Phase.OPEN, PacketType.PUBREL): _on_pubrel,
-        (Phase.OPEN, PacketType.PUBCOMP): _on_acknowledged,
-        (Phase.OPEN, PacketType.SUBSCRIBE): _on_subscribe,
-        (Phase.OPEN, PacketType.UNSUBSCRIBE): _on_unsubscribe,
-        (Phase.OPEN, PacketType.PINGREQ): _on_ping,
-        (Phase.OPEN, PacketType.DISCONNECT): _on_disconnect,
-    }
-
-
-def make_message(
-    topic: str, payload: bytes, qos: int, retain: bool, properties: Properties, now: float
-) -> Message:
-    """Make a message of what was published; ``now`` turns its expiry into a point in time."""
-    if not properties:
-        return Message(topic, payload, qos, retain)
-    lifetime = properties.get(Property.MESSAGE_EXPIRY)
-    expires = NEVER if lifetime is None else now + lifetime
-    kept: Properties = {key: properties[key] for key in _FORWARDED if key in properties}
-    packed = pack_properties(kept)
-    return Message(topic, payload, qos, retain, _without_length(packed), expires)
-
-
-def _without_length(packed: bytes) -> bytes:
-    start = 1
-    while packed[start - 1] > 127:  # noqa: PLR2004 - the length has a continuation bit
-        start += 1
-    return packed[start:]

@@ -9,29 +9,29 @@ import secrets
 from typing import TYPE_CHECKING
 
 from callboard_broker.mqtt import packets
-from callboard_broker.mqtt.connection import Connection, Phase, make_message
+from callboard_broker.mqtt.connection import Connection
 from callboard_broker.mqtt.counters import Counters
 from callboard_broker.mqtt.journal import Journal
 from callboard_broker.mqtt.limits import HEADROOM, Limits
-from callboard_broker.mqtt.message import NEVER, Message
+from callboard_broker.mqtt.message import NEVER
+from callboard_broker.mqtt.phase import Phase
 from callboard_broker.mqtt.properties import Properties, Property
+from callboard_broker.mqtt.publishing import make_message
 from callboard_broker.mqtt.reasons import ProtocolError, Reason
-from callboard_broker.mqtt.routes import Route
+from callboard_broker.mqtt.router import Router
 from callboard_broker.mqtt.session import Session
-from callboard_broker.mqtt.topics import is_filter, split_share
-from callboard_broker.mqtt.tree import Group, RetainedTree, Subscription, SubscriptionTree
+from callboard_broker.mqtt.subscribing import send_retained
+from callboard_broker.mqtt.topics import split_share
 from callboard_broker.mqtt.wire import MAX_REMAINING, MQTT_5
 
 if TYPE_CHECKING:
     from callboard_broker.mqtt.access import Grant
     from callboard_broker.mqtt.observer import Observer
-    from callboard_broker.mqtt.packets import Request, Subscribe, Unsubscribe, WillSpec
+    from callboard_broker.mqtt.packets import WillSpec
 
 __all__ = ["Hub"]
 
 log = logging.getLogger("callboard.broker")
-#: Routes remembered over all topics.
-_ROUTES = 50_000
 #: Client ids whose take-overs are counted.
 _CLIENTS = 10_000
 _FOREVER = 0xFFFFFFFF
@@ -62,8 +62,9 @@ class Hub:
         self.observer: Observer | None = None
         self.connections: set[Connection] = set()
         self.sessions: dict[str, Session] = {}
-        self.tree = SubscriptionTree()
-        self.retained = RetainedTree()
+        self.router = Router(self)
+        self.tree = self.router.tree
+        self.retained = self.router.retained
         self.dirty: list[Connection] = []
         self.logins: list[Connection] = []
         self.held: list[tuple[Connection, bytes]] = []
@@ -71,10 +72,6 @@ class Hub:
         self.pressed: list[Connection] = []
         self._doomed: list[tuple[Connection, Reason]] = []
         self._postponed: list[Session] = []
-        self._routes: dict[str, Route] = {}
-        self._lanes: dict[tuple[Connection, ...], tuple[Connection, ...]] = {}
-        self._lanes_version = 0
-        self._expiring: list[tuple[float, str]] = []
         self._timers: list[tuple[float, int, Session]] = []
         self._serial = itertools.count()
 
@@ -120,7 +117,7 @@ class Hub:
         owed, session.owed = session.owed, []
         for subscription in owed:
             if session.subscriptions.get(subscription.filter) is subscription:
-                self._send_retained(session, subscription, judged=False)
+                send_retained(self, session, subscription, judged=False)
         connection.login = None
         if self.observer is not None:
             self.observer.connected(session)
@@ -231,7 +228,7 @@ class Hub:
         if not session.grant.may_publish(will.topic, will.retain):
             return
         message = make_message(will.topic, will.payload, will.qos, will.retain, will.properties, self.now)
-        self.publish(message, self.route(will.topic), session)
+        self.router.publish(message, self.router.route(will.topic), session)
 
     def end(self, session: Session) -> None:
         """Forget a session with all it has; a will that still waits is published first."""
@@ -246,225 +243,6 @@ class Hub:
         session.subscriptions.clear()
         if session.noted:
             self.journal.ended(session)
-
-    # ---- subscriptions
-
-    def subscribe(self, connection: Connection, packet: Subscribe) -> None:
-        """Answer a SUBSCRIBE, then send what is retained (MQTT-3.3.1-6)."""
-        session = connection.session
-        if session is None:
-            return
-        codes: list[int] = []
-        owed: list[Subscription] = []
-        for request in packet.requests:
-            code, subscription = self._subscribe_one(connection, session, request, packet.identifier)
-            codes.append(code)
-            if subscription is not None:
-                owed.append(subscription)
-        self.acknowledge(connection, packets.pack_suback(connection.version, packet.packet_id, codes))
-        for subscription in owed:
-            self._send_retained(session, subscription, judged=session.grant.subscribe_covers_receive)
-
-    def _subscribe_one(
-        self, connection: Connection, session: Session, request: Request, identifier: int
-    ) -> tuple[int, Subscription | None]:
-        group, topic_filter = split_share(request.filter)
-        reason = self._judge_filter(connection, session, request, topic_filter)
-        if reason is not None:
-            return reason, None
-        ids = (identifier,) if identifier else ()
-        made = Subscription(
-            request.filter, request.qos, request.no_local, request.retain_as_published, ids, group
-        )
-        new = self.subscribe_session(session, made)
-        wanted = not group and (request.retain_handling == 0 or (request.retain_handling == 1 and new))
-        return request.qos, made if wanted else None
-
-    def subscribe_session(self, session: Session, made: Subscription) -> bool:
-        """Make or replace a subscription that was judged. Return whether it is new."""
-        new = self.tree.add(session, made, split_share(made.filter)[1])
-        session.subscriptions[made.filter] = made
-        if session.persistent:
-            self.journal.subscribed(session, made)
-        if self.observer is not None:
-            self.observer.subscribed(session, made.filter, made.qos)
-        return new
-
-    def _judge_filter(
-        self, connection: Connection, session: Session, request: Request, topic_filter: str
-    ) -> Reason | None:
-        if not is_filter(topic_filter):
-            if connection.version != MQTT_5:
-                raise ProtocolError(Reason.TOPIC_FILTER_INVALID, "SUBSCRIBE with an invalid filter")
-            return Reason.TOPIC_FILTER_INVALID
-        if request.no_local and topic_filter != request.filter:
-            raise ProtocolError(Reason.PROTOCOL_ERROR, "no-local on a shared subscription")
-        if not connection.grant.may_subscribe(topic_filter):
-            self.counters.refused["subscribe"] += 1
-            return Reason.NOT_AUTHORIZED
-        known = request.filter in session.subscriptions
-        if not known and len(session.subscriptions) >= self.limits.subscriptions:
-            self.counters.bounds["subscriptions"] += 1
-            return Reason.QUOTA_EXCEEDED
-        if session.pending > self.limits.retained_pending:
-            self.counters.bounds["retained_pending"] += 1
-            return Reason.QUOTA_EXCEEDED
-        return None
-
-    def _send_retained(self, session: Session, subscription: Subscription, *, judged: bool) -> None:
-        now, grant = self.now, session.grant
-        found = self.retained.match(subscription.filter)
-        session.add_retained(
-            [
-                message
-                for message in found
-                if message.expires > now and (judged or grant.may_receive(message.topic))
-            ],
-            subscription,
-        )
-
-    def unsubscribe(self, connection: Connection, packet: Unsubscribe) -> None:
-        """Answer an UNSUBSCRIBE."""
-        session = connection.session
-        if session is None:
-            return
-        codes: list[int] = []
-        for name in packet.filters:
-            group, topic_filter = split_share(name)
-            session.subscriptions.pop(name, None)
-            there = self.tree.remove(session, topic_filter, group)
-            codes.append(Reason.SUCCESS if there else Reason.NO_SUBSCRIPTION_EXISTED)
-            if there and session.persistent:
-                self.journal.unsubscribed(session, name)
-            if there and self.observer is not None:
-                self.observer.unsubscribed(session, name)
-        self.acknowledge(connection, packets.pack_unsuback(connection.version, packet.packet_id, codes))
-
-    # ---- routing
-
-    def route(self, topic: str) -> Route:
-        """Return the one route of a topic."""
-        route = self._routes.get(topic)
-        if route is None:
-            if len(self._routes) >= _ROUTES:
-                self._routes.clear()
-            route = self._routes[topic] = Route(topic)
-        return route
-
-    def refresh(self, route: Route) -> None:
-        """Work out a route again after subscriptions changed."""
-        if self._lanes_version != self.tree.version:
-            self._lanes.clear()
-            self._lanes_version = self.tree.version
-        route.refresh(self.tree, self._lanes)
-
-    def publish(self, message: Message, route: Route, source: Session | None) -> bool:
-        """Deliver a message, and keep it if it is to be retained. Return False if there is no room to keep it."""
-        if message.retain and not self.retain(message):
-            return False
-        if route.version != self.tree.version:
-            self.refresh(route)
-        for session, subscription in route.targets:
-            if subscription.no_local and session is source:
-                continue
-            qos = min(message.qos, subscription.qos)
-            session.deliver(
-                message, qos, message.retain and subscription.retain_as_published, subscription.identifiers
-            )
-        for group in route.groups:
-            self._share(message, group)
-        return True
-
-    def _share(self, message: Message, group: Group) -> None:
-        offline: tuple[Session, Subscription] | None = None
-        for session, subscription in group.rotation():
-            if not session.grant.may_receive(message.topic):
-                continue
-            if session.connection is not None and not session.connection.choked:
-                session.deliver(message, min(message.qos, subscription.qos), False, subscription.identifiers)
-                return
-            offline = offline or (session, subscription)
-        if offline is not None:
-            session, subscription = offline
-            session.deliver(message, min(message.qos, subscription.qos), False, subscription.identifiers)
-
-    def forward(
-        self,
-        source: Connection,
-        lane: tuple[Connection, ...] | None,
-        data: bytes,
-        start: int,
-        end: int,
-        count: int,
-    ) -> None:
-        """Pass ``count`` whole QoS 0 packets on unchanged to everybody in ``lane``."""
-        source.publish_in += count
-        size = end - start
-        counters = self.counters
-        counters.messages_in += count
-        counters.publish_in += count
-        counters.publish_bytes_in += size
-        if not lane:
-            return
-        chunk = data if size == len(data) else data[start:end]
-        sent, dirty = 0, self.dirty
-        for target in lane:
-            if target.direct:
-                if not target.out:
-                    dirty.append(target)
-                target.out.append(chunk)
-                sent += 1
-            elif target.session is not None:
-                self._offer(target.session, chunk, count)
-        counters.messages_out += sent * count
-        counters.publish_out += sent * count
-        counters.publish_bytes_out += sent * size
-
-    def _offer(self, session: Session, chunk: bytes, count: int) -> None:
-        if not session.backlog:
-            session.dropped += count
-            self.counters.dropped += count
-            return
-        for message in _messages(chunk):
-            session.deliver(message, 0)
-
-    def retain(self, message: Message) -> bool:
-        """Keep a message as its topic's retained one; an empty payload clears (MQTT-3.3.1-10).
-
-        Returns:
-            False if a bound keeps it from being kept.
-        """
-        topic, kept = message.topic, self.retained
-        if not message.payload:
-            if kept.clear(topic):
-                self.journal.cleared(topic)
-        elif topic.startswith("$"):
-            kept.set(message)
-        elif not self._has_room(message):
-            self.counters.bounds["retained"] += 1
-            return False
-        else:
-            self.keep(message)
-            self.journal.retained(message)
-        return True
-
-    def _has_room(self, message: Message) -> bool:
-        kept, limits = self.retained, self.limits
-        known = kept.messages.get(message.topic)
-        if known is None:
-            fits = kept.count < limits.retained_messages
-            return fits and kept.size + message.size <= limits.retained_bytes
-        return kept.size + message.size - known.size <= limits.retained_bytes
-
-    def keep(self, message: Message) -> None:
-        """Keep a retained message and remember when it expires."""
-        self.retained.set(message)
-        if message.expires != NEVER:
-            heapq.heappush(self._expiring, (message.expires, message.topic))
-
-    def announce(self, topic: str, payload: str) -> None:
-        """Publish something of the broker's own, retained and never stored."""
-        self.publish(Message(topic, payload.encode(), retain=True), self.route(topic), None)
 
     def acknowledge(self, connection: Connection, packet: bytes) -> None:
         """Send what promises that something was kept, or hold it until the journal has it (in order)."""
@@ -551,16 +329,9 @@ class Hub:
                 connection.close(Reason.QUOTA_EXCEEDED)
         for session in [each for each in self.crowded if now - each.crowded_at >= self.limits.patience]:
             self.crowded.discard(session)
-        while self._expiring and self._expiring[0][0] <= now:
-            self._retained_due(heapq.heappop(self._expiring)[1])
+        self.router.expire(now)
         while self._timers and self._timers[0][0] <= now:
             self._due(heapq.heappop(self._timers)[2])
-
-    def _retained_due(self, topic: str) -> None:
-        found = self.retained.messages.get(topic)
-        if found is not None and found.expires <= self.now:
-            self.retained.clear(topic)
-            self.journal.cleared(topic)
 
     def _silent(self, connection: Connection) -> None:
         self.counters.bounds["keepalive" if connection.open else "connect_timeout"] += 1
@@ -577,21 +348,3 @@ class Hub:
         if session.disconnected_at + session.expiry <= self.now:
             self.counters.expired_sessions += 1
             self.end(session)
-
-
-def _messages(chunk: bytes) -> list[Message]:
-    found: list[Message] = []
-    position = 0
-    while position < len(chunk):
-        size, shift, start = 0, 0, position + 1
-        while True:
-            byte = chunk[start]
-            start += 1
-            size |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:  # noqa: PLR2004 - the continuation bit is clear
-                break
-        split = start + 2 + int.from_bytes(chunk[start : start + 2], "big")
-        position = start + size
-        found.append(Message(chunk[start + 2 : split].decode(), chunk[split:position]))
-    return found

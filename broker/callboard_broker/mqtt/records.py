@@ -190,7 +190,7 @@ class Replay:
         return self._hub.sessions.get(cursor.text())
 
     def _retained(self, cursor: Cursor) -> None:
-        self._hub.keep(_read_message(cursor))
+        self._hub.router.keep(_read_message(cursor))
 
     def _cleared(self, cursor: Cursor) -> None:
         self._hub.retained.clear(cursor.text())

@@ -37,7 +37,8 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
     """
     hub = connection.hub
     routes = connection.routes
-    tree = hub.tree
+    router = hub.router
+    tree = router.tree
     limit, largest = hub.largest_packet, hub.limits.message_bytes
     quick = connection.open and connection.version != MQTT_5 and connection.tap is None
     position, total, need = 0, len(data), 0
@@ -67,11 +68,11 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
                     route = routes.get(data[name:split])
                     if route is not None and split <= end:
                         if route.version != tree.version:
-                            hub.refresh(route)
+                            router.refresh(route)
                         if route.lane is not None:
                             if route.lane is not lane:
                                 if count:
-                                    hub.forward(connection, lane, data, start, position, count)
+                                    router.forward(connection, lane, data, start, position, count)
                                 lane, start, count = route.lane, position, 0
                             count += 1
                             position = end
@@ -83,10 +84,10 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
                     route = routes.get(data[name:split])
                     if route is not None and payload <= end:
                         if count:
-                            hub.forward(connection, lane, data, start, position, count)
+                            router.forward(connection, lane, data, start, position, count)
                             lane, count = None, 0
                         if route.version != tree.version:
-                            hub.refresh(route)
+                            router.refresh(route)
                         number = data[split:payload]
                         if route.express is not None and number != b"\0\0":
                             express(connection, route, data[position:split], data[payload:end])
@@ -116,7 +117,7 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
                             position = end
                             continue
             if count:
-                hub.forward(connection, lane, data, start, position, count)
+                router.forward(connection, lane, data, start, position, count)
                 lane, count = None, 0
             position = end
             connection.dispatch(first, data[body:end])
@@ -129,7 +130,7 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
             routes = connection.routes
     finally:
         if count:
-            hub.forward(connection, lane, data, start, position, count)
+            router.forward(connection, lane, data, start, position, count)
     return position, need
 
 

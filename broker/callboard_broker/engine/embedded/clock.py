@@ -52,7 +52,7 @@ class Clock:
             if now >= report_at or report_at - now > _REPORT:
                 report_at = now + _REPORT
                 for topic, payload in reporter.changes(now):
-                    self._hub.announce(topic, payload)
+                    self._hub.router.announce(topic, payload)
             if now >= look_at or look_at - now > _LOOK:
                 look_at = now + _LOOK
                 self._look()

@@ -32,6 +32,7 @@ from callboard_broker.mqtt.connection import Connection
 from callboard_broker.mqtt.message import Message
 from callboard_broker.mqtt.packets import Connect
 from callboard_broker.mqtt.session import Session
+from callboard_broker.mqtt.subscribing import add_subscription
 from callboard_broker.mqtt.topics import is_filter, split_share
 from callboard_broker.mqtt.tree import Subscription
 from callboard_core.errors import BadRequest
@@ -206,7 +207,7 @@ class Host(Broker):  # type: ignore[misc]
     async def internal_message_broadcast(self, topic: str, data: bytes, qos: int | None = None) -> None:
         """Publish for a plugin."""
         hub = self.door.hub
-        hub.publish(Message(topic, bytes(data), qos or 0), hub.route(topic), None)
+        hub.router.publish(Message(topic, bytes(data), qos or 0), hub.router.route(topic), None)
         self.door.turn.soon()
 
     async def retain_message(
@@ -219,7 +220,7 @@ class Host(Broker):  # type: ignore[misc]
         """Retain for a plugin."""
         del source_session
         if topic_name:
-            self.door.hub.retain(Message(topic_name, bytes(data or b""), qos or 0, retain=True))
+            self.door.hub.router.retain(Message(topic_name, bytes(data or b""), qos or 0, retain=True))
             self.door.turn.soon()
 
     async def add_subscription(self, subscription: tuple[str, int], session: Any) -> int:
@@ -229,7 +230,7 @@ class Host(Broker):  # type: ignore[misc]
         group, topic_filter = split_share(name)
         if found is None or not is_filter(topic_filter) or not found.grant.may_subscribe(topic_filter):
             return _FAILED
-        self.door.hub.subscribe_session(found, Subscription(name, qos, group=group))
+        add_subscription(self.door.hub, found, Subscription(name, qos, group=group))
         return qos
 
     def create_offline_session(self, client_id: str) -> tuple[Any, Any]:

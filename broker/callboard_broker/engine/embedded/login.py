@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from callboard_broker.mqtt.access import Everything, Grant
-from callboard_broker.mqtt.connection import Connection, Phase
+from callboard_broker.mqtt.connection import Connection
 from callboard_broker.mqtt.hub import Hub
 from callboard_broker.mqtt.packets import Connect
+from callboard_broker.mqtt.phase import Phase
 from callboard_broker.mqtt.reasons import Reason
 from callboard_core.errors import CallboardError
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callboard_broker.mqtt.connection import Connection, Phase
+from callboard_broker.mqtt.handlers import HANDLERS
+from callboard_broker.mqtt.phase import Phase
 from callboard_broker.mqtt.wire import PacketType
 from support import packets as p
 from support.hubs import Broker, Deny
@@ -37,7 +38,7 @@ def test_a_fresh_connection_takes_nothing_but_connect(kind: int) -> None:
 def test_an_open_connection_takes_what_its_table_says(kind: int) -> None:
     client = Broker().client("a")
     client.feed(BODIES.get(kind, bytes((kind << 4, 0))))  # type: ignore[call-overload]
-    known = (Phase.OPEN, kind) in Connection._HANDLERS
+    known = (Phase.OPEN, kind) in HANDLERS
     assert client.closed is (not known or kind == PacketType.DISCONNECT)
 
 
@@ -185,7 +186,7 @@ def test_a_defect_of_ours_costs_one_connection(monkeypatch: pytest.MonkeyPatch) 
     def fail(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(broker.hub, "unsubscribe", fail)
+    monkeypatch.setattr(broker.hub.router.tree, "remove", fail)
     client.feed(p.unsubscribe(["a"]))
     assert client.closed
     assert other.feed(p.PING)[0].kind == p.PINGRESP

@@ -141,7 +141,7 @@ def test_expired_retained_messages_go_by_themselves() -> None:
 def test_retained_messages_are_bounded_and_may_still_be_replaced(bound: dict[str, int]) -> None:
     broker = Broker(**bound)
     for number in range(20):
-        broker.hub.announce(f"$SYS/{number}", "the broker's own do not count")
+        broker.hub.router.announce(f"$SYS/{number}", "the broker's own do not count")
     writer = broker.client("w")
     for number in range(5):
         writer.publish(f"{number}", b"x", retain=True)
@@ -206,7 +206,7 @@ def test_closing_inside_a_publish_leaves_the_others_served() -> None:
 
 def test_the_brokers_own_messages_are_retained_without_bound_or_journal() -> None:
     broker = Broker(retained_messages=0)
-    broker.hub.announce("$SYS/broker/x", "1")
+    broker.hub.router.announce("$SYS/broker/x", "1")
     client = broker.client("a")
     (_, message) = client.subscribe(("$SYS/#", 0))
     assert (message.topic, message.retain) == ("$SYS/broker/x", True)

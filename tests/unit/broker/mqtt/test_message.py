@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from callboard_broker.mqtt.connection import make_message
 from callboard_broker.mqtt.message import Message, read_publish
 from callboard_broker.mqtt.properties import Property
+from callboard_broker.mqtt.publishing import make_message
 from callboard_broker.mqtt.reasons import ProtocolError
 from support import packets as p
 
