@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -55,7 +54,10 @@ def services(request: Request) -> Services:
 
 
 def address(request: Request) -> str:
-    """Return where a request comes from."""
+    """Return where a request comes from.
+
+    The server takes the word (``X-Forwarded-For``) of programs of this machine, such as the console, for it.
+    """
     return request.client.host if request.client else "unknown"
 
 
@@ -92,7 +94,7 @@ def _unpack(value: str) -> tuple[str, str]:
     # RFC 7617
     try:
         text = base64.b64decode(value, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not ASCII, or not UTF-8
         raise Unauthorized("the Authorization header is not valid HTTP Basic") from None
     username, colon, password = text.partition(":")
     if not colon:

@@ -23,6 +23,8 @@ __all__ = ["Login", "Logins", "Person", "User", "Verifier"]
 #: Seconds a token is good for, and how many of one user's are kept.
 LIFETIME = 12 * 3600.0
 PER_USER = 100
+#: Passwords that may be in the check at a time; more are turned away rather than left to hold up other requests.
+CHECKED_AT_ONCE = 10
 
 
 class User(Protocol):
@@ -82,6 +84,7 @@ class Logins:
         self._lock = threading.Lock()
         # A hash takes memory and a core on purpose; two at a time leave room for the rest.
         self._hashing = threading.BoundedSemaphore(2)
+        self._room = threading.BoundedSemaphore(CHECKED_AT_ONCE)
         self._tokens: dict[str, TokenRecord] = {}
 
     def load(self, connection: Connection) -> None:
@@ -98,19 +101,27 @@ class Logins:
 
         Raises:
             Unauthorized: wrong, or the user is disabled.
-            Overloaded: too many failures; the message says how long to wait.
+            Overloaded: too many failures, and the message says how long to wait; or too many logins at a time.
         """
         key = (address, username[:100])
         wait = self._brake.wait(key, self._clock())
         if wait:
             raise Overloaded(f"too many failed logins; try again in {wait:.0f} s")
-        with self._hashing:
-            user = self._verifier.verify(username, password)
+        user = self._check(username, password)
         if user is None:
             self._brake.failed(key, self._clock())
             raise Unauthorized("wrong user name or password")
         self._brake.succeeded(key)
         return Person(user.name, str(user.role))
+
+    def _check(self, username: str, password: str) -> User | None:
+        if not self._room.acquire(blocking=False):
+            raise Overloaded("too many logins at a time; try again in a second")
+        try:
+            with self._hashing:
+                return self._verifier.verify(username, password)
+        finally:
+            self._room.release()
 
     def begin(self, person: Person) -> Login:
         """Make a token."""

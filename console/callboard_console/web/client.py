@@ -45,10 +45,21 @@ class Api:
 
     Every method raises :class:`Unavailable` when the board does not answer within ``timeout`` seconds, and
     the board's own error otherwise.
+
+    Args:
+        url: where the board's HTTP answers.
+        username: who asks.
+        password: in clear.
+        asked_from: address of the person's browser, so that the board slows down whoever guesses passwords there
+            and not everybody who uses the console.
+        timeout: seconds.
     """
 
-    def __init__(self, url: str, username: str, password: str, *, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, url: str, username: str, password: str, *, asked_from: str = "", timeout: float = TIMEOUT
+    ) -> None:
         self.url = url.rstrip("/")
+        self._asked_from = asked_from
         self._username = username
         self._password = password
         self._timeout = timeout
@@ -114,6 +125,8 @@ class Api:
         self, method: str, path: str, *, token: str | None, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         headers = {"Accept": "application/json"}
+        if self._asked_from:
+            headers["X-Forwarded-For"] = self._asked_from
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         data = None

@@ -80,7 +80,7 @@ class Login:
         if (wait := self._attempts.wait(address)) > 0:
             return self._page(target, f"Too many attempts. Try again in {wait:.0f} s.", username, 429)
         try:
-            session = await asyncio.to_thread(self._open, username, password)
+            session = await asyncio.to_thread(self._open, username, password, address)
         except Unauthorized:
             self._attempts.failed(address)
             return self._page(target, "That name and password do not match.", username, 401)
@@ -105,10 +105,10 @@ class Login:
         answer.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=self._secure)
         return answer
 
-    def _open(self, username: str, password: str) -> Session:
+    def _open(self, username: str, password: str, address: str) -> Session:
         if not username or not password:
             raise Unauthorized("name and password are needed")
-        api = Api(self._http_url, username, password)
+        api = Api(self._http_url, username, password, asked_from=address)
         grant = api.login()
         return Session(
             token=token_urlsafe(32),

@@ -109,6 +109,20 @@ class TestSession:
         assert codes[:5] == [401] * 5
         assert 503 in codes[5:]
 
+    def test_guessing_from_one_address_does_not_lock_others_out(self, nobody):
+        def log_in(address: str, password: str) -> int:
+            body = {"username": "locked", "password": password}
+            headers = {"X-Forwarded-For": address}
+            return nobody.post("/api/v1/session", json=body, headers=headers).status_code
+
+        while log_in("192.0.2.66", "guess") != 503:
+            pass
+        assert log_in("192.0.2.7", "guess") == 401
+
+    def test_a_header_that_is_not_ascii_is_no_login(self, nobody):
+        response = nobody.get("/api/v1/nodes", headers={"Authorization": b"Basic \xff\xfe"})
+        assert error(response)[:2] == (401, "unauthorized")
+
     def test_the_site_tells_where_mqtt_is(self, viewer, port):
         body = viewer.get("/api/v1/site").json()
         assert body["site"] == "callboard"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import pytest
 
 from callboard_broker.services.brake import Brake
-from callboard_broker.services.logins import LIFETIME, PER_USER, Logins, Person
+from callboard_broker.services.logins import CHECKED_AT_ONCE, LIFETIME, PER_USER, Logins, Person
 from callboard_core.errors import Overloaded, Unauthorized
 
 
@@ -112,3 +114,21 @@ def test_the_tokens_of_one_user_are_bounded_and_the_oldest_goes(logins, clock):
     with pytest.raises(Unauthorized):
         logins.identify(tokens[4])
     assert logins.identify(tokens[5]).username == "bob"
+
+
+def test_a_flood_of_logins_is_turned_away_instead_of_holding_up_the_rest(clock):
+    going = threading.Event()
+
+    class Slow(People):
+        def verify(self, username: str, password: str) -> User | None:
+            going.wait()
+            return super().verify(username, password)
+
+    logins = Logins(Slow(), Notes(), brake=Brake(), clock=clock)
+    with ThreadPoolExecutor(CHECKED_AT_ONCE + 1) as pool:
+        asked = [pool.submit(logins.verify, "ann", "right", str(n)) for n in range(CHECKED_AT_ONCE + 1)]
+        turned_away = next(as_completed(asked))
+        assert isinstance(turned_away.exception(), Overloaded)
+        going.set()
+        assert {one.result().username for one in asked if one is not turned_away} == {"ann"}
+    assert logins.verify("ann", "right", "later").role == "operator"
