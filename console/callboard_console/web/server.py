@@ -51,7 +51,7 @@ OPTIONS: dict[str, Any] = {
     "theme.dark.secondaryBackgroundColor": "#1b1f28",
     "theme.dark.textColor": "#e9ebf1",
     "theme.dark.borderColor": "#272c37",
-    "theme.dark.primaryColor": "#98a4ff",
+    "theme.dark.primaryColor": "#6472f2",
     "theme.dark.linkColor": "#98a4ff",
 }
 

@@ -61,6 +61,7 @@ def test_a_node_without_sensors_says_so():
         (order(Stage.RUNNING, progress=0.4), "40%"),
         (order(Stage.DONE, ended=NOW - 2.988), "after 12 ms"),
         (replace(order(Stage.DONE, ended=NOW, result={"open": 80}), address=VENT), "{&quot;open&quot;: 80}"),
+        (replace(order(Stage.DONE, ended=NOW, result="open now"), address=VENT), "<span>open now</span>"),
         (order(Stage.FAILED, ended=NOW, error="ValueError: too hot"), "ValueError: too hot"),
         (order(Stage.TIMED_OUT, ended=NOW, error="no answer within 10 s"), "no answer within 10 s"),
     ],

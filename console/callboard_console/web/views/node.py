@@ -9,6 +9,8 @@ from datetime import UTC, tzinfo
 from itertools import pairwise
 from typing import Any
 
+from pydantic import JsonValue
+
 from callboard_console.web.commands import Order, Stage
 from callboard_console.web.snapshot import EventLine, NodeView, Thing
 from callboard_console.web.views import parts, words
@@ -166,11 +168,17 @@ def order_line(order: Order | None, now: float) -> Markup:
     if order.error:
         said.append(order.error)
     elif order.result is not None and order.address.kind is not Kind.CONTROL:
-        said.append(tag("code", json.dumps(order.result, ensure_ascii=False)[:_RESULT]))
+        said.append(_result(order.result))
     said.append(words.ago(order.sent, now))
     tone = _STAGE_TONES[order.stage]
     spaced = (tag("span", part) for part in said)
     return tag("div", *spaced, class_=f"cb-order cb-{tone}", role="status", data_order=order.stage.value)
+
+
+def _result(result: JsonValue) -> Markup:
+    if isinstance(result, str):
+        return tag("span", result[:_RESULT])
+    return tag("code", json.dumps(result, ensure_ascii=False)[:_RESULT])
 
 
 def orders(found: Sequence[Order], now: float) -> Markup:
