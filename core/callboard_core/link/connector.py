@@ -162,7 +162,12 @@ class Connector:
         attempt = 0
         while not self.stopped:
             begun = monotonic()
-            served = self._attempt()
+            try:
+                served = self._attempt()
+            except Exception:
+                # A defect of ours must cost one attempt, not the link.
+                _log.exception("%s: the connection ended in a defect", self._login.client_id)
+                served = False
             steady = served and monotonic() - begun >= self._backoff.steady
             attempt = 0 if steady else attempt + 1
             if self._refused:

@@ -20,8 +20,8 @@ BYTE_LIMIT = 64 * 1024 * 1024
 class Outgoing:
     """One message to send and the futures of those who wait for it, the publisher's own last (if it waits).
 
-    ``deadline`` is on the monotonic clock; after it the message is not sent any more. An ``urgent`` one is part
-    of a greeting and belongs to one connection.
+    ``deadline`` is on the monotonic clock; after it the message is not sent any more. An ``urgent`` one was sent
+    by a greeting: if its publisher waits for it, it belongs to that connection, and the next greeting says it anew.
     """
 
     topic: str
@@ -34,7 +34,6 @@ class Outgoing:
 
     def orphan(self) -> Outgoing:
         """Split off the publisher's own future; what is left waits for those whose message this replaced."""
-        self.urgent = False
         return replace(self, futures=[self.futures.pop()])
 
 
@@ -118,10 +117,11 @@ class Outbox:
             self._retained.clear()
             self._bytes = 0
             for item in waiting:
-                if item.urgent:
+                if item.urgent and item.futures:
                     orphans.append(item.orphan())
                     if not item.futures:
                         continue
+                item.urgent = False
                 if item.retain:
                     self._supersede(item)
                 self._append(item)

@@ -128,6 +128,17 @@ def test_a_greeting_belongs_to_its_connection_but_what_it_replaced_does_not() ->
     assert (again.topic, again.payload, again.futures) == ("state", b"2", [theirs])
 
 
+def test_what_a_greeting_sent_without_waiting_goes_again_after_a_loss() -> None:
+    outbox = Outbox(10)
+    call = outgoing("command")
+    call.futures.clear()
+    outbox.put(call, urgent=True)
+    assert outbox.give_back(outbox.take(10, 0.0)[0]) == []
+    assert outbox.take(10, 0.0)[0] == [], "it is no part of the next greeting"
+    outbox.release()
+    assert outbox.take(10, 0.0)[0] == [call]
+
+
 def test_a_full_outbox_refuses_by_number_and_by_bytes_but_takes_replacements() -> None:
     outbox = Outbox(2, byte_limit=10)
     outbox.put(outgoing("a", retain=True))
