@@ -164,8 +164,7 @@ class Connector:
             begun = monotonic()
             try:
                 served = self._attempt()
-            except Exception:
-                # A defect of ours must cost one attempt, not the link.
+            except Exception:  # noqa: BLE001 - whatever it was, the thread must go on
                 _log.exception("%s: the connection ended in a defect", self._login.client_id)
                 served = False
             steady = served and monotonic() - begun >= self._backoff.steady
