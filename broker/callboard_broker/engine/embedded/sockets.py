@@ -79,15 +79,15 @@ class SocketProtocol(asyncio.Protocol):
         if self._connection is not None:
             self._connection.choke(False)
             self._turn.soon()
-        if self._paused and self._transport is not None:
+        if self._paused:
             self._paused = False
             if self._connection is not None and not self._connection.pressed:
-                self._transport.resume_reading()
+                self.go_on()
 
     def write(self, data: bytes) -> None:
         """Write; a peer that sends without reading what it is answered is not read from meanwhile."""
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         transport.write(data)
         waiting = transport.get_write_buffer_size()
@@ -102,7 +102,7 @@ class SocketProtocol(asyncio.Protocol):
     def finish(self) -> None:
         """Close after the last bytes; one that does not take them in time is cut."""
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         transport.close()
         if transport.get_write_buffer_size():
