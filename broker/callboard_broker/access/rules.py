@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from callboard_core.topics import Leaf, matches
+from callboard_core.topics import BOARD, Leaf, matches
 
 __all__ = ["RULES", "Grant", "Role", "Rule", "compile_grant", "covers", "is_command"]
 
@@ -115,12 +115,15 @@ class Grant:
 def compile_grant(role: Role | str, site: str, client_id: str) -> Grant:
     """Return what a client of ``role`` may do.
 
-    A client id that holds a wildcard or a level separator gets nothing that depends on its id.
+    A client id that holds a wildcard or a level separator gets nothing that depends on its id, and neither does
+    a node that calls itself the board.
 
     Raises:
         ValueError: there is no such role.
     """
     rule = RULES[Role(role)]
+    if role == Role.NODE and client_id == BOARD:
+        client_id = ""
     return Grant(
         site=site,
         publish=_fill(rule.publish, site, client_id),

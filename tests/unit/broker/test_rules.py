@@ -119,3 +119,11 @@ topics = st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=4).map("/".j
 def test_what_a_covered_filter_matches_the_covering_one_matches_too(allowed: str, wanted: str, topic: str):
     if covers(allowed, wanted) and matches(wanted, topic):
         assert matches(allowed, topic)
+
+
+def test_a_node_cannot_play_the_board():
+    grant = compile_grant(Role.NODE, "callboard", "board")
+    assert not grant.may_publish("callboard/board/status", True)
+    assert not grant.may_publish("callboard/board/announce", True)
+    assert not grant.may_subscribe("callboard/board/command/#")
+    assert compile_grant(Role.BOARD, "callboard", "board").may_publish("callboard/board/status", True)
