@@ -1,40 +1,19 @@
-"""Final answers, as they are written: results within the message limit, errors within bounds. No I/O."""
+"""Errors, as they are answered: within bounds, and telling what a handler raised from what kept it from running."""
 
 from __future__ import annotations
 
-import json
 import traceback
 from concurrent.futures import CancelledError
-from typing import Any
 
-from callboard_core.errors import CallboardError, Failed, TooLarge
-from callboard_core.messages import MESSAGE_LIMIT, ErrorBody, Reply
+from callboard_core.errors import CallboardError
+from callboard_core.messages import ErrorBody, Reply
 
-__all__ = ["LONGEST_TEXT", "encode_error", "encode_result", "raised", "refused"]
+__all__ = ["LONGEST_TEXT", "encode_error", "raised", "refused"]
 
 #: Longest error text sent, in characters.
 LONGEST_TEXT = 4096
 #: Longest traceback sent, in characters; its end is what counts.
 LONGEST_TRACEBACK = 16_384
-
-
-def encode_result(call_id: str, result: Any) -> bytes:
-    """Write a result.
-
-    Raises:
-        Failed: it is not JSON (NaN, a set, an object, …).
-        TooLarge: it is over the message limit.
-    """
-    try:
-        text = json.dumps({"id": call_id, "ok": True, "result": result}, allow_nan=False, ensure_ascii=False)
-        payload = text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Failed(f"the result cannot be written as JSON: {error}") from None
-    if len(payload) > MESSAGE_LIMIT:
-        raise TooLarge(
-            f"the result has {len(payload)} bytes, more than {MESSAGE_LIMIT}; send it as an artifact"
-        )
-    return payload
 
 
 def encode_error(call_id: str, body: ErrorBody) -> bytes:

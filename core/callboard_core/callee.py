@@ -16,8 +16,10 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from callboard_core import topics
-from callboard_core.answers import LONGEST_TEXT, encode_error, encode_result, raised, refused
+from callboard_core.answers import LONGEST_TEXT, encode_error, raised, refused
 from callboard_core.calllog import CallLog, Verdict, remaining
+from callboard_core.calls import artifacts, codec
+from callboard_core.calls.envelopes import encode_result, read_call
 from callboard_core.errors import (
     BadRequest,
     CallboardError,
@@ -26,12 +28,13 @@ from callboard_core.errors import (
     NotFound,
     Overloaded,
     TimedOut,
+    TooLarge,
     Unavailable,
 )
 from callboard_core.jobs import Cancellation, Handler, Job, Request, Tally, Thing
 from callboard_core.link.link import Link
 from callboard_core.link.values import Message
-from callboard_core.messages import Call, Event, Reply, Severity, parse
+from callboard_core.messages import Call, Event, Reply, Severity
 from callboard_core.presence import Presence
 from callboard_core.runners import LoopThread, Pool
 from callboard_core.topics import Address, Kind, Leaf
@@ -162,7 +165,7 @@ class Callee:
             return
         try:
             kind, name = _thing_of(message.topic)
-            call = parse(Call, message.payload)
+            call = read_call(message.payload)
             self._check_reply_topic(call)
         except CallboardError as error:
             self._refuse(message, error.message)
@@ -385,14 +388,35 @@ class Callee:
         """Send the one final answer; what comes after it is dropped."""
         if job.answered:
             return
-        if error is None:
-            try:
-                payload = encode_result(job.call.id, result)
-            except CallboardError as failure:
-                error = failure
         if error is not None:
-            body = raised(error, with_traceback=job.thing.traceback)
-            self._conclude(job, encode_error(job.call.id, body), ok=False)
+            self._fail(job, error)
+            return
+        try:
+            payload = encode_result(job.call.id, result, msgpack=job.call.accept == codec.MSGPACK)
+        except TooLarge as large:
+            self._store(job, result, large)
+        except CallboardError as failure:
+            self._fail(job, failure)
+        else:
+            self._conclude(job, payload, ok=True)
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        body = raised(error, with_traceback=job.thing.traceback)
+        self._conclude(job, encode_error(job.call.id, body), ok=False)
+
+    def _store(self, job: Job, result: Any, error: TooLarge) -> None:
+        """Keep a result that is larger than a message where there is room, and answer with a reference."""
+        keep = self._link.artifacts
+        if keep is None:
+            self._fail(job, error)
+        elif not self._pool.run(partial(self._put, job, keep, result)):
+            self._fail(job, Overloaded("all handler threads are busy"))
+
+    def _put(self, job: Job, keep: artifacts.ArtifactStore, result: Any) -> None:
+        try:
+            payload = encode_result(job.call.id, artifacts.store(keep, result))
+        except Exception as error:  # noqa: BLE001 - whatever it was, the caller must hear of it
+            self._fail(job, error)
         else:
             self._conclude(job, payload, ok=True)
 

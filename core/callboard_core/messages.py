@@ -201,6 +201,9 @@ class Call(Payload):
     args: JsonObject = Field(default_factory=dict, description="what the thing's card asks for")
     expires: Time | None = Field(default=None, description="Unix seconds after which the call must not begin")
     t: Time | None = Field(default=None, description="Unix seconds of the caller's clock when it was sent")
+    accept: str | None = Field(
+        default=None, description="'msgpack': the answer may be MessagePack if it holds bytes or arrays"
+    )
     cancel: str | None = Field(
         default=None, description="id of a running call to interrupt; args are ignored"
     )

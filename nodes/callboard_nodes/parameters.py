@@ -6,14 +6,22 @@ import inspect
 import json
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NotRequired
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict
 
-from callboard_core.errors import BadRequest
+from callboard_core.errors import BadPayload, BadRequest
 from callboard_core.messages import describe
 from callboard_nodes.values import annotation_of
 
@@ -21,6 +29,9 @@ __all__ = ["Parameters"]
 
 #: A parameter of this name, or annotated with a class of this name, receives the running call.
 _REQUEST = "request"
+#: How the JSON Schema of an array says what it is (see the codec).
+ARRAY = Annotated[Any, WithJsonSchema({"contentMediaType": "application/vnd.callboard.array"})]
+_LOOSE = ConfigDict(arbitrary_types_allowed=True)
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,9 @@ class Parameters:
     schema: dict[str, JsonValue]
     request: str | None
     _adapter: TypeAdapter[dict[str, Any]]
+    _function: Callable[..., Any]
+    _given: Mapping[str, inspect.Parameter]
+    _partial: dict[frozenset[str], TypeAdapter[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Parameters:
@@ -51,7 +65,7 @@ class Parameters:
         schema.pop("title", None)
         schema.setdefault("properties", {})
         _add_defaults(schema, given)
-        return cls(schema, request, adapter)
+        return cls(schema, request, adapter, function, given)
 
     def check(self, args: Mapping[str, JsonValue]) -> dict[str, Any]:
         """Return ``args`` as Python values, ready to be passed by name.
@@ -59,10 +73,29 @@ class Parameters:
         Raises:
             BadPayload: an argument is missing, unknown or wrong; the message names it.
         """
+        binary = {name: value for name, value in args.items() if name in self._given and _has_binary(value)}
         try:
-            return self._adapter.validate_json(json.dumps(dict(args)), strict=True)
+            plain = json.dumps({name: value for name, value in args.items() if name not in binary})
+            found = self._adapter_without(frozenset(binary)).validate_json(plain, strict=True)
         except ValidationError as error:
             raise describe(error) from None
+        return found | {name: self._check_binary(name, value) for name, value in binary.items()}
+
+    def _adapter_without(self, names: frozenset[str]) -> TypeAdapter[dict[str, Any]]:
+        """The check of the other arguments: these hold what JSON cannot."""
+        if not names:
+            return self._adapter
+        if names not in self._partial:
+            rest = {name: one for name, one in self._given.items() if name not in names}
+            self._partial[names] = _adapter(self._function, rest)
+        return self._partial[names]
+
+    def _check_binary(self, name: str, value: Any) -> Any:
+        annotation = _annotation(self._function, name)
+        try:
+            return TypeAdapter(annotation, config=_config(annotation)).validate_python(value)
+        except ValidationError as error:
+            raise BadPayload(f"{name}: {describe(error).message}", key=name) from None
 
 
 def _signature(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -86,8 +119,7 @@ def _adapter(
     for name, parameter in parameters.items():
         if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
             raise BadRequest(f"parameter {parameter} of {function.__name__}() cannot be given by name")
-        annotation = annotation_of(function, name)
-        annotation = Any if annotation is None else annotation
+        annotation = _annotation(function, name)
         fields[name] = annotation if parameter.default is parameter.empty else NotRequired[annotation]
     record = TypedDict(function.__name__, fields)  # type: ignore[misc]  # made at run time
     record.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
@@ -96,6 +128,35 @@ def _adapter(
     except PydanticSchemaGenerationError as error:
         what = str(error).partition(".")[0]
         raise BadRequest(f"{function.__name__}(): a parameter's type has no JSON form: {what}") from None
+
+
+def _annotation(function: Callable[..., Any], name: str) -> Any:
+    """A parameter's type; an array's stands for what the codec makes of it."""
+    annotation = annotation_of(function, name)
+    if annotation is None:
+        return Any
+    return ARRAY if _is_array(annotation) else annotation
+
+
+def _is_array(annotation: Any) -> bool:
+    """True for ``numpy.ndarray`` and ``numpy.typing.NDArray[…]``, which are known without importing numpy."""
+    one = typing.get_origin(annotation) or annotation
+    return getattr(one, "__module__", "") == "numpy" and getattr(one, "__name__", "") == "ndarray"
+
+
+def _config(annotation: Any) -> ConfigDict | None:
+    return None if isinstance(annotation, type) and issubclass(annotation, BaseModel) else _LOOSE
+
+
+def _has_binary(value: Any) -> bool:
+    match value:
+        case None | bool() | int() | float() | str():
+            return False
+        case dict():
+            return any(map(_has_binary, value.values()))
+        case list():
+            return any(map(_has_binary, value))
+    return True
 
 
 def _add_defaults(schema: dict[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from callboard_core.callee import Callee, Request
+from callboard_core.calls.codec import Array
 from callboard_core.calls.names import numbered
 from callboard_core.cards import AnyCard
 from callboard_core.directory import Directory
@@ -287,7 +288,7 @@ class _Served:
             return partial(self._run_elsewhere, self.worker.submit)
         return self._run_here if self._children is None else partial(self._run_in_child, self._children)
 
-    def _run_here(self, request: Request) -> JsonValue:
+    def _run_here(self, request: Request) -> Any:
         return as_json(self.worker.bind(request)())
 
     def _run_elsewhere(
@@ -296,13 +297,13 @@ class _Served:
         bound = self.worker.bind(request)
         return submit(lambda: as_json(bound()))
 
-    def _run_in_child(self, children: Children, request: Request) -> JsonValue:
+    def _run_in_child(self, children: Children, request: Request) -> Any:
         return as_json(children.call(self.worker.parameters.check(request.args), request.cancelled))
 
     def _run_on_loop(self, request: Request) -> Future[Any]:
         bound = self.worker.bind(request)
 
-        async def work() -> JsonValue:
+        async def work() -> Any:
             try:
                 return as_json(await bound())
             except (SystemExit, KeyboardInterrupt) as error:  # these would end the node
@@ -312,18 +313,28 @@ class _Served:
 
 
 _PLAIN = (str, int, float, bool, type(None))
+_BINARY = (bytes, bytearray, memoryview, Array)
 
 
-def as_json(value: object) -> JsonValue:
-    """Return a function's result as JSON.
+def as_json(value: Any) -> Any:
+    """Return a function's result as JSON, with bytes and arrays left as they are.
 
     Raises:
         Failed: it cannot be written as such.
     """
     if type(value) in _PLAIN:
-        return value  # type: ignore[return-value]  # that is what was asked
+        return value
+    if isinstance(value, _BINARY) or type(value).__module__ == "numpy":
+        return value
+    if type(value) in {list, tuple}:
+        return [as_json(item) for item in value]
+    if type(value) is dict:
+        return {_as_key(key): as_json(item) for key, item in value.items()}
     try:
-        found: JsonValue = to_jsonable_python(value)
+        return to_jsonable_python(value)
     except (PydanticSerializationError, ValueError) as error:
         raise Failed(f"the result cannot be written as JSON: {error}") from None
-    return found
+
+
+def _as_key(key: Any) -> str:
+    return key if isinstance(key, str) else str(to_jsonable_python(key))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -143,7 +142,7 @@ def _check_run(function: Callable[..., Any], run: Run, parameters: Parameters, s
 def _result_schema(function: Callable[..., Any]) -> dict[str, JsonValue]:
     """The JSON Schema of what the function returns; empty when its hint does not say or has no JSON form."""
     hint = annotation_of(function, "return")
-    if hint is None or hint is inspect.Signature.empty:
+    if hint is None:
         return {}
     try:
         schema: dict[str, JsonValue] = TypeAdapter(hint).json_schema()

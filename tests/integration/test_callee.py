@@ -203,11 +203,10 @@ def test_what_a_handler_raises_reaches_the_caller(
         ({"deep": [float("inf")]}, Failed, "JSON"),
         ({1, 2}, Failed, "set is not JSON serializable"),
         (object(), Failed, "object is not JSON serializable"),
-        (b"bytes", Failed, "bytes is not JSON serializable"),
         ("\ud800", Failed, "surrogates"),
         ("x" * 1_100_000, TooLarge, "artifact"),
     ],
-    ids=["NaN", "inf", "set", "object", "bytes", "surrogate", "large"],
+    ids=["NaN", "inf", "set", "object", "surrogate", "large"],
 )
 def test_a_result_that_cannot_be_sent_is_an_error_and_never_a_silence(
     alpha: Callee, caller: Link, result: object, kind: type[CallboardError], text: str
@@ -215,6 +214,16 @@ def test_a_result_that_cannot_be_sent_is_an_error_and_never_a_silence(
     alpha.handle(Kind.ACTION, "odd", lambda _: result)
     with pytest.raises(kind, match=text):
         caller.call(address("odd"), {}, timeout=5).result(5)
+
+
+def test_bytes_travel_as_they_are_and_as_base64_to_who_reads_only_json(
+    alpha: Callee, caller: Link, raw
+) -> None:
+    alpha.handle(Kind.ACTION, "x", lambda request: [*request.args.values(), b"\xff\x00"])
+    assert caller.call(address("x"), {"given": b"\x80"}, timeout=5).result(5) == [b"\x80", b"\xff\x00"]
+    raw(args={"given": {"$bytes": "gA=="}})
+    [answer] = raw.answers.wait_for(1)
+    assert json.loads(answer.payload)["result"] == [{"$bytes": "gA=="}, {"$bytes": "/wA="}]
 
 
 def test_a_result_that_contains_itself_is_an_error(alpha: Callee, caller: Link) -> None:
@@ -456,6 +465,10 @@ def test_a_retained_call_is_refused_counted_reported_and_cleared(
         b'{"id": 5}',
         b'{"id": "a", "args": []}',
         b'{"id": "a", "args": {"x": NaN}}',
+        b'{"id": "a", "args": {"x": {"$bytes": "no base64!"}}}',
+        b"\x81\xa2id",
+        b"\x82\xa2id\xa1a\xa4args\x90",
+        b"\x82\xa2id\xa1a\xa4args\x81\xa1x\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00",
         b'{"id": "a", "reply_to": "callboard/beta/command/action/reboot"}',
         b'{"id": "a", "reply_to": "othersite/beta/reply"}',
         b'{"id": "a", "reply_to": "callboard/+/reply"}',

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from pydantic import JsonValue
 
+from callboard_core.calls import artifacts
 from callboard_core.calls.arguments import check_arguments
 from callboard_core.calls.names import service_filter
 from callboard_core.calls.place import Nearness
@@ -308,7 +309,7 @@ class Pool:
 
     def _make(
         self,
-        args: Mapping[str, JsonValue],
+        args: Mapping[str, Any],
         timeout: float,
         future: Future[JsonValue],
         on_progress: Callable[[float], None] | None,
@@ -383,7 +384,7 @@ class Pool:
             ending = Outcome.ABANDONED if superseded else outcome
             effects = self._policy.finish(pending.id, ending, monotonic(), told)
         if outcome is Outcome.DONE:
-            self._end(pending, answer.result())
+            self._take(pending, answer.result())
         elif outcome is Outcome.FAILED:
             self._end(pending, error=error)
             if isinstance(error, TimedOut) and monotonic() >= pending.deadline:
@@ -391,6 +392,31 @@ class Pool:
         else:
             self._keep_time(pending)
         self._carry_out(effects)
+
+    def _take(self, pending: _Pending, result: Any) -> None:
+        """End a call with its result, which may be somewhere else for its size."""
+        keep = self._link.artifacts
+        if keep is None or not isinstance(result, dict):
+            self._end(pending, result)
+            return
+        try:
+            ref = artifacts.reference(result)
+        except CallboardError as error:
+            self._end(pending, error=error)
+            return
+        if ref is None:
+            self._end(pending, result)
+            return
+        self._keep_time(pending)
+        threading.Thread(target=self._fetch, args=(pending, keep, ref), daemon=True).start()
+
+    def _fetch(self, pending: _Pending, keep: artifacts.ArtifactStore, ref: artifacts.ArtifactRef) -> None:
+        try:
+            result = artifacts.fetch(keep, ref)
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            self._end(pending, error=error)
+        else:
+            self._end(pending, result)
 
     def _keep_time(self, pending: _Pending) -> None:
         """See to it that a call that is perhaps with no member ends in time; on the road, the road does."""

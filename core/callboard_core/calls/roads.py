@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 
@@ -26,7 +26,7 @@ class Road(Protocol):
     def call(
         self,
         entry: Entry,
-        args: Mapping[str, JsonValue],
+        args: Mapping[str, Any],
         *,
         timeout: float,
         call_id: str,
@@ -40,7 +40,7 @@ class Road(Protocol):
             with the worker's error.
         """
 
-    def tell(self, entry: Entry, args: Mapping[str, JsonValue], *, timeout: float) -> Future[None]:
+    def tell(self, entry: Entry, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """Send a call that is not answered; the future is done when it is under way."""
 
     def cancel(self, entry: Entry, call_id: str) -> None:
@@ -56,7 +56,7 @@ class Broker:
     def call(
         self,
         entry: Entry,
-        args: Mapping[str, JsonValue],
+        args: Mapping[str, Any],
         *,
         timeout: float,
         call_id: str,
@@ -70,7 +70,7 @@ class Broker:
         address = address_of(self._link.site, entry)
         return self._link.call(address, args, timeout=timeout, call_id=call_id, on_progress=on_progress)
 
-    def tell(self, entry: Entry, args: Mapping[str, JsonValue], *, timeout: float) -> Future[None]:
+    def tell(self, entry: Entry, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """See :class:`Road`."""
         try:
             return self._link.tell(address_of(self._link.site, entry), args, timeout=timeout)

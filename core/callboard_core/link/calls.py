@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
+from callboard_core.calls.envelopes import encode_call, read_reply
 from callboard_core.errors import BadPayload, BadRequest, CallboardError, Failed, TimedOut, Unavailable
 from callboard_core.link.inbox import Inbox
 from callboard_core.link.lane import Lane, Timer
-from callboard_core.messages import Call, Reply, describe, parse
+from callboard_core.messages import Call, Reply
 from callboard_core.topics import Address, Leaf
 
 __all__ = ["Caller", "Calls", "Waiting", "new_id"]
@@ -139,7 +140,7 @@ class Caller:
     def call(
         self,
         address: Address,
-        args: Mapping[str, JsonValue],
+        args: Mapping[str, Any],
         timeout: float,
         on_progress: Callable[[float], None] | None,
         on_ack: Callable[[], None] | None,
@@ -148,23 +149,24 @@ class Caller:
         """Send a call; see :meth:`callboard_core.link.Link.call`."""
         future: Future[JsonValue] = Future()
         try:
-            call = self._make(call_id or new_id(), args, timeout)
+            call_id = call_id or new_id()
+            payload = self._make(call_id, args, timeout)
         except CallboardError as error:
             future.set_exception(error)
             return future
         waiting = Waiting(future, on_progress, on_ack)
-        waiting.timer = self._worker.later(timeout, partial(self._end_late, call.id, address.node, timeout))
-        self._calls.add(call.id, waiting)  # before the answer can come
+        waiting.timer = self._worker.later(timeout, partial(self._end_late, call_id, address.node, timeout))
+        self._calls.add(call_id, waiting)  # before the answer can come
         try:
-            self._line.post(_command(address), call, qos=1, expires_in=timeout)
+            self._line.post(_command(address), payload, qos=1, expires_in=timeout)
         except CallboardError as error:
-            self._worker.post(partial(self._calls.fail, call.id, error))
+            self._worker.post(partial(self._calls.fail, call_id, error))
         return future
 
     def tell(self, address: Address, args: Mapping[str, JsonValue], timeout: float) -> Future[None]:
         """Send a call without a reply topic; see :meth:`callboard_core.link.Link.tell`."""
-        call = self._make(new_id(), args, timeout).model_copy(update={"reply_to": None})
-        return self._line.publish(_command(address), call, qos=1, expires_in=timeout)
+        payload = self._make(new_id(), args, timeout, answered=False)
+        return self._line.publish(_command(address), payload, qos=1, expires_in=timeout)
 
     def cancel(self, address: Address, call_id: str) -> None:
         """Ask the callee to interrupt a call."""
@@ -205,25 +207,20 @@ class Caller:
         for nonce in list(self._rounds):
             self._end_round(nonce, error)
 
-    def _make(self, call_id: str, args: Mapping[str, JsonValue], timeout: float) -> Call:
+    def _make(self, call_id: str, args: Mapping[str, Any], timeout: float, *, answered: bool = True) -> bytes:
         if not self._line.connected:
             raise Unavailable("not connected to the broker")
         if not 0 < timeout <= LONGEST:
             raise BadRequest(f"timeout {timeout}: use more than 0 and at most {LONGEST:g} seconds")
-        now = time.time()
-        try:
-            return Call(
-                id=call_id, reply_to=self._line.reply_topic, args=dict(args), t=now, expires=now + timeout
-            )
-        except ValidationError as error:
-            raise describe(error) from None
+        reply_to = self._line.reply_topic if answered else None
+        return encode_call(call_id, reply_to, args, now=time.time(), timeout=timeout)
 
     def _end_late(self, call_id: str, node: str, timeout: float) -> None:
         self._calls.fail(call_id, TimedOut(f"{node} did not answer within {timeout:g} s"))
 
     def _answer(self, payload: bytes) -> None:
         try:
-            reply = parse(Reply, payload)
+            reply = read_reply(payload)
         except BadPayload as error:
             _log.warning("an answer that does not parse was ignored: %s", error)
             return

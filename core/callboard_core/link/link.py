@@ -16,10 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from pydantic import JsonValue
 
 from callboard_core import topics
+from callboard_core.calls.artifacts import ArtifactStore
 from callboard_core.errors import BadRequest, CallboardError, TooLarge, Unavailable
 from callboard_core.link import inbox
 from callboard_core.link.backoff import Backoff
@@ -57,6 +59,9 @@ class Link:
         reconnect: how long to wait between attempts.
         tls: used for ``mqtts`` endpoints; by default the system's authorities are trusted.
         message_limit: largest payload to send, in bytes.
+
+    Attributes:
+        artifacts: where results that are larger than a message are kept and fetched; None: they fail.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Link:
         self.client_id = topics.check_id(client_id, "client id")
         self.site = topics.check_id(site, "site")
         self.reply_topic = topics.reply(site, client_id)
+        self.artifacts: ArtifactStore | None = None
         self._limit = message_limit
         self._stop_hooks: list[Callable[[], None]] = []
         self._waker = Waker()
@@ -310,7 +316,7 @@ class Link:
     def call(
         self,
         address: Address,
-        args: Mapping[str, JsonValue],
+        args: Mapping[str, Any],
         *,
         timeout: float,
         on_progress: Callable[[float], None] | None = None,
@@ -334,7 +340,7 @@ class Link:
         """
         return self._caller.call(address, args, timeout, on_progress, on_ack, call_id)
 
-    def tell(self, address: Address, args: Mapping[str, JsonValue], *, timeout: float) -> Future[None]:
+    def tell(self, address: Address, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """Send a thing a call without wanting an answer.
 
         Args:

@@ -1,0 +1,128 @@
+"""Calls and answers as they are written and read, in either encoding. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from callboard_core.calls import codec
+from callboard_core.errors import BadPayload, BadRequest, Failed, TooLarge
+from callboard_core.messages import MESSAGE_LIMIT, Call, Payload, Reply, describe, parse
+
+__all__ = ["encode_call", "encode_result", "read_call", "read_reply"]
+
+_P = TypeVar("_P", bound=Payload)
+
+#: How a binary form in a JSON payload begins.
+_FORM = b'"$'
+
+
+def encode_call(
+    call_id: str, reply_to: str | None, args: Mapping[str, Any], *, now: float, timeout: float
+) -> bytes:
+    """Write a call: as JSON, or as MessagePack if its arguments hold bytes or arrays.
+
+    Raises:
+        BadRequest: something in it has no form on the wire.
+        TooLarge: it is over the message limit.
+    """
+    fields: dict[str, Any] = {
+        "id": call_id,
+        "reply_to": reply_to,
+        "t": now,
+        "expires": now + timeout,
+        "accept": codec.MSGPACK,
+    }
+    try:
+        data = Call(**fields, args=dict(args)).encode()
+    except ValidationError:
+        data = _encode_rich(fields, codec.clean(args))
+    if len(data) > MESSAGE_LIMIT:
+        raise TooLarge(f"the arguments have {len(data)} bytes, more than {MESSAGE_LIMIT}; send an artifact")
+    return data
+
+
+def encode_result(call_id: str, result: Any, *, msgpack: bool = False) -> bytes:
+    """Write the answer to a call that has succeeded.
+
+    Args:
+        call_id: the call's.
+        result: JSON, bytes, arrays.
+        msgpack: whether the caller reads MessagePack; it is used if there are bytes or arrays.
+
+    Raises:
+        Failed: the result has no form on the wire (NaN, a set, an object …).
+        TooLarge: it is over the message limit.
+    """
+    answer = {"id": call_id, "ok": True, "result": result}
+    try:
+        payload = _encode(answer, msgpack=msgpack)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Failed(f"the result cannot be written as JSON: {error}") from None
+    except BadRequest as error:
+        raise Failed(f"the result cannot be sent: {error.message}") from None
+    if len(payload) > MESSAGE_LIMIT:
+        raise TooLarge(
+            f"the result has {len(payload)} bytes, more than {MESSAGE_LIMIT}; send it as an artifact"
+        )
+    return payload
+
+
+def read_call(payload: bytes) -> Call:
+    """Read a call in either encoding.
+
+    Raises:
+        TooLarge: it is over the message limit.
+        BadPayload: it does not parse; ``key`` names what is wrong.
+    """
+    return _read(Call, payload, "args", {})
+
+
+def read_reply(payload: bytes) -> Reply:
+    """Read an answer in either encoding.
+
+    Raises:
+        TooLarge: it is over the message limit.
+        BadPayload: it does not parse; ``key`` names what is wrong.
+    """
+    return _read(Reply, payload, "result", None)
+
+
+def _encode_rich(fields: dict[str, Any], args: dict[str, Any]) -> bytes:
+    """Write a call whose arguments are not plain JSON as they were given."""
+    try:
+        codec.dumps(args, default=codec.no_binary)
+        return Call(**fields, args=args).encode()
+    except codec.Binary:
+        return codec.pack({**Call(**fields).model_dump(exclude_none=True), "args": args})
+    except ValidationError as error:
+        raise describe(error) from None
+
+
+def _encode(answer: Mapping[str, Any], *, msgpack: bool) -> bytes:
+    if not msgpack:
+        return codec.dumps(answer)
+    try:
+        return codec.dumps(answer, default=codec.no_binary)
+    except codec.Binary:
+        return codec.pack(answer)
+
+
+def _read(model: type[_P], payload: bytes, free: str, empty: object) -> _P:
+    """Read a message; what is under the key ``free`` may hold bytes and arrays."""
+    if not codec.is_msgpack(payload):
+        found = parse(model, payload)
+        if _FORM not in payload:
+            return found
+        return found.model_copy(update={free: codec.from_json(getattr(found, free))})
+    fields = codec.unpack(payload)
+    value = fields.pop(free, empty)
+    if isinstance(empty, dict) and not isinstance(value, dict):
+        raise BadPayload(f"{free}: expected an object", key=free)
+    try:
+        found = model.model_validate(fields)
+    except ValidationError as error:
+        raise describe(error) from None
+    return found.model_copy(update={free: value})
