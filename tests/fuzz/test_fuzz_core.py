@@ -12,7 +12,7 @@ from support import packets as p
 from support.fuzzing import SECONDS, broken, connects, levels, look, streams
 from support.hubs import Broker, Client
 
-pytestmark = pytest.mark.timeout(SECONDS + 120)
+pytestmark = pytest.mark.timeout(3 * SECONDS + 600)
 
 LIMITS = {
     "message_bytes": 2_000,

@@ -13,7 +13,7 @@ from support.engines import Options, running
 from support.fuzzing import SECONDS, broken, connects, levels, look, streams
 from support.wire import Wire
 
-pytestmark = pytest.mark.timeout(SECONDS + 120)
+pytestmark = pytest.mark.timeout(3 * SECONDS + 600)
 
 lives = levels.flatmap(
     lambda level: st.tuples(

@@ -134,6 +134,6 @@ def look(test: Callable[..., None], examples: int, *sources: st.SearchStrategy[A
     phases = [Phase.generate, Phase.shrink]
     while time.monotonic() < until:
         often = settings(
-            max_examples=500, deadline=None, suppress_health_check=quiet, phases=phases, database=None
+            max_examples=100, deadline=None, suppress_health_check=quiet, phases=phases, database=None
         )
         seed(random.getrandbits(64))(often(given(*sources)(test)))()
