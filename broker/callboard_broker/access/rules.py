@@ -14,7 +14,7 @@ from callboard_core.topics import BOARD, Leaf, matches
 __all__ = ["RULES", "Grant", "Role", "Rule", "compile_grant", "covers", "is_command"]
 
 #: Answers kept per client and kind of question; a client that walks through more topics starts afresh.
-CACHE_LIMIT = 10_000
+CACHE_LIMIT = 2_000
 
 
 class Role(StrEnum):

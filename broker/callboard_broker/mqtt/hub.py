@@ -35,6 +35,8 @@ log = logging.getLogger("callboard.broker")
 #: Client ids whose take-overs are counted.
 _CLIENTS = 10_000
 _FOREVER = 0xFFFFFFFF
+#: Timers that may lie about although nobody wants them any more.
+_SLACK = 1_000
 
 
 class Hub:
@@ -307,6 +309,19 @@ class Hub:
 
     def _wake_at(self, when: float, session: Session) -> None:
         heapq.heappush(self._timers, (when, next(self._serial), session))
+        if len(self._timers) > _SLACK + 4 * len(self.sessions):
+            self._forget_old_timers()
+
+    def _forget_old_timers(self) -> None:
+        """Sessions that came and went leave timers behind that may be due in a month: keep those still wanted."""
+        self._timers = [
+            (when, next(self._serial), session)
+            for session in self.sessions.values()
+            if session.connection is None
+            for when in (session.disconnected_at + session.expiry, session.will_at)
+            if when != NEVER
+        ]
+        heapq.heapify(self._timers)
 
     def tick(self, now: float) -> None:
         """Let time pass: silent clients, late CONNECTs, delayed wills, expired sessions."""

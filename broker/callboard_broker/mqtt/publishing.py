@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["make_message", "on_publish"]
 
 #: Topics whose right to publish one connection remembers.
-_REMEMBERED = 1_024
+_REMEMBERED = 512
 _FORWARDED = (
     Property.PAYLOAD_FORMAT,
     Property.CONTENT_TYPE,

@@ -18,6 +18,8 @@ __all__ = ["Router"]
 
 #: Routes remembered over all topics.
 _ROUTES = 50_000
+#: Expiries that may lie about although their message was replaced.
+_SLACK = 1_000
 
 
 class Router:
@@ -158,6 +160,10 @@ class Router:
         self.retained.set(message)
         if message.expires != NEVER:
             heapq.heappush(self._expiring, (message.expires, message.topic))
+            if len(self._expiring) > _SLACK + 4 * self.retained.count:
+                kept = self.retained.messages.values()
+                self._expiring = [(each.expires, each.topic) for each in kept if each.expires != NEVER]
+                heapq.heapify(self._expiring)
 
     def announce(self, topic: str, payload: str) -> None:
         """Publish something of the broker's own, retained and never stored."""

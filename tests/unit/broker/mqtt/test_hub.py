@@ -212,3 +212,33 @@ def test_the_brokers_own_messages_are_retained_without_bound_or_journal() -> Non
     assert (message.topic, message.retain) == ("$SYS/broker/x", True)
     client.publish("$SYS/broker/x", b"forged", retain=True)
     assert broker.hub.retained.messages["$SYS/broker/x"].payload == b"1"
+
+
+def test_clients_that_come_and_go_leave_no_timers_behind() -> None:
+    broker = Broker()
+    watcher = broker.client("watcher", keepalive=0)
+    watcher.subscribe(("w", 0))
+    will = Will("w", b"late", props={"will_delay": 10})
+    for number in range(3_000):
+        client = broker.client(
+            f"{number % 3}", level=5, will=will, clean=number % 2 == 0, props={"session_expiry": 100}
+        )
+        client.connection.close()
+    assert len(broker.hub._timers) <= 1_100
+    watcher.payloads()
+    broker.wait(11)
+    assert watcher.payloads() == [b"late"] * 3
+    broker.wait(100)
+    assert list(broker.hub.sessions) == ["watcher"]
+
+
+def test_replaced_retained_messages_leave_no_expiries_behind() -> None:
+    broker = Broker()
+    writer = broker.client("w", level=5)
+    for number in range(3_000):
+        writer.publish(
+            "x", b"%d" % number, retain=True, props={"message_expiry": 1_000 if number < 2_999 else 5}
+        )
+    assert len(broker.hub.router._expiring) <= 1_010
+    broker.wait(6)
+    assert not broker.hub.retained.messages
