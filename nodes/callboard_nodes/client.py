@@ -59,13 +59,13 @@ class Client:
         if (username is None) != (password is None):
             raise BadRequest("give a username and a password, or neither")
         found = settings or load_settings(flags=given).value
-        locator = Locator(found, role="operator")
         known = Credential(username, password) if username is not None and password is not None else None
+        locator = Locator(found, role="operator", given=known)
         self.link = Link(
             client_id=client_id or _client_id(),
             endpoint=locator.endpoint,
             site=found.site,
-            credential=known or locator.credential,
+            credential=locator.credential,
         )
         self.directory = Directory(self.link)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from callboard_core.discovery import find_board
 from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.link import Credential, Endpoint
-from callboard_core.runtime import Runtime, read_runtime
+from callboard_core.processes import is_loopback
+from callboard_core.runtime import Runtime, credential_file, read_runtime
 from callboard_core.settings import Settings, read_secret
 
 __all__ = ["Locator"]
@@ -23,16 +24,21 @@ class Locator:
         settings: ``node.board``, ``node.username`` and ``node.password`` or ``node.password_file`` win when set;
             otherwise a board that runs on ``state`` is taken, and then discovery is tried.
         role: as whom to connect to a board on this machine.
+        given: the credential to use, whatever the settings say.
+
+    The password that lies in the state folder is this machine's board's: it is not shown to whoever answers
+    discovery from elsewhere, because anybody can.
     """
 
-    def __init__(self, settings: Settings, *, role: str = _ROLE) -> None:
-        self._settings, self._role = settings, role
+    def __init__(self, settings: Settings, *, role: str = _ROLE, given: Credential | None = None) -> None:
+        self._settings, self._role, self._given = settings, role, given
 
     def endpoint(self) -> Endpoint:
         """Return where to connect.
 
         Raises:
-            Unavailable: no board was found; the message says what to do.
+            Unavailable: no board was found, or only one elsewhere that the password of the board on this
+                machine is not meant for; the message says what to do.
         """
         settings = self._settings
         if settings.node.board:
@@ -45,7 +51,15 @@ class Locator:
             raise Unavailable(
                 f"no board runs on {settings.state} and discovery is off; give its address (--board mqtt://host:1883)"
             )
-        return Endpoint.parse(find_board(settings.site, LOOK, port=look.port, mdns=look.mdns).mqtt_url)
+        found = find_board(settings.site, LOOK, port=look.port, mdns=look.mdns)
+        endpoint = Endpoint.parse(found.mqtt_url)
+        if not is_loopback(endpoint.host) and self._given_credential() is None and self._local_credential():
+            raise Unavailable(
+                f"no board runs on {settings.state}, and its password is not sent to the board that answers at "
+                f"{endpoint}; give that board's password (--password-file, CALLBOARD_NODE_PASSWORD_FILE), "
+                "or its address (--board) to trust it"
+            )
+        return endpoint
 
     def credential(self) -> Credential | None:
         """Return the username and password to connect with; ``None`` when there are none.
@@ -53,12 +67,17 @@ class Locator:
         Raises:
             BadRequest: the password file cannot be read.
         """
+        return self._given_credential() or self._local_credential()
+
+    def _given_credential(self) -> Credential | None:
         node = self._settings.node
+        if self._given is not None:
+            return self._given
         if node.password is not None:
             return Credential(node.username or _ROLE, node.password)
         if node.password_file is not None:
             return Credential(node.username or _ROLE, read_secret(node.password_file))
-        return self._local_credential()
+        return None
 
     def _local(self) -> Runtime | None:
         try:
@@ -72,5 +91,6 @@ class Locator:
         told = local.credentials.get(self._role) if local is not None else None
         if told is not None:
             return Credential(told.username, read_secret(told.password_file))
-        file = self._settings.state / "credentials" / f"{self._role}.password"
-        return Credential(self._role, read_secret(file)) if file.exists() else None
+        name = (self._settings.node.username or _ROLE) if self._role == _ROLE else self._role
+        file = credential_file(self._settings.state, name)
+        return Credential(name, read_secret(file)) if file.exists() else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from callboard_core.processes import is_loopback
+
 __all__ = ["is_local", "url"]
 
 #: A listener on all addresses is reached on this one from the machine itself.
@@ -10,7 +12,7 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 def is_local(bind: str) -> bool:
     """Tell whether only this machine can connect to a listener on ``bind``."""
-    return bind in {"localhost", "::1"} or bind.startswith("127.")
+    return is_loopback(bind)
 
 
 def url(bind: str, port: int) -> str:

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from callboard_core.link import Credential, Endpoint, Link
     from callboard_core.settings import Loaded, Settings
 
-__all__ = ["Access", "connect", "find_board", "find_credential", "load", "read_directory"]
+__all__ = [
+    "Access",
+    "check_own",
+    "connect",
+    "find_board",
+    "find_credential",
+    "given_credential",
+    "load",
+    "read_directory",
+]
 
 #: Seconds for discovery, to connect, and to read the directory.
 FIND_TIMEOUT = 3.0
@@ -81,29 +90,73 @@ def _discover(settings: Settings, timeout: float) -> Endpoint:
     return Endpoint.parse(found.mqtt_url)
 
 
-def find_credential(access: Access, settings: Settings, role: str) -> Credential:
+def find_credential(access: Access, settings: Settings, role: str, endpoint: Endpoint) -> Credential:
     """Return what to log in with: as the options say, else the board's own user for ``role`` on this machine.
 
+    The latter is for a board on this machine or one that was named, not for whoever answers discovery.
+
     Raises:
-        NotFound: neither is there.
+        NotFound: neither is there, or the latter is not for ``endpoint``.
         BadRequest: a password file cannot be read.
     """
     from callboard_core.link import Credential
-    from callboard_core.runtime import credential_file
     from callboard_core.settings import read_secret
 
+    given = given_credential(access, settings, role)
+    if given is not None:
+        return given
     name = access.username or role
+    own = check_own(settings, name)
+    if not _is_ours(settings, endpoint):
+        raise NotFound(
+            f"the board that answers at {endpoint} was not named and is not on this machine: the password in "
+            f"{settings.state} is not sent there; give its password with --password-file, or name it with --board"
+        )
+    return Credential(name, read_secret(own))
+
+
+def given_credential(access: Access, settings: Settings, role: str) -> Credential | None:
+    """Return what options or settings say to log in with.
+
+    Raises:
+        BadRequest: a password file cannot be read.
+    """
+    from callboard_core.link import Credential
+    from callboard_core.settings import read_secret
+
     if access.password_file is not None:
-        return Credential(name, read_secret(access.password_file))
-    if settings.mqtt.username is not None and settings.mqtt.password_file is not None:
-        return Credential(settings.mqtt.username, read_secret(settings.mqtt.password_file))
+        return Credential(access.username or role, read_secret(access.password_file))
+    set_for_all = settings.mqtt
+    if access.username is None and set_for_all.username is not None and set_for_all.password_file is not None:
+        return Credential(set_for_all.username, read_secret(set_for_all.password_file))
+    return None
+
+
+def check_own(settings: Settings, name: str) -> Path:
+    """Return where the state folder keeps the password of a user.
+
+    Raises:
+        NotFound: it does not.
+    """
+    from callboard_core.runtime import credential_file
+
     own = credential_file(settings.state, name)
     if not own.exists():
         raise NotFound(
             f"no password for user {name!r}: copy {own.name} from the board's state folder "
             "and name it with --password-file"
         )
-    return Credential(name, read_secret(own))
+    return own
+
+
+def _is_ours(settings: Settings, endpoint: Endpoint) -> bool:
+    from callboard_core.processes import is_loopback
+    from callboard_core.runtime import read_runtime
+
+    if settings.node.board or is_loopback(endpoint.host):
+        return True
+    runtime = read_runtime(settings.state)
+    return runtime is not None and (runtime.mqtt.host, runtime.mqtt.port) == (endpoint.host, endpoint.port)
 
 
 @contextmanager
@@ -123,7 +176,8 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
     # What goes wrong is told as the error it leads to, once.
     logging.getLogger("callboard").addHandler(logging.NullHandler())
     settings = access.settings()
-    endpoint, credential = find_board(settings), find_credential(access, settings, role)
+    endpoint = find_board(settings)
+    credential = find_credential(access, settings, role, endpoint)
     link = Link(
         client_id=f"cli-{secrets.token_hex(4)}", endpoint=endpoint, site=settings.site, credential=credential
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from callboard_console.cli import options
-from callboard_console.cli.context import Access, find_credential, load
+from callboard_console.cli.context import Access, check_own, given_credential, load
 
 if TYPE_CHECKING:
     from callboard_core.settings import Settings
@@ -66,7 +66,10 @@ def node(
 
 
 def with_credential(settings: Settings, access: Access) -> Settings:
-    """Return the settings with what to log in with: as set, else the node user of a board on this machine.
+    """Return the settings with what to log in with, as options or settings say.
+
+    Otherwise the node takes the password of this machine's board itself, once it knows whether that board is
+    the one that it found.
 
     Raises:
         NotFound: there is no password.
@@ -75,8 +78,14 @@ def with_credential(settings: Settings, access: Access) -> Settings:
     asked = access.username is not None or access.password_file is not None
     if not asked and (settings.node.password is not None or settings.node.password_file is not None):
         return settings
-    credential = find_credential(access, settings, "node")
-    update = {"username": credential.username, "password": credential.password}
+    credential = given_credential(access, settings, "node")
+    update: dict[str, str] = {}
+    if credential is not None:
+        update = {"username": credential.username, "password": credential.password}
+    else:
+        check_own(settings, access.username or "node")
+        if access.username is not None:
+            update = {"username": access.username}
     return settings.model_copy(update={"node": settings.node.model_copy(update=update)})
 
 

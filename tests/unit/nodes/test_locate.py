@@ -99,3 +99,41 @@ def test_nodes_of_the_boards_own_machine_find_their_password(tmp_path):
     with hold_state(tmp_path):
         tell(tmp_path, node=CredentialAt(username="pi", password_file=tmp_path / "other"))
         assert locator.credential() == Credential("pi", "told")
+
+
+def with_password(state, role="node", password="ours"):
+    (state / "credentials").mkdir(exist_ok=True)
+    (state / "credentials" / f"{role}.password").write_text(f"{password}\n")
+
+
+@pytest.mark.parametrize("role", ["node", "operator"])
+def test_the_password_of_a_stopped_board_is_not_shown_to_whoever_answers_discovery(tmp_path, found, role):
+    with_password(tmp_path, role)
+    with pytest.raises(Unavailable, match=r"not sent to the board that answers at mqtt://192\.0\.2\.7:1999"):
+        Locator(Settings(state=tmp_path), role=role).endpoint()
+
+
+def test_a_password_that_was_given_may_go_to_a_board_that_was_discovered(tmp_path, found):
+    with_password(tmp_path)
+    file = tmp_path / "copied"
+    file.write_text("theirs\n")
+    locator = Locator(Settings(state=tmp_path, node={"password_file": file}))
+    assert locator.endpoint().host == "192.0.2.7"
+    assert locator.credential() == Credential("node", "theirs")
+    locator = Locator(Settings(state=tmp_path), given=Credential("me", "mine"))
+    assert locator.endpoint().host == "192.0.2.7"
+    assert locator.credential() == Credential("me", "mine")
+
+
+def test_a_discovered_board_on_loopback_gets_the_password_of_the_state_folder(tmp_path, monkeypatch):
+    with_password(tmp_path)
+    here = Found(site="callboard", host="127.0.0.1", mqtt_port=1999)
+    monkeypatch.setattr(locate, "find_board", lambda *_, **__: here)
+    locator = Locator(Settings(state=tmp_path))
+    assert locator.endpoint() == Endpoint("127.0.0.1", 1999)
+    assert locator.credential() == Credential("node", "ours")
+
+
+def test_a_user_name_without_a_password_picks_that_users_file(tmp_path):
+    with_password(tmp_path, "pi", "pie")
+    assert Locator(Settings(state=tmp_path, node={"username": "pi"})).credential() == Credential("pi", "pie")
