@@ -9,13 +9,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from callboard_console.web.assets import PATHS
 from callboard_console.web.sessions import COOKIE, Sessions
 
 __all__ = ["HEADERS", "Gate", "same_origin", "token_of"]
 
 #: Paths that answer without a session: the login page, what it is drawn with, and the health check.
-OPEN = frozenset({"/login", "/healthz"})
-ASSETS = "/assets/"
+OPEN = PATHS | {"/login", "/healthz"}
 
 #: Sent with every answer. The policy also keeps the page from fetching anything from another host.
 HEADERS = {
@@ -82,7 +82,7 @@ class Gate:
 
     def _may_pass(self, scope: Scope) -> bool:
         path = scope["path"]
-        return path in OPEN or path.startswith(ASSETS) or self._session(Headers(scope=scope))
+        return path in OPEN or self._session(Headers(scope=scope))
 
     def _session(self, headers: Headers) -> bool:
         return self._sessions.get(token_of(headers.get("cookie", ""))) is not None

@@ -1,22 +1,20 @@
-"""Logging in and out: the login page, the cookie, and the files both the page and the console are drawn with."""
+"""Logging in and out: the login page and the cookie."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
-from functools import cache
 from html import escape
-from importlib.resources import files
-from pathlib import Path
 from secrets import compare_digest, token_urlsafe
 from string import Template
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from callboard_console.web.assets import STATIC, asset
 from callboard_console.web.client import Api
 from callboard_console.web.gate import same_origin, token_of
 from callboard_console.web.sessions import COOKIE, LIFETIME, Attempts, Session, Sessions
@@ -25,8 +23,6 @@ from callboard_core.link import Credential, Link
 
 __all__ = ["Login", "local_path"]
 
-_STATIC = files("callboard_console.web") / "static"
-_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 #: A login form is a few hundred bytes.
 _FORM_LIMIT = 8192
 
@@ -41,14 +37,12 @@ class Login:
         http_url: str,
         sessions: Sessions,
         open_link: Callable[[Credential], Link],
-        secure: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._site = site
         self._http_url = http_url
         self._sessions = sessions
         self._open_link = open_link
-        self._secure = secure
         self._clock = clock
         self._attempts = Attempts(clock)
 
@@ -102,7 +96,7 @@ class Login:
             return PlainTextResponse("log out from the console's own page\n", status_code=403)
         await asyncio.to_thread(self._sessions.remove, token)
         answer = RedirectResponse("/login", status_code=303)
-        answer.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=self._secure)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="lax")
         return answer
 
     def _open(self, username: str, password: str, address: str) -> Session:
@@ -128,12 +122,11 @@ class Login:
             max_age=int(session.expires - self._clock()),
             httponly=True,
             samesite="lax",
-            secure=self._secure,
         )
         return answer
 
     def _page(self, target: str, error: str = "", username: str = "", status: int = 200) -> Response:
-        template = Template((_STATIC / "login.html").read_text(encoding="utf-8"))
+        template = Template((STATIC / "login.html").read_text(encoding="utf-8"))
         shown = {"site": self._site, "next": target, "error": error, "username": username}
         page = template.substitute({key: escape(text) for key, text in shown.items()})
         return HTMLResponse(page, status_code=status, headers={"Cache-Control": "no-store"})
@@ -144,25 +137,6 @@ def local_path(path: str | None) -> str:
     if path is None or not path.startswith("/") or path.startswith(("//", "/\\", "/login", "/logout")):
         return "/"
     return path if path.isprintable() else "/"
-
-
-async def asset(request: Request) -> Response:
-    """Serve one of the console's own files."""
-    name = request.path_params["name"]
-    kind = _TYPES.get(name.rpartition(".")[2])
-    found = _STATIC / name
-    if name == "source-sans.woff2":
-        return FileResponse(_font(), headers={"Cache-Control": "max-age=86400"})
-    if kind is None or not name.replace(".", "").replace("-", "").isalnum() or not found.is_file():
-        return PlainTextResponse("no such file\n", status_code=404)
-    return Response(found.read_bytes(), media_type=kind, headers={"Cache-Control": "no-cache"})
-
-
-@cache
-def _font() -> Path:
-    """The typeface that Streamlit brings along, for the login page too."""
-    media = Path(str(files("streamlit"))) / "static" / "static" / "media"
-    return next(media.glob("SourceSansVF-Upright*.woff2"), media / "missing")
 
 
 async def _healthz(_request: Request) -> Response:

@@ -29,7 +29,8 @@ def client():
     sessions = Sessions(time.time)
     sessions.add(session(token="abc"))
     routes = [
-        *(Route(path, page) for path in ("/", "/node", "/login", "/loginx", "/healthz", "/assets/x.css")),
+        *(Route(path, page) for path in ("/", "/node", "/login", "/loginx", "/healthz", "/assets/login.css")),
+        Route("/{rest:path}", page),
         WebSocketRoute("/stream", stream),
     ]
     app = Starlette(routes=routes, middleware=[Middleware(Gate, sessions=sessions)])
@@ -57,13 +58,20 @@ def test_programs_are_told_to_log_in(client, request_):
     assert client.request(method, "/", headers=headers).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/login", "/healthz", "/assets/x.css"])
+@pytest.mark.parametrize("path", ["/login", "/healthz", "/assets/login.css"])
 def test_the_login_page_and_the_health_check_are_open(client, path):
     assert client.get(path).text == "inside"
 
 
 def test_a_path_that_only_begins_like_the_login_page_is_not_open(client):
     assert client.get("/loginx").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/assets//login.css", "/assets/", "/assets/login.css/", "/assets/x/login.css", "/assets/x.css"]
+)
+def test_what_only_lies_below_the_assets_is_not_open(client, path):
+    assert client.get(path).status_code == 401
 
 
 def test_a_session_opens_the_gate_and_a_made_up_token_does_not(client):

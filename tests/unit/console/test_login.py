@@ -150,3 +150,13 @@ def test_nothing_else_is_served(client, name):
 
 def test_the_health_check_answers(client):
     assert client.get("/healthz").text == "ok\n"
+
+
+@pytest.mark.parametrize("name", ["a" * 5000 + ".css", "login.html", "..", "%00.css", "login.css.js", ".css"])
+def test_an_asset_that_is_none_is_not_found_whatever_its_name(client, name):
+    assert client.get(f"/assets/{name}").status_code == 404
+
+
+def test_the_login_page_is_drawn_with_assets(client):
+    answer = client.get("/assets/login.css")
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/css")
