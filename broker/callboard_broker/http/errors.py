@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 from callboard_core.errors import (
     BadRequest,
     CallboardError,
+    Conflict,
     Failed,
+    Forbidden,
     NotFound,
     Overloaded,
     TooLarge,
@@ -28,10 +30,14 @@ _log = logging.getLogger(__name__)
 
 _OF_STATUS: dict[int, type[CallboardError]] = {
     401: Unauthorized,
+    403: Forbidden,
     404: NotFound,
+    409: Conflict,
     413: TooLarge,
+    429: Overloaded,
     503: Overloaded,
 }
+_NOT_ALLOWED = 405
 #: Parts of a location that say where a field is, not how it is called.
 _PLACES = {"body", "query", "path", "header", "cookie"}
 
@@ -49,10 +55,14 @@ class ErrorAnswer(BaseModel):
     error: ErrorText
 
 
-def answer(error: CallboardError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the response for an error."""
+def answer(
+    error: CallboardError, headers: Mapping[str, str] | None = None, status: int | None = None
+) -> JSONResponse:
+    """Return the response for an error; ``status`` where HTTP knows it better than the error's code."""
     body = ErrorAnswer(error=ErrorText(code=error.code, message=error.message))
-    return JSONResponse(body.model_dump(), error.http_status, {**_headers(error), **(headers or {})})
+    return JSONResponse(
+        body.model_dump(), status or error.http_status, {**_headers(error), **(headers or {})}
+    )
 
 
 def _headers(error: CallboardError) -> dict[str, str]:
@@ -82,10 +92,14 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return answer(BadRequest(_sentence(error.errors())))
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     kind = _OF_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else Failed)  # noqa: PLR2004
-    return answer(kind(str(error.detail)), error.headers)
+    detail = str(error.detail)
+    if error.status_code == _NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        detail = f"{request.method} is not possible here; use {allowed}"
+    return answer(kind(detail), error.headers, error.status_code)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -97,6 +111,10 @@ def _sentence(problems: Sequence[Any]) -> str:
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"] if part not in _PLACES)
     what = str(first["msg"]).removeprefix("Value error, ")
-    return (
-        f"{key}: {what}" if key and first["type"] != "json_invalid" else f"the body is not valid JSON: {what}"
-    )
+    if first["type"] == "json_invalid":
+        return f"the body is not valid JSON: {what}"
+    if key:
+        return f"{key}: {what}"
+    if first["type"] == "missing":
+        return "the request has no body; send a JSON object"
+    return f"the body: {what}"
