@@ -35,9 +35,7 @@ def raised(error: BaseException, *, with_traceback: bool = False) -> ErrorBody:
         body = ErrorBody.of(error)
     except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
         body = ErrorBody(code="failed", message=f"{kind}: (its text raised {type(broken).__name__})")
-    trace = (
-        _clean("".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]) if with_traceback else None
-    )
+    trace = _traceback(error) if with_traceback else None
     return body.model_copy(
         update={"message": _clean(body.message[:LONGEST_TEXT]), "type": kind, "traceback": trace}
     )

@@ -1,0 +1,411 @@
+"""Workers offered by real nodes over a real broker, called through pools and proxies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field
+
+import callboard
+from callboard import Available, Client, Dropped, Node, Request
+from callboard_core.errors import (
+    BadPayload,
+    BadRequest,
+    CallboardError,
+    Failed,
+    NotFound,
+    Overloaded,
+    TimedOut,
+    Unavailable,
+)
+from callboard_core.topics import Address, Kind, Leaf
+from support import crew
+from support.links import Collector
+from support.mosquitto import Mosquitto, mosquitto
+from support.nodes import node_settings
+from support.waiting import wait_until
+
+__all__ = ["mosquitto"]
+
+np = pytest.importorskip("numpy")
+
+MakeNode = Callable[..., Node]
+
+
+@pytest.fixture
+def make_node(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[MakeNode]:
+    """Make nodes: ``make_node("a")``; they are stopped at the end."""
+    made: list[Node] = []
+
+    def make(name: str) -> Node:
+        node = Node(name, settings=node_settings(tmp_path / name, mosquitto.endpoint))
+        made.append(node)
+        return node
+
+    yield make
+    for node in made:
+        node.stop()
+
+
+@pytest.fixture
+def board(mosquitto: Mosquitto) -> Iterator[Client]:
+    with callboard.connect(str(mosquitto.endpoint)) as client:
+        yield client
+
+
+def test_a_function_is_called_by_its_services_name_from_anywhere(make_node: MakeNode, board: Client) -> None:
+    node = make_node("alpha")
+
+    @node.worker(service="texture:one", tags=["art"])
+    def texture(x: int, y: Annotated[int, Field(ge=1, le=9)] = 2) -> list[list[int]]:
+        """Makes a table of numbers."""
+        return [[i * j for i in range(x)] for j in range(y)]
+
+    node.start()
+    pool = board.pool("texture:*")
+    pool.wait_ready(5)
+    assert pool.call(x=2, y=2) == [[0, 0], [0, 1]]
+    card = pool.card()
+    assert card is not None
+    assert (card.name, card.service, card.description) == (
+        "texture-one",
+        "texture:one",
+        "Makes a table of numbers.",
+    )
+    expected = {"type": "integer", "minimum": 1, "maximum": 9, "default": 2}
+    assert expected.items() <= card.parameters["properties"]["y"].items()
+    assert card.result["items"] == {"items": {"type": "integer"}, "type": "array"}
+    assert (card.tags, card.heartbeat, card.scope) == (["art"], 1.5, "site")
+    for wrong, name in (({}, "x"), ({"x": "1"}, "x"), ({"x": 1, "y": 0}, "y"), ({"x": 1, "z": 1}, "z")):
+        with pytest.raises(BadRequest, match=f"^{name}: "):
+            pool.call(wrong)
+
+
+def test_what_a_function_raises_reaches_the_caller_with_type_and_traceback_if_allowed(
+    make_node: MakeNode, board: Client
+) -> None:
+    node = make_node("alpha")
+
+    @node.worker(traceback=True)
+    def open_book() -> None:
+        raise LookupError("no such book")
+
+    @node.worker
+    async def shut() -> None:
+        raise LookupError("no such book")
+
+    node.start()
+    board.pool("shut").wait_ready(5)
+    with pytest.raises(Failed, match="LookupError: no such book") as caught:
+        board.pool("open-book").call()
+    assert caught.value.type == "LookupError"
+    assert 'raise LookupError("no such book")' in (caught.value.traceback or "")
+    with pytest.raises(Failed, match="LookupError: no such book") as caught:
+        board.pool("shut").call()
+    assert (caught.value.type, caught.value.traceback) == ("LookupError", None)
+
+
+def test_functions_run_in_processes_and_survive_their_crashes(make_node: MakeNode, board: Client) -> None:
+    node = make_node("alpha")
+    for function in (crew.square, crew.pid, crew.crash, crew.stumble):
+        node.worker(run="process", traceback=True)(function)
+    node.worker(run="process", timeout=0.5)(crew.nap)
+    node.start()
+    pools = {name: board.pool(name) for name in ("square", "pid", "crash", "stumble", "nap")}
+    pools["nap"].wait_ready(5)
+    assert pools["square"].call(n=12) == 144
+    assert pools["pid"].call() == pools["pid"].call() != os.getpid()
+    with pytest.raises(Failed, match="exit code 3"):
+        pools["crash"].call()
+    with pytest.raises(Failed, match="LookupError: oops") as caught:
+        pools["stumble"].call(text="oops")
+    assert "stumble" in (caught.value.traceback or "")
+    begun = time.monotonic()
+    with pytest.raises(TimedOut, match=r"longer than 0\.5 s"):
+        pools["nap"].call(seconds=30)
+    assert time.monotonic() - begun < 10
+    assert pools["nap"].call(seconds=0) != os.getpid()
+
+
+def test_a_worker_works_on_as_many_calls_as_it_says_and_only_so_many_wait(
+    make_node: MakeNode, board: Client
+) -> None:
+    node, release, inside = make_node("alpha"), threading.Event(), threading.Semaphore(0)
+
+    @node.worker(concurrency=2, queue=1)
+    def work() -> None:
+        inside.release()
+        assert release.wait(20)
+
+    node.start()
+    address = Address("callboard", "alpha", Leaf.COMMAND, Kind.WORKER, "work")
+    board.pool("work").wait_ready(5)
+    calls = [board.link.call(address, {}, timeout=20) for _ in range(3)]
+    assert inside.acquire(timeout=5)
+    assert inside.acquire(timeout=5)
+    with pytest.raises(Overloaded):
+        board.link.call(address, {}, timeout=5).result(5)
+    assert not inside.acquire(timeout=0.05)
+    release.set()
+    assert [call.result(5) for call in calls] == [None] * 3
+    assert node.directory is not None
+
+
+def test_a_full_pool_refuses_at_once(make_node: MakeNode, board: Client) -> None:
+    node, release = make_node("alpha"), threading.Event()
+    node.worker(service="work")(lambda: release.wait(20))
+    node.start()
+    pool = board.pool("work", queue=1)
+    pool.wait_ready(5)
+    calls = [pool.submit(timeout=20) for _ in range(2)]
+    begun = time.monotonic()
+    with pytest.raises(Overloaded, match="work: 1 calls already wait"):
+        pool.call(timeout=20)
+    assert time.monotonic() - begun < 0.5
+    assert (pool.stats().outstanding, pool.stats().waiting, pool.stats().refused) == (1, 1, 1)
+    release.set()
+    assert [call.result(5) for call in calls] == [True, True]
+
+
+def test_a_call_that_waits_for_its_turn_times_out_and_one_that_is_given_up_is_interrupted(
+    make_node: MakeNode, board: Client
+) -> None:
+    node, told = make_node("alpha"), threading.Event()
+
+    @node.worker
+    def work(request: Request) -> None:
+        assert request.cancelled.wait(20)
+        told.set()
+
+    node.start()
+    pool = board.pool("work")
+    pool.wait_ready(5)
+    running = pool.submit(timeout=20)
+    wait_until(lambda: pool.stats().outstanding == 1)
+    begun = time.monotonic()
+    with pytest.raises(TimedOut, match=r"work: no answer within 0\.3 s"):
+        pool.call(timeout=0.3)
+    assert time.monotonic() - begun < 1
+    assert running.cancel()
+    assert told.wait(5)
+    wait_until(lambda: pool.stats().outstanding == 0)
+
+
+def test_a_handler_may_answer_early_and_go_on(make_node: MakeNode, board: Client) -> None:
+    node, release, done = make_node("alpha"), threading.Event(), threading.Event()
+
+    @node.worker
+    def order(what: str, request: Request) -> None:
+        request.reply(f"{what} is on its way")
+        assert release.wait(20)
+        done.set()
+
+    node.start()
+    board.pool("order").wait_ready(5)
+    assert board.pool("order").call(what="tea") == "tea is on its way"
+    assert not done.is_set()
+    release.set()
+    assert done.wait(5)
+
+
+def test_calls_may_be_one_way_and_go_to_everybody(make_node: MakeNode, board: Client) -> None:
+    seen: Collector[str] = Collector()
+    for name in ("a", "b", "c"):
+        node = make_node(name)
+
+        def who(node: str = name, fail: str = "") -> str:
+            seen(node)
+            if fail == node:
+                raise ValueError(node)
+            return node
+
+        node.worker(service=f"who:{name}")(who)
+        node.start()
+    pool = board.pool("who:*")
+    pool.wait_ready(5, members=3)
+    answers = pool.scatter(fail="b")
+    assert [(one.node, one.result) for one in answers] == [("a", "a"), ("b", None), ("c", "c")]
+    assert [one.error is None for one in answers] == [True, False, True]
+    seen.items.clear()
+    for _ in range(6):
+        pool.cast().result(5)
+    assert sorted(seen.wait_for(6)) == ["a", "a", "b", "b", "c", "c"]
+    assert board.pool("nobody:*").scatter() == []
+    with pytest.raises(Unavailable):
+        board.pool("nobody:*").cast()
+
+
+async def test_on_an_event_loop_everything_is_awaited(make_node: MakeNode, mosquitto: Mosquitto) -> None:
+    node = make_node("alpha")
+
+    @node.worker
+    async def double(n: float) -> float:
+        await asyncio.sleep(0)
+        return 2 * n
+
+    await asyncio.to_thread(node.start)
+    async with callboard.connect(str(mosquitto.endpoint)) as board:
+        double_it = await board.proxy("double")
+        assert await double_it(n=4) == 8
+        assert await board.pool("dou*").call(n=2) == 4
+        assert await board.pool("double").acall(n=3) == 6
+        assert [one.result for one in await board.pool("double").scatter(n=1)] == [2]
+        many = await asyncio.gather(*(double_it(n=n) for n in range(100)))
+        assert many == [2 * n for n in range(100)]
+        with pytest.raises(TimedOut):
+            await board.pool("nobody").wait_ready(0.05)
+
+
+def test_workers_call_each_other_through_their_nodes(make_node: MakeNode, board: Client) -> None:
+    first, second = make_node("a"), make_node("b")
+    second.worker(crew.square)
+
+    @first.worker
+    async def twice(n: int) -> int:
+        return 2 * await first.pool("square").call(n=n)
+
+    @first.worker
+    def thrice(n: int) -> int:
+        return 3 * first.proxy("square")(n=n)
+
+    second.start()
+    first.start()
+    board.pool("thrice").wait_ready(5)
+    assert board.pool("twice").call(n=3) == 18
+    assert board.pool("thrice").call(n=3) == 27
+
+
+def test_a_late_worker_joins_and_a_drained_one_rests(make_node: MakeNode, board: Client) -> None:
+    first, late = make_node("a"), make_node("b")
+    for node in (first, late):
+        node.worker(service=f"who:{node.id}")(lambda node=node.id: node)
+    first.start()
+    pool = board.pool("who:*")
+    pool.wait_ready(5)
+    assert pool.call() == "a"
+    begun = time.monotonic()
+    late.start()
+    pool.wait_ready(5, members=2)
+    assert pool.call() == "b", "whose pace is not known yet"
+    assert time.monotonic() - begun < 3
+    drain = Address("callboard", "a", Leaf.COMMAND, Kind.ACTION, "drain")
+    board.link.call(drain, {"worker": "who-a"}, timeout=5).result(5)
+    wait_until(lambda: "draining" in [one.standing for one in pool.members()])
+    assert {pool.call() for _ in range(4)} == {"b"}
+    board.link.call(drain, {"worker": "who-a", "on": False}, timeout=5).result(5)
+    wait_until(lambda: [one.standing for one in pool.members()] == ["ready", "ready"])
+    with pytest.raises(NotFound):
+        board.link.call(drain, {"worker": "nobody"}, timeout=5).result(5)
+
+
+def test_workers_are_added_and_removed_while_the_node_runs(make_node: MakeNode, board: Client) -> None:
+    node = make_node("alpha").start()
+    events: Collector[Any] = Collector()
+    follower = board.follow("square", events)
+    node.worker(crew.square)
+    node.worker(service="square")(lambda n: -n)
+    pool = board.pool("square")
+    pool.wait_ready(5, members=2)
+    assert {one.name for one in pool.members()} == {"square", "square-2"}
+    node.remove("square-2")
+    wait_until(lambda: len(pool.members()) == 1)
+    assert pool.call(n=3) == 9
+    node.remove("square")
+    with pytest.raises(NotFound):
+        node.remove("square")
+    seen = events.wait(lambda items: sum(isinstance(one, Dropped) for one in items) == 2)
+    assert [type(one) for one in seen] == [Available, Available, Dropped, Dropped]
+    follower.close()
+
+
+def test_nearer_members_are_asked_first_and_scope_keeps_others_out(
+    make_node: MakeNode, board: Client
+) -> None:
+    near, far = make_node("near"), make_node("far")
+    near.worker(service="who", concurrency=2)(lambda: "near")
+    far.worker(service="who", concurrency=2)(lambda: "far")
+    private = callboard_worker_elsewhere(scope="host")
+    near.start()
+    far.start()
+    pool = board.pool("who")
+    pool.wait_ready(5, members=2)
+    assert {one.nearness for one in pool.members()} == {"process"}
+    node = make_node("other")
+    node.add(private)
+    node.start()
+    wait_until(lambda: board.directory.find("private"))
+    with pytest.raises(Unavailable):
+        board.pool("private").call()
+
+
+def callboard_worker_elsewhere(scope: str) -> Any:
+    """A worker whose card says that it runs on another machine."""
+    from callboard_nodes.workers import worker
+
+    return worker(lambda: None, service="private", scope=scope).with_card(
+        host="elsewhere", process="elsewhere/1/x"
+    )
+
+
+def test_bytes_and_arrays_travel_both_ways(make_node: MakeNode, board: Client) -> None:
+    node = make_node("alpha")
+
+    @node.worker
+    def flip(picture: np.ndarray, label: str, raw: bytes = b"") -> dict[str, Any]:
+        return {"picture": picture[::-1], "label": label, "raw": raw[::-1]}
+
+    node.start()
+    board.pool("flip").wait_ready(5)
+    answer = board.pool("flip").call(
+        picture=np.arange(6, dtype="<f4").reshape(3, 2), label="a", raw=b"\x00\xff"
+    )
+    assert answer["picture"].tolist() == [[4, 5], [2, 3], [0, 1]]
+    assert (answer["label"], answer["raw"]) == ("a", b"\xff\x00")
+    for wrong in ({"label": "a"}, {"picture": np.zeros(1), "label": 5}):
+        with pytest.raises(BadPayload):
+            board.pool("flip").call(wrong)
+
+
+@pytest.mark.parametrize("result", [float("nan"), object(), "x" * 5_000_000, {1: float("inf")}])
+def test_a_result_that_cannot_be_sent_is_an_error_and_never_a_silence(
+    make_node: MakeNode, board: Client, result: object
+) -> None:
+    node = make_node("alpha")
+    node.worker(service="odd")(lambda: result)
+    node.start()
+    board.pool("odd").wait_ready(5)
+    begun = time.monotonic()
+    with pytest.raises(CallboardError):
+        board.pool("odd").call(timeout=10)
+    assert time.monotonic() - begun < 5
+
+
+def test_settings_that_are_wrong_are_named(make_node: MakeNode) -> None:
+    node = make_node("alpha")
+    for settings, text in (
+        ({"service": "No"}, "service"),
+        ({"run": "fork"}, "run"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"scope": "moon"}, "scope"),
+        ({"timeout": 0}, "timeout"),
+        ({"queue": -1}, "queue"),
+        ({"colour": "red"}, "colour"),
+    ):
+        with pytest.raises(BadRequest, match=text):
+            node.worker(**settings)(crew.square)
+    node.worker(name="one")(crew.square)
+    with pytest.raises(BadRequest, match="two workers"):
+        node.worker(name="one")(crew.square)
+
+    async def asynchronous() -> None:
+        """Cannot run in another process."""
+
+    with pytest.raises(BadRequest, match="async"):
+        node.worker(run="process")(asynchronous)
