@@ -1,0 +1,270 @@
+"""Agents on real nodes: methods, attributes, timers, events, and names that only one may have."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import callboard
+from callboard import Agent, Client, Heard, Node, after, attribute, every, method, on
+from callboard_core.errors import BadPayload, BadRequest, Conflict, Failed, Unavailable
+from support.links import Collector
+from support.mosquitto import Mosquitto, mosquitto
+from support.nodes import node_settings
+from support.waiting import wait_until
+
+__all__ = ["mosquitto"]
+
+MakeNode = Callable[..., Node]
+
+
+@pytest.fixture
+def make_node(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[MakeNode]:
+    made: list[Node] = []
+
+    def make(name: str, *agents: Agent, start: bool = True) -> Node:
+        node = Node(name, settings=node_settings(tmp_path / name, mosquitto.endpoint))
+        made.append(node)
+        node.add(*agents)
+        return node.start() if start else node
+
+    yield make
+    for node in made:
+        node.stop()
+
+
+@pytest.fixture
+def board(mosquitto: Mosquitto) -> Iterator[Client]:
+    with callboard.connect(str(mosquitto.endpoint)) as client:
+        yield client
+
+
+class Camera(Agent):
+    """Takes pictures."""
+
+    exposure: float = attribute(0.1, settable=True, description="seconds")
+    taken: int = attribute(0)
+
+    def __init__(self, name: str, **settings: bool) -> None:
+        super().__init__(name, **settings)
+        self.conflicts: Collector[Conflict] = Collector()
+        self.life: list[str] = []
+
+    def on_start(self) -> None:
+        self.life.append("start")
+
+    def on_stop(self) -> None:
+        self.life.append("stop")
+
+    def on_conflict(self, conflict: Conflict) -> None:
+        self.conflicts(conflict)
+
+    @method(idempotent=True)
+    def take_picture(self, exposure: float | None = None) -> str:
+        """Takes a picture."""
+        self.taken += 1
+        return f"{self.name}: {exposure or self.exposure} s"
+
+    @method
+    async def wait(self, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return threading.current_thread().name
+
+    @method
+    def where(self) -> str:
+        return threading.current_thread().name
+
+    @method
+    def fail(self) -> None:
+        raise LookupError("no film")
+
+
+class Clock(Agent):
+    """Ticks, and tells it."""
+
+    ticks: int = attribute(0)
+
+    @every(0.02)
+    def tick(self) -> None:
+        self.ticks += 1
+        self.emit("tick", number=self.ticks)
+
+    @every(0.02)
+    def broken(self) -> None:
+        raise ValueError("it is meant to")
+
+    @after(0.05)
+    async def ring(self) -> None:
+        self.emit("ring", message="time is up")
+
+
+class Ear(Agent):
+    """Hears a clock."""
+
+    numbers: list[int] = attribute([])
+    rings: list[str] = attribute([])
+
+    @on("tick", node="clockwork", where=lambda heard: heard.data["number"] % 2 == 0)
+    def hear(self, heard: Heard) -> None:
+        self.numbers = [*self.numbers, heard.data["number"]]
+
+    @on("ring")
+    async def listen(self, heard: Heard) -> None:
+        self.rings = [*self.rings, f"{heard.node}: {heard.message}"]
+
+
+def test_methods_are_called_and_attributes_read_and_set_through_a_proxy(
+    make_node: MakeNode, board: Client
+) -> None:
+    make_node("alpha", Camera("camera-1"))
+    camera = board.proxy("camera-1")
+    camera.wait_ready(5)
+    wait_until(lambda: len(camera.fields()) == 7)
+    assert camera.fields() == ["exposure", "fail", "take-picture", "taken", "timers", "wait", "where"]
+    assert {"take_picture", "exposure"} <= set(dir(camera))
+    assert camera.take_picture() == "camera-1: 0.1 s"
+    camera.exposure = 0.5
+    assert camera.exposure == 0.5
+    assert camera.take_picture() == "camera-1: 0.5 s"
+    assert camera.take_picture(exposure=2) == "camera-1: 2.0 s"
+    assert camera.taken == 3
+    camera.method("take_picture").cast().result(5)
+    wait_until(lambda: camera.taken == 4)
+    assert camera.wait(seconds=0) != camera.where()
+    assert camera.method("wait").submit(seconds=0).result(5)
+    assert camera.method("take_picture").schema.description == "Takes a picture."
+    with pytest.raises(Failed, match="LookupError: no film"):
+        camera.fail()
+    with pytest.raises(BadPayload, match="value: expected a number"):
+        camera.exposure = "long"
+    with pytest.raises(BadPayload, match="value"):
+        camera.taken = 0
+    with pytest.raises(BadPayload, match="exposure: "):
+        camera.take_picture(exposure="long")
+    with pytest.raises(Unavailable):
+        camera.swim()
+
+
+async def test_on_an_event_loop_a_proxys_methods_are_awaited(
+    make_node: MakeNode, mosquitto: Mosquitto
+) -> None:
+    await asyncio.to_thread(make_node, "alpha", Camera("camera-1"))
+    async with callboard.connect(str(mosquitto.endpoint)) as board:
+        camera = await board.proxy("camera-1")
+        await camera.wait_ready(5)
+        await board.pool("camera-1:*").wait_ready(5, members=7)
+        assert await camera.take_picture(exposure=1.5) == "camera-1: 1.5 s"
+        assert await camera.set(exposure=3.0) == 3.0
+        assert await camera.exposure == 3.0
+        assert await camera.get("taken") == 1
+
+
+def test_an_agents_methods_run_one_at_a_time_on_its_own_thread(make_node: MakeNode, board: Client) -> None:
+    make_node("alpha", Camera("camera-1"), Camera("camera-2"))
+    first, second = board.proxy("camera-1"), board.proxy("camera-2")
+    for camera in (first, second):
+        camera.method("where")._pool().wait_ready(5)
+    threads = {first.method("where").submit().result(5) for _ in range(20)}
+    assert threads == {"agent-camera-1"}
+    assert second.where() == "agent-camera-2"
+
+
+def test_timers_run_are_listed_and_stopped_and_events_are_heard(make_node: MakeNode, board: Client) -> None:
+    make_node("listener", Ear("ear"))
+    make_node("clockwork", Clock("clock"))
+    clock, ear = board.proxy("clock"), board.proxy("ear")
+    board.pool("clock:*").wait_ready(5, members=2)
+    board.pool("ear:*").wait_ready(5, members=3)
+    wait_until(lambda: clock.ticks > 20)
+    wait_until(lambda: len(ear.numbers) > 3)
+    assert all(number % 2 == 0 for number in ear.numbers)
+    wait_until(lambda: ear.rings == ["clockwork: time is up"])
+    timers = {one["name"]: one for one in clock.timers()}
+    assert set(timers) == {"tick", "broken"}, "what runs once is gone"
+    assert timers["broken"]["failed"] > 5
+    assert timers["tick"]["every"] == 0.02
+    clock.timers(stop="tick")
+    stopped = clock.ticks
+    assert [one["name"] for one in clock.timers()] == ["broken"]
+    assert clock.ticks <= stopped + 1
+    with pytest.raises(BadRequest, match="no timer 'tick'"):
+        clock.timers(stop="tick")
+
+
+def test_an_agent_starts_and_stops_with_its_node_and_may_join_a_running_one(
+    make_node: MakeNode, board: Client
+) -> None:
+    camera, late = Camera("camera-1"), Camera("camera-2")
+    with pytest.raises(Unavailable, match="was not added"):
+        camera.emit("x")
+    with pytest.raises(Unavailable, match="does not run"):
+        camera.every(1, print)
+    node = make_node("alpha", camera)
+    node.add(late)
+    proxy = board.proxy("camera-2")
+    proxy.method("take_picture")._pool().wait_ready(5)
+    assert proxy.take_picture() == "camera-2: 0.1 s"
+    with pytest.raises(BadRequest, match="belongs to node 'alpha'"):
+        node.add(late)
+    with pytest.raises(BadRequest, match="exclusive"):
+        node.add(Camera("camera-1"))
+    ticks: Collector[int] = Collector()
+    name = late.every(0.01, lambda: ticks(1), name="own")
+    ticks.wait_for(2)
+    assert late.stop_timer(name)
+    node.stop()
+    assert camera.life == late.life == ["start", "stop"]
+
+
+def test_the_second_publisher_of_a_name_is_told_and_takes_over_when_the_first_leaves(
+    make_node: MakeNode, board: Client
+) -> None:
+    events: Collector[Heard] = Collector()
+    listener = make_node("listener")
+    listener.listen("conflict", events)
+    first, second = Camera("camera-1"), Camera("camera-1")
+    holder = make_node("alpha", first)
+    pool = board.pool("camera-1:take-picture")
+    pool.wait_ready(5)
+    make_node("beta", second)
+    [conflict] = second.conflicts.wait_for(1)
+    assert "'camera-1:" in conflict.message
+    assert "held by node 'alpha'" in conflict.message
+    assert events.wait_for(1)[0].node == "beta"
+    assert [one.node for one in pool.members()] == ["alpha"]
+    holder.stop()
+    wait_until(lambda: [one.node for one in pool.members()] == ["beta"])
+    assert pool.call() == "camera-1: 0.1 s"
+    assert first.conflicts.items == []
+
+
+def test_of_two_that_start_at_the_same_moment_one_keeps_the_name(make_node: MakeNode, board: Client) -> None:
+    cameras = {name: Camera("camera-1") for name in ("alpha", "beta", "gamma")}
+    nodes = [make_node(name, camera, start=False) for name, camera in cameras.items()]
+    threads = [threading.Thread(target=node.start) for node in nodes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    pool = board.pool("camera-1:take-picture")
+    pool.wait_ready(5)
+
+    def settled() -> bool:
+        holders = [one.node for one in pool.members()]
+        others = [camera for name, camera in cameras.items() if name not in holders]
+        return len(holders) == 1 and all(camera.conflicts.items for camera in others)
+
+    wait_until(settled)
+    assert pool.call() == "camera-1: 0.1 s"
+
+
+def test_names_that_are_shared_form_a_pool(make_node: MakeNode, board: Client) -> None:
+    for name in ("alpha", "beta"):
+        make_node(name, Camera("camera", exclusive=False))
+    pool = board.pool("camera:take-picture")
+    pool.wait_ready(5, members=2)
+    assert {one.node for one in pool.members()} == {"alpha", "beta"}
