@@ -60,6 +60,18 @@ def test_it_is_complete_at_once_when_nothing_is_announced(directory: Directory) 
     assert directory.node("alpha") is None
 
 
+def test_a_nonce_does_not_overtake_the_subscriptions_of_a_link_that_is_connected_already(
+    mosquitto: Mosquitto, links: MakeLink, writer: Link
+) -> None:
+    announce(writer, "alpha", "temp")
+    link = links("watcher", mosquitto.endpoint)
+    for _ in range(200):
+        directory = Directory(link)
+        directory.start()
+        directory.wait_complete(10)
+        assert [node.id for node in directory.nodes()] == ["alpha"]
+
+
 def test_what_was_announced_before_is_there_when_it_is_complete(
     mosquitto: Mosquitto, links: MakeLink, writer: Link
 ) -> None:

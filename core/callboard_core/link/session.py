@@ -194,6 +194,8 @@ class Session:
         try:
             if not self.established or self._closing:
                 return False
+            # A message must not overtake a subscription that was asked for before it.
+            self._serve_requests()
             self._serve_outbox()
             self._client.flush()
             self._collect()
