@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
@@ -261,12 +262,13 @@ def test_of_two_nodes_with_one_id_the_second_is_told_and_the_first_keeps_working
     process = twin.start("--board", board.runtime.mqtt.url)
     assert process.wait(30) == 1
     said = twin.log.read_text()
-    assert "a node 'pump' already runs on host" in said
+    # Asked in time, the first one answers; on a slow machine both meet on the board, and the newer gives way.
+    assert "a node 'pump' already runs on host" in said or "this one gives way" in said
     assert "Traceback" not in said
     assert pump.process is not None
     assert pump.process.poll() is None
+    eventually(lambda: board.nodes().get("pump") == "ready", "the first one on the board")
     assert board.cli("set", "pump/speed", "12").stdout == "pump/speed is 12\n"
-    assert board.nodes()["pump"] == "ready"
 
 
 def test_a_retained_command_is_never_replayed_and_counted(board: Up, pump: OwnNode):
@@ -301,6 +303,15 @@ def refused_publishes(up: Up) -> int:
     return json.loads(found[-1]).get("publish", 0) if found else 0
 
 
+def stored(up: Up, thing: str, query: str) -> list[float]:
+    try:
+        return up.get(f"/api/v1/history/{thing}?{query}")["t"]
+    except urllib.error.HTTPError as error:
+        if error.code != 404:  # the first reading is not stored yet
+            raise
+        return []
+
+
 def test_a_clock_a_day_off_is_marked_and_its_readings_are_kept_at_the_right_time(board: Up):
     with OwnNode(board, "old-clock", YESTERDAY):
         node = eventually(
@@ -317,8 +328,8 @@ def test_a_clock_a_day_off_is_marked_and_its_readings_are_kept_at_the_right_time
         assert node["skew"] == pytest.approx(-86_400, abs=30)
         assert node["status"] == "ready"
         now = time.time()
-        path = f"/api/v1/history/old-clock/sensor/level?start={now - 120}&end={now + 10}"
-        eventually(lambda: len(board.get(path)["t"]) >= 2, "readings of today")
+        query = f"start={now - 120}&end={now + 60}"
+        eventually(lambda: len(stored(board, "old-clock/sensor/level", query)) >= 2, "readings of today")
         assert board.nodes()["old-clock"] == "ready"
     board.cli("forget", "old-clock", "--yes")
 
