@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from callboard_core.processes import dying_with_parent
+
 CHILD = Path(__file__).with_name("board_child.py")
 PASSWORDS = {role: f"{role}-password" for role in ("viewer", "operator", "node", "board", "admin")}
 
@@ -68,6 +70,7 @@ class BoardProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                preexec_fn=dying_with_parent(),  # also when the test run is killed
                 text=True,
             )
         assert self._process.stdout is not None

@@ -20,6 +20,8 @@ import pytest
 
 from support.engines import free_port
 
+from callboard_core.processes import dying_with_parent
+
 #: PostgreSQL refuses to run as root; Debian's package brings this user.
 USER = "postgres"
 
@@ -76,6 +78,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                preexec_fn=dying_with_parent(signal.SIGQUIT),  # also when the test run is killed
                 **_as_postgres(),
             )
         deadline = time.monotonic() + 30
