@@ -42,6 +42,7 @@ from callboard_core.errors import CallboardError, Overloaded, TimedOut, Unavaila
 from callboard_core.link import Backoff, Credential, Endpoint, Link
 from callboard_core.presence import Presence, new_instance
 from callboard_core.settings import Settings
+from callboard_core.steady import Steady
 from callboard_core.topics import BOARD
 
 __all__ = ["Board"]
@@ -133,14 +134,16 @@ class Board:
 
         Raises:
             Conflict: another board took over.
+            Exception: whatever the HTTP server ended with.
         """
         if self._failed is None or self._http is None:
             raise Unavailable("the board has not been started")
         http = asyncio.create_task(self._http.wait())
         await asyncio.wait([http, self._failed], return_when=asyncio.FIRST_COMPLETED)
-        http.cancel()
         if self._failed.done():
+            http.cancel()
             await self._failed
+        await http
 
     async def stop(self) -> None:
         """Stop everything that was started, last first; what is buffered is written."""
@@ -260,11 +263,10 @@ class Board:
             _log.warning("the board starts without the broker: %s", error.message)
 
     async def _tidy(self) -> None:
+        steady = Steady(_log, "housekeeping")
         while True:
-            try:
+            with steady:
                 await asyncio.to_thread(self.registry.tidy)
-            except CallboardError as error:
-                _log.warning("housekeeping: %s", error.message)
             await asyncio.sleep(_TIDY_EVERY)
 
     def _give_up(self, error: CallboardError) -> None:

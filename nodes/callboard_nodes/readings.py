@@ -9,9 +9,12 @@ from concurrent.futures import Future
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from pydantic import ValidationError
+
 from callboard_core import topics
 from callboard_core.errors import CallboardError
 from callboard_core.messages import Batch, Payload, Reading
+from callboard_core.steady import Steady
 from callboard_core.topics import Kind
 from callboard_nodes.outbox import Outbox, Ticket
 from callboard_nodes.segments import Record
@@ -114,6 +117,14 @@ class Readings:
         self._outbox.close()
 
     async def _drain(self) -> None:
+        steady = Steady(_log, "sending the readings that waited")
+        while True:
+            with steady:
+                await self._send_backlog()
+                return
+            await asyncio.sleep(_RETRY)
+
+    async def _send_backlog(self) -> None:
         await self._heard()
         waiting = self._outbox.waiting
         if waiting:
@@ -138,9 +149,11 @@ class Readings:
         return self._link.publish(topics.series(self._site, self._node, kind, name), batch, qos=1)
 
     async def _sync(self) -> None:
+        steady = Steady(_log, "syncing the readings that wait")
         while True:
             await asyncio.sleep(_SYNC)
-            await asyncio.to_thread(self._outbox.sync)
+            with steady:
+                await asyncio.to_thread(self._outbox.sync)
 
     def _acknowledge_with(self, sent: Future[None], tickets: Sequence[Ticket | None]) -> None:
         def arrived(future: Future[None]) -> None:
@@ -159,10 +172,16 @@ class Readings:
 
 
 def batches(records: Sequence[Record]) -> Iterator[tuple[Kind, str, list[Reading]]]:
-    """Put the readings of each thing together, in order, in messages of a handy size."""
+    """Put the readings of each thing together, in order, in messages of a handy size; what is no reading is left out."""
     things: dict[tuple[Kind, str], list[Reading]] = {}
     for record in records:
-        things.setdefault((record.kind, record.name), []).append(Reading(v=record.v, t=record.t))
+        try:
+            reading = Reading(v=record.v, t=record.t)
+        except ValidationError as error:
+            # Kept, it would hold up all that come after it.
+            _log.warning("a stored reading of %s %s is dropped: %s", record.kind, record.name, error)
+            continue
+        things.setdefault((record.kind, record.name), []).append(reading)
     for (kind, name), found in things.items():
         for part in _parts(found, weigh=_weight):
             yield kind, name, part

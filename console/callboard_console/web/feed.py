@@ -15,6 +15,7 @@ from callboard_console.web.snapshot import Snapshot, Topics
 from callboard_core import topics
 from callboard_core.errors import CallboardError
 from callboard_core.link import Credential, Endpoint, Link, Message, Subscription
+from callboard_core.steady import Steady
 from callboard_core.topics import Leaf
 from callboard_core.view import Generation
 
@@ -159,25 +160,33 @@ class Feed:
 
     def _tick(self) -> None:
         made = 0.0
+        steady = Steady(_log, "drawing up what the console shows")
         while not self._stopping.wait(TICK):
             now = time.time()
-            if self._model.urgent or now - made >= SNAPSHOT_EVERY:
-                with self._lock:
-                    self._snapshot = self._model.snapshot(now)
+            if self._model.urgent or not 0 <= now - made < SNAPSHOT_EVERY:
                 made = now
+                with steady, self._lock:
+                    self._snapshot = self._model.snapshot(now)
 
     def _ask_registry(self) -> None:
         failures = 0
+        steady = Steady(_log, "reading the board's registry")
         while not self._stopping.is_set():
-            try:
-                items = self._api.nodes()
-            except CallboardError as error:
-                failures += 1
-                if failures == REGISTRY_PATIENCE:
-                    _log.warning("the console cannot read the board's registry: %s", error)
-            else:
-                failures = 0
-                with self._lock:
-                    self._model.registry(items)
+            with steady:
+                failures = self._ask_once(failures)
+            if steady.failing:
+                failures = REGISTRY_PATIENCE
             # At a start of everything at once the board may answer a moment later than we ask.
             self._stopping.wait(1.0 if 0 < failures < REGISTRY_PATIENCE else REGISTRY_EVERY)
+
+    def _ask_once(self, failures: int) -> int:
+        """Ask once; returns how often in a row that has failed now."""
+        try:
+            items = self._api.nodes()
+        except CallboardError as error:
+            if failures + 1 == REGISTRY_PATIENCE:
+                _log.warning("the console cannot read the board's registry: %s", error)
+            return failures + 1
+        with self._lock:
+            self._model.registry(items)
+        return 0

@@ -154,3 +154,42 @@ def test_batches_hold_one_thing_each_and_are_bounded():
     assert found == [("a", 500), ("a", 500), ("a", 200), ("b", 500), ("b", 500), ("b", 200)]
     long = [Record(Kind.SENSOR, "text", float(t), "x" * 16_000) for t in range(10)]
     assert [len(part) for _, _, part in batches(long)] == [2, 2, 2, 2, 2]
+
+
+async def test_a_backlog_goes_on_after_whatever_went_wrong(readings, link, outbox, monkeypatch, caplog):
+    monkeypatch.setattr("callboard_nodes.readings._RETRY", 0)
+    keep(readings, 1)
+    oldest, failures = outbox.oldest, [OSError("bad sector")]
+    monkeypatch.setattr(outbox, "oldest", lambda: oldest() if not failures else _raise(failures.pop()))
+    await asyncio.wait_for(go_live(readings, link), 10)
+    assert "sending the readings that waited failed" in caplog.text
+    assert [payload.v for _, payload, _ in link.sent] == [[1]]
+
+
+async def test_a_stored_record_that_is_no_reading_does_not_hold_up_the_others(readings, link, outbox, caplog):
+    keep(readings, 1)
+    outbox.append([Record(Kind.SENSOR, "level", -1e300, 2)])
+    keep(readings, 3)
+    await asyncio.wait_for(go_live(readings, link), 10)
+    assert [v for _, payload, _ in link.sent for v in payload.v] == [1, 3]
+    assert "a stored reading of sensor level is dropped" in caplog.text
+
+
+async def test_the_disk_is_synced_again_after_a_sync_that_failed(readings, outbox, monkeypatch):
+    synced = asyncio.Event()
+    loop, failures = asyncio.get_running_loop(), [OSError("no")]
+
+    def sync():
+        if failures:
+            raise failures.pop()
+        loop.call_soon_threadsafe(synced.set)
+
+    monkeypatch.setattr("callboard_nodes.readings._SYNC", 0.01)
+    monkeypatch.setattr(outbox, "sync", sync)
+    readings.disconnected()
+    await asyncio.wait_for(synced.wait(), 10)
+    readings.close()
+
+
+def _raise(error):
+    raise error
