@@ -76,3 +76,17 @@ def test_payloads_are_shown_as_indented_json_text_or_hexadecimal():
     assert words.pretty(b'{"a":1}') == '{\n  "a": 1\n}'
     assert words.pretty(b"plain") == "plain"
     assert words.pretty(b"\xff\x00").startswith("2 bytes, not text: ff 00")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Open the vent (50 %)", "Open the vent (50 %)"),
+        ("[Click](http://evil.example/)", r"\[Click\](http\://evil.example/)"),
+        ("![i](x)", r"\!\[i\](x)"),
+        (":red[now] $x$ *y*", r"\:red\[now\] \$x\$ \*y\*"),
+        ("a\\b", r"a\\b"),
+    ],
+)
+def test_texts_of_nodes_are_shown_as_they_are(text, shown):
+    assert words.plain(text) == shown

@@ -13,6 +13,7 @@ from callboard_console.web.snapshot import NodeView, Thing
 from callboard_console.web.views import history, parts
 from callboard_console.web.views import node as view
 from callboard_console.web.views.markup import Markup, join, tag
+from callboard_console.web.views.words import plain
 from callboard_core.cards import ActionCard, ControlCard
 from callboard_core.errors import CallboardError
 from callboard_core.topics import Address, Kind, Leaf
@@ -140,7 +141,7 @@ def _chart(node_id: str, thing: Thing, window: str) -> None:
     boolean = getattr(thing.card, "type", "") == "boolean"
     spec = history.chart(series, title=thing.title, start=start, end=end, boolean=boolean)
     st.echarts_chart(spec, height=300, key="chart", alt=f"History of {thing.title}")
-    st.caption(history.caption(series))
+    st.caption(plain(history.caption(series)))
 
 
 @st.fragment(run_every=1.0)
@@ -159,10 +160,11 @@ def _actions(node: NodeView) -> None:
         if not isinstance(thing.card, ActionCard) or session is None:
             continue
         address = Address(site, node.id, Leaf.COMMAND, Kind.ACTION, thing.name)
+        about = thing.card.description or ("" if node.live else f"{node.title} is away")
         pressed = st.button(
-            thing.title,
+            plain(thing.title),
             key=f"action:{node.id}:{thing.name}",
-            help=thing.card.description or (None if node.live else f"{node.title} is away"),
+            help=plain(about) or None,
             disabled=not node.live,
             width="stretch",
         )

@@ -16,6 +16,7 @@ from callboard_console.web.sessions import Session
 from callboard_console.web.snapshot import NodeView, Thing
 from callboard_console.web.views import controls, schema, words
 from callboard_console.web.views import node as view
+from callboard_console.web.views.words import plain
 from callboard_core.cards import ActionCard, ControlCard
 from callboard_core.errors import BadRequest
 from callboard_core.topics import Address, Kind, Leaf
@@ -66,7 +67,7 @@ def control(node: NodeView, thing: Thing, card: ControlCard, session: Session) -
         if wanted is not None:
             session.send(address, thing.title, {"value": wanted}, timeout=_CONTROL_TIMEOUT)
 
-    label = f"{thing.title} ({card.unit})" if card.unit else thing.title
+    label = plain(f"{thing.title} ({card.unit})" if card.unit else thing.title)
     with st.container(gap="xxsmall"):
         _WIDGETS[held.born.shape](
             label, held.born, {"key": key, "on_change": moved, "disabled": not node.live}
@@ -100,7 +101,7 @@ _WIDGETS: dict[str, Callable[[str, controls.Widget, dict[str, Any]], object]] = 
     "number": _number,
     "toggle": lambda label, spec, common: st.toggle(label, bool(spec.value), **common),
     "segments": lambda label, spec, common: st.segmented_control(
-        label, spec.options, default=spec.value, **common
+        label, spec.options, default=spec.value, format_func=plain, **common
     ),
     "select": _select,
     "text": lambda label, spec, common: st.text_input(label, str(spec.value), spec.max_length, **common),
@@ -111,19 +112,19 @@ _WIDGETS: dict[str, Callable[[str, controls.Widget, dict[str, Any]], object]] = 
 def action_dialog(address: Address, card: ActionCard, session: Session) -> None:
     """Ask for an action's parameters and for a person's consent, then send it."""
 
-    @st.dialog(card.title)
+    @st.dialog(plain(card.title))
     def ask() -> None:
         if card.confirm:
-            st.markdown(f"**{card.confirm}**")
+            st.markdown(f"**{plain(card.confirm)}**")
         if card.description:
-            st.caption(card.description)
+            st.caption(plain(card.description))
         gather = _form(str(address), card)
         go, back = st.columns(2)
         if go.button("Run", type="primary", width="stretch", key="dialog_run"):
             try:
                 args = gather()
             except BadRequest as error:
-                st.error(str(error))
+                st.error(plain(str(error)))
                 return
             session.send(address, card.title, args, timeout=card.timeout)
             st.rerun()
@@ -143,8 +144,8 @@ def _form(prefix: str, card: ActionCard) -> Callable[[], dict[str, JsonValue]]:
 
 
 def _input(key: str, field: schema.Field) -> JsonValue:
-    label = field.title if field.required else f"{field.title} (optional)"
-    common: dict[str, Any] = {"key": key, "help": field.description}
+    label = plain(field.title if field.required else f"{field.title} (optional)")
+    common: dict[str, Any] = {"key": key, "help": plain(field.description or "") or None}
     match field.shape:
         case "boolean":
             return st.toggle(label, value=bool(field.default), **common)

@@ -11,6 +11,7 @@ from callboard_console.web.sessions import Session
 from callboard_console.web.views import node as node_view
 from callboard_console.web.views import topics as view
 from callboard_console.web.views.markup import tag
+from callboard_console.web.views.words import plain
 from callboard_core.errors import BadRequest
 
 _TREE = "topic_tree"
@@ -67,7 +68,7 @@ def _publish(session: Session) -> None:
         try:
             order = view.order(runtime.current().source.snapshot(), topic or "", text or "")
         except BadRequest as error:
-            st.error(str(error))
+            st.error(plain(str(error)))
         else:
             _send(order, session)
     _orders()
@@ -80,8 +81,8 @@ def _send(order: view.Order, session: Session) -> None:
 
     @st.dialog("Are you sure?")
     def ask() -> None:
-        st.markdown(f"**{order.confirm}**")
-        st.caption(f"{order.title} · {order.address}")
+        st.markdown(f"**{plain(order.confirm or '')}**")
+        st.caption(plain(f"{order.title} · {order.address}"))
         go, back = st.columns(2)
         if go.button("Publish", type="primary", width="stretch", key="confirm_publish"):
             session.send(order.address, order.title, order.args, timeout=order.timeout)

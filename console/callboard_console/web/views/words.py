@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ __all__ = [
     "duration",
     "moment",
     "number",
+    "plain",
     "pretty",
     "value",
     "zone",
@@ -26,10 +28,17 @@ __all__ = [
 #: Stands for what is not known.
 UNKNOWN = "—"
 
+#: What begins something in Markdown, or in Streamlit's additions to it (``:red[…]``, ``$formula$``).
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>#$:~|!])")
 _STEPS = ((1, "s"), (60, "min"), (3600, "h"), (86400, "d"))
 _BYTE_STEPS = ("B", "kB", "MB", "GB", "TB", "PB")
 _LARGE = 10_000
 _DECIMALS = ((1000, 0), (10, 1), (1, 2))
+
+
+def plain(text: str) -> str:
+    """Return somebody else's text so that Streamlit shows it as it is: no link, picture, formula or colour."""
+    return _MARKDOWN.sub(r"\\\1", text)
 
 
 def duration(seconds: float) -> str:
