@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ class Registry:
         self._forget_after = forget_after
         self._clock = clock
         self._number = itertools.count()
+        #: Held while what is known and what is written of it change together.
+        self._lock = threading.RLock()
         self._records: dict[str, NodeRecord] = {}
         self._cards: dict[tuple[str, str, str], str] = {}
         self._last: dict[str, StatusRecord] = {}
@@ -121,7 +124,8 @@ class Registry:
         except CallboardError:
             return  # the directory has refused it
         if status is None:
-            self._last.pop(address.node, None)
+            with self._lock:
+                self._last.pop(address.node, None)
             return
         now = self._clock()
         known = self._directory.node(address.node)
@@ -177,7 +181,8 @@ class Registry:
         """Return every node, by id."""
         ids = {entry.id for entry in self._directory.nodes()}
         if not self._reconciled:
-            ids |= self._records.keys()
+            with self._lock:
+                ids |= self._records.keys()
         return [self._view(one) for one in sorted(ids)]
 
     def node(self, node_id: str) -> NodeView:
@@ -240,17 +245,19 @@ class Registry:
 
     def forgotten(self, node_id: str) -> None:
         """Drop a node whose retained messages have been cleared."""
-        self._clocks.forget(node_id)
-        self._records.pop(node_id, None)
-        self._last.pop(node_id, None)
-        self._cards = {key: card for key, card in self._cards.items() if key[0] != node_id}
 
         def forget(connection: Connection) -> None:
             nodes.forget(connection, node_id)
             cards.forget_node(connection, node_id)
             statuses.forget_node(connection, node_id)
 
-        self._notes.submit(("forget", node_id), forget)
+        with self._lock:
+            self._clocks.forget(node_id)
+            self._records.pop(node_id, None)
+            self._last.pop(node_id, None)
+            for key in [key for key in self._cards if key[0] == node_id]:
+                del self._cards[key]
+            self._notes.submit(("forget", node_id), forget)
 
     def tidy(self) -> None:
         """Write down what changes all the time, and drop what the broker no longer has; call it every few seconds."""
@@ -277,10 +284,11 @@ class Registry:
             for entry in self._directory.find(live=None)
             if entry.kind
         }
-        for gone in self._records.keys() - there:
-            self.forgotten(gone)
-        for key in self._cards.keys() - pinned:
-            self._note_card(key, "")
+        with self._lock:
+            for gone in self._records.keys() - there:
+                self.forgotten(gone)
+            for key in self._cards.keys() - pinned:
+                self._note_card(key, "")
 
     def _view(self, node_id: str) -> NodeView:
         entry = self._directory.node(node_id)
@@ -306,48 +314,55 @@ class Registry:
         return bool(known) and self._clock() - max(known) > self._forget_after
 
     def _note_status(self, node_id: str, status: Status, now: float) -> None:
-        last = self._last.get(node_id)
-        if last is not None and (last.status, last.epoch) == (status.status, status.epoch):
-            return
-        record = self._last[node_id] = StatusRecord(now, status.status.value, status.epoch)
-        self._notes.submit(
-            ("status", node_id, next(self._number)),
-            lambda connection: statuses.add(connection, node_id, record),
-        )
+        with self._lock:
+            last = self._last.get(node_id)
+            if last is not None and (last.status, last.epoch) == (status.status, status.epoch):
+                return
+            record = self._last[node_id] = StatusRecord(now, status.status.value, status.epoch)
+            self._notes.submit(
+                ("status", node_id, next(self._number)),
+                lambda connection: statuses.add(connection, node_id, record),
+            )
         self._note_node(node_id)
         said = {"node": node_id, "status": status.status, "epoch": status.epoch, "t": now}
         self._feed.publish("status", _json(said))
 
     def _note_node(self, node_id: str) -> None:
         entry = self._directory.node(node_id)
-        before = self._records.get(node_id)
+        card = entry.card.model_dump_json(exclude_none=True) if entry and entry.card else None
+        with self._lock:
+            before = self._records.get(node_id)
+            record = self._record(node_id, card, before)
+            if record != before:
+                self._records[node_id] = record
+                self._notes.submit(("node", node_id), lambda connection: nodes.save(connection, record))
+
+    def _record(self, node_id: str, card: str | None, before: NodeRecord | None) -> NodeRecord:
         last = self._last.get(node_id)
         clock = self._clocks.of(node_id)
         now = self._clock()
-        record = NodeRecord(
+        return NodeRecord(
             id=node_id,
             since=last.t if last else now,
             first_seen=before.first_seen if before else now,
             last_seen=clock.last_seen,
-            card=entry.card.model_dump_json(exclude_none=True) if entry and entry.card else None,
+            card=card,
             status=last.status if last else None,
             epoch=last.epoch if last else None,
             skew=clock.skew.seconds,
         )
-        if record != before:
-            self._records[node_id] = record
-            self._notes.submit(("node", node_id), lambda connection: nodes.save(connection, record))
 
     def _note_card(self, key: tuple[str, str, str], text: str) -> None:
-        if self._cards.get(key, "") == text:
-            return
         now = self._clock()
-        if text:
-            self._cards[key] = text
-            self._notes.submit(("card", *key), lambda connection: cards.save(connection, key, text, now))
-        else:
-            del self._cards[key]
-            self._notes.submit(("card", *key), lambda connection: cards.forget(connection, key))
+        with self._lock:
+            if self._cards.get(key, "") == text:
+                return
+            if text:
+                self._cards[key] = text
+                self._notes.submit(("card", *key), lambda connection: cards.save(connection, key, text, now))
+            else:
+                del self._cards[key]
+                self._notes.submit(("card", *key), lambda connection: cards.forget(connection, key))
 
     def _refused_by(self, node: str, event: Event, now: float) -> None:
         topic, reason, size = (event.data.get(key) for key in ("topic", "reason", "size"))
