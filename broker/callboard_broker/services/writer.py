@@ -133,10 +133,6 @@ class Writer:
             self._jobs.pop(key, None)
             self._jobs[key] = job
 
-    def nudge(self) -> None:
-        """Write now, not only when the next batch is due."""
-        self._wake.set()
-
     def wait_written(self, timeout: float) -> bool:
         """Wait until all that was added before is written; False after ``timeout`` seconds."""
         with self._round_done:

@@ -220,9 +220,6 @@ class Settings(BaseModel):
     node: NodeSettings = Field(default_factory=NodeSettings)
     sensors: Annotated[Tables, TomlName("sensor")] = Field(default_factory=list)
     controls: Annotated[Tables, TomlName("control")] = Field(default_factory=list)
-    hardware: dict[str, JsonValue] = Field(
-        default_factory=dict, description="buses and other shared hardware"
-    )
 
     @model_validator(mode="after")
     def _derive(self) -> Settings:

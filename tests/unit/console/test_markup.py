@@ -1,6 +1,6 @@
 """Markup is escaped unless it is markup already."""
 
-from callboard_console.web.views.markup import EMPTY, Markup, join, node_link, page_link, tag
+from callboard_console.web.views.markup import EMPTY, Markup, join, node_link, tag
 
 
 def test_text_is_escaped_and_markup_is_not():
@@ -28,7 +28,3 @@ def test_a_node_link_says_where_it_leads_with_and_without_script():
     link = node_link("green-house", "Green")
     assert 'href="node?node=green-house"' in link
     assert 'data-act="node:green-house"' in link
-
-
-def test_a_page_link_names_its_page():
-    assert 'data-act="page:topics"' in page_link("topics", "Topics")

@@ -88,11 +88,10 @@ def test_lists_in_the_environment_are_separated_by_commas_or_written_as_json(hom
     assert value.sensors == [{"driver": "bme280"}]
 
 
-def test_tables_of_sensors_controls_and_hardware_pass_through(config, home):
+def test_tables_of_sensors_and_controls_pass_through(config, home):
     file = config(
         "[[sensor]]\ndriver = 'bme280'\naddress = 0x76\nevery = 5.0\n"
         "[[sensor]]\ndriver = 'ds18b20'\n[[control]]\ndriver = 'gpio'\npin = 17\n"
-        "[[hardware.bus]]\nname = 'outside'\n"
     )
     loaded = load_settings(file=file, env=home)
     assert loaded.value.sensors == [
@@ -100,7 +99,6 @@ def test_tables_of_sensors_controls_and_hardware_pass_through(config, home):
         {"driver": "ds18b20"},
     ]
     assert loaded.value.controls == [{"driver": "gpio", "pin": 17}]
-    assert loaded.value.hardware == {"bus": [{"name": "outside"}]}
     assert loaded.sources["sensors"] == f"file {file}"
 
 

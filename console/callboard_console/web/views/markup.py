@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from urllib.parse import quote
 
-__all__ = ["EMPTY", "Child", "Markup", "join", "node_link", "page_link", "tag"]
+__all__ = ["EMPTY", "Child", "Markup", "join", "node_link", "tag"]
 
 _VOID = frozenset({"input", "br", "img", "hr"})
 
@@ -59,8 +59,3 @@ def node_link(node: str, *children: Child, class_: str | None = None) -> Markup:
     return tag(
         "a", *children, href=f"node?node={quote(node, safe='')}", data_act=f"node:{node}", class_=class_
     )
-
-
-def page_link(page: str, *children: Child, class_: str | None = None) -> Markup:
-    """Return a link to a page of the console."""
-    return tag("a", *children, href=page, data_act=f"page:{page}", class_=class_)
