@@ -152,7 +152,8 @@ class Session:
             while self._client.socket() is not None:
                 self._turn()
         finally:
-            self._drop_socket()
+            with self._turning:  # from now on nobody can hand anything over
+                self._drop_socket()
             self._selector.close()
         return self.unsent()
 
@@ -192,7 +193,7 @@ class Session:
         if self._unacknowledged or not self._turning.acquire(blocking=False):
             return False
         try:
-            if not self.established or self._closing:
+            if not self.established or self._closing or self._client.socket() is None:
                 return False
             # A message must not overtake a subscription that was asked for before it.
             self._serve_requests()
