@@ -70,7 +70,7 @@ class BoardProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=dying_with_parent(),  # also when the test run is killed
+                preexec_fn=dying_with_parent(),  # noqa: PLW1509 - one prctl call; also when the run is killed
                 text=True,
             )
         assert self._process.stdout is not None

@@ -18,9 +18,8 @@ import psutil
 import psycopg
 import pytest
 
-from support.engines import free_port
-
 from callboard_core.processes import dying_with_parent
+from support.engines import free_port
 
 #: PostgreSQL refuses to run as root; Debian's package brings this user.
 USER = "postgres"
@@ -78,7 +77,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=dying_with_parent(signal.SIGQUIT),  # also when the test run is killed
+                preexec_fn=dying_with_parent(signal.SIGQUIT),  # noqa: PLW1509 - one prctl call; also when the run is killed
                 **_as_postgres(),
             )
         deadline = time.monotonic() + 30

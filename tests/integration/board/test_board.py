@@ -213,9 +213,10 @@ def test_a_stopped_board_says_goodbye(mosquitto, tmp_path):
         assert board._process.wait(10) == 0
     assert Path(board.state / "board" / "epoch").read_text() == "1\n"
     with board_process(tmp_path / "first", mosquitto.port) as board, board.client() as client:
-        items = client.get("/api/v1/nodes/board/statuses").json()["items"][-3:]
-        assert [(item["status"], item["epoch"]) for item in items] == [
-            ("ready", 1),
-            ("disconnected", 1),
-            ("ready", 2),
-        ]
+        wanted = [("ready", 1), ("disconnected", 1), ("ready", 2)]
+
+        def last_three() -> list[tuple[str, int]]:
+            items = client.get("/api/v1/nodes/board/statuses").json()["items"]
+            return [(item["status"], item["epoch"]) for item in items[-3:]]
+
+        eventually(lambda: last_three() == wanted)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from callboard_broker.http.server import FIRST_REQUEST
 from callboard_core.errors import ERRORS
 from support.boards import PASSWORDS, BoardProcess, board_process, eventually
 from support.engines import running
@@ -334,7 +336,6 @@ class TestCalling:
 
 BAD = [
     ("GET", "/nope", None, 404, "not_found", "Not Found"),
-    ("PATCH", "/api/v1/nodes", None, 400, "bad_request", "Method"),
     ("GET", "/api/v1/nodes/UPPER", None, 400, "bad_request", "node"),
     ("GET", "/api/v1/nodes/a%23b", None, 400, "bad_request", "node"),
     ("GET", "/api/v1/nodes/a%2Fb", None, 404, "not_found", ""),
@@ -384,6 +385,12 @@ def test_bad_input_is_answered_with_a_code_and_the_field(operator, method, path,
     assert said in found[2]
 
 
+def test_a_method_that_a_path_does_not_have_keeps_its_status(operator):
+    response = operator.patch("/api/v1/nodes")
+    assert response.status_code == 405
+    assert response.json()["error"]["code"] == "bad_request"
+
+
 def test_a_body_in_endless_chunks_is_cut_off(operator):
     def chunks():
         for _ in range(100):
@@ -394,6 +401,13 @@ def test_a_body_in_endless_chunks_is_cut_off(operator):
     except httpx.TransportError:
         return  # closed before all was sent, which is as good
     assert error(response)[:2] == (413, "too_large")
+
+
+def test_a_connection_that_asks_nothing_is_closed(board):
+    host, _, port = board.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=3 * FIRST_REQUEST) as idle:
+        idle.sendall(b"GET / HTTP/1.1\r\n")
+        assert idle.recv(1) == b""
 
 
 class TestEvents:

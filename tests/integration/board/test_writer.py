@@ -189,7 +189,7 @@ class TestFullDisk:
             check=False,
         )
         if done.returncode:
-            pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
+            cannot(f"needs the right to mount: {done.stderr.strip()}")
         yield folder
         subprocess.run(["umount", "-l", folder], check=True)
 
