@@ -41,7 +41,7 @@ log = logging.getLogger("callboard.broker")
 #: The file is rewritten when it has grown by this many bytes and to twice what it was after the last time.
 _GROWTH = 16_777_216
 #: Records of the rewritten file in one step.
-_STEP = 500
+_STEP = 2_000
 #: While the disk is full: bytes kept in memory until the whole state is written anew instead.
 _HELD_BACK = 33_554_432
 
@@ -136,8 +136,6 @@ class DurableJournal(Journal):
             log.warning("the journal can be written again")
         self._records.clear()
         self.waiting = False
-        if self._rewriter is not None:
-            self._rewriter.also(records)
         return True
 
     def _held_back(self, records: bytes, error: OSError) -> bool:

@@ -55,6 +55,7 @@ class Log:
             raise StoreBusy(f"another broker uses {folder}; stop it or choose another --state") from None
         self._file = -1
         self._number = 0
+        self._mark = 0
         self.size = 0
         self.base = 0
 
@@ -122,11 +123,13 @@ class Log:
         """Begin to write the next file from ``records``, which build today's state from nothing."""
         self._newest()
         self._number += 1
+        self._mark = self.size
         return Rewriter(self._folder / f"journal-{self._number:08d}.log", records)
 
     def switch(self, rewriter: Rewriter) -> None:
-        """Go on in a file that was rewritten; older ones are removed."""
+        """Go on in a file that was rewritten, after adding what was appended meanwhile; older ones are removed."""
         if self._file >= 0:
+            rewriter.add(self._file, self._mark, self.size)
             os.close(self._file)
         self._file, self.size = rewriter.finish()
         self.base = self.size
@@ -153,9 +156,8 @@ class Rewriter:
         self.path = path
         self._temporary = path.with_suffix(".log.new")
         self._records = records
-        self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         self._size = _write(self._file, _MAGIC)
-        self._later: list[bytes] = []
 
     def step(self, count: int) -> bool:
         """Write about ``count`` records more. Return whether all are written."""
@@ -171,14 +173,17 @@ class Rewriter:
             self._put(b"".join(batch))
         return True
 
-    def also(self, records: bytes) -> None:
-        """Note what happened since it was begun."""
-        self._later.append(records)
+    def add(self, file: int, start: int, end: int) -> None:
+        """Copy whole batches from the file that is being replaced."""
+        while start < end:
+            data = os.pread(file, min(_CHUNK, end - start), start)
+            if not data:
+                raise OSError(errno.EIO, "the journal is shorter than what was written")
+            self._size += _write(self._file, data)
+            start += len(data)
 
     def finish(self) -> tuple[int, int]:
         """Give the file its name. Return its descriptor and size."""
-        for records in self._later:
-            self._put(records)
         os.fdatasync(self._file)
         self._temporary.rename(self.path)
         return self._file, self._size

@@ -143,23 +143,29 @@ class Session:
                 return
             if connection.direct:
                 connection.send_message(message, 1 if retain else 0, 0, identifiers)
-            elif self.backlog and len(self.queue) * 2 < self.hub.limits.queue_messages:
+            elif self.backlog and self._fill() < _HALF:
                 self._enqueue(Delivery(message, 0, retain, identifiers))
             else:
                 self.drop(message)
             return
+        ready = connection if self._may_go_at_once(connection) else None
+        if ready is None and not self._has_room(message):
+            return
         delivery = Delivery(message, qos, retain, identifiers)
         if self.persistent:
             self.hub.journal.queued(self, delivery)
-        if (
+        if ready is not None:
+            self._transmit(ready, delivery)
+        else:
+            self._enqueue(delivery)
+
+    def _may_go_at_once(self, connection: Connection | None) -> bool:
+        return (
             connection is not None
             and connection.direct
             and not self.queue
             and len(self.inflight) < self.window
-        ):
-            self._transmit(connection, delivery)
-        else:
-            self._enqueue(delivery)
+        )
 
     def drop(self, message: Message) -> None:
         """Count a message that this session will not get."""
@@ -167,18 +173,20 @@ class Session:
         self.dropped += 1
         self.hub.counters.dropped += 1
 
-    def _enqueue(self, delivery: Delivery) -> None:
+    def _has_room(self, message: Message) -> bool:
         limits = self.hub.limits
-        size = delivery.message.size
-        if len(self.queue) >= limits.queue_messages or self.queue_bytes + size > limits.queue_bytes:
+        room = (
+            len(self.queue) < limits.queue_messages and self.queue_bytes + message.size <= limits.queue_bytes
+        )
+        if not room:
             self.hub.counters.bounds["queue"] += 1
-            self.forget(delivery)
-            self.drop(delivery.message)
-            if self.connection is not None and delivery.qos:
-                self.hub.slow_reader(self)
-            return
+            self.drop(message)
+            self.hub.slow_reader(self)
+        return room
+
+    def _enqueue(self, delivery: Delivery) -> None:
         self.queue.append(delivery)
-        self.queue_bytes += size
+        self.queue_bytes += delivery.message.size
         if self.connection is not None and self.crowded_at == _NOT and self._fill() > _HALF:
             self.crowded_at = self.hub.now
             self.hub.crowded.add(self)
