@@ -12,8 +12,12 @@ from callboard_core.errors import BadRequest, CallboardError, TooLarge
 __all__ = ["BodyLimit"]
 
 
+#: How many times the limit is read, and thrown away, of a body that is too large.
+_SWALLOWED = 8
+
+
 class BodyLimit:
-    """Refuses by Content-Length before anything is read, and cuts off a body that does not say its length."""
+    """Refuses by Content-Length before anything is kept, and cuts off a body that does not say its length."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -24,9 +28,22 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif (error := self._check(scope)) is not None:
+            await self._swallow(receive)
             await answer(error, {"Connection": "close"})(scope, receive, send)
         else:
             await self._app(scope, self._counting(receive), send)
+
+    async def _swallow(self, receive: Receive) -> None:
+        """Take in what is still being sent, within bounds.
+
+        A connection that is closed with data unread is reset, and the client never sees the answer.
+        """
+        left = _SWALLOWED * self._limit
+        more = True
+        while more and left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            more = message.get("more_body", False)
 
     def _check(self, scope: Scope) -> CallboardError | None:
         text = Headers(scope=scope).get("content-length", "0")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from callboard_broker.errors import PortTaken
 from callboard_core.errors import BadRequest, Forbidden
@@ -19,6 +20,8 @@ __all__ = ["HttpServer", "listen"]
 
 #: Seconds that open requests get to finish at the end.
 _GRACE = 2
+#: Seconds a fresh connection has to send its first request; without a bound, idle ones use up the open files.
+FIRST_REQUEST = 10.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -53,6 +56,19 @@ def _explain(error: OSError, host: str, port: int) -> Exception:
     return BadRequest(f"cannot listen on {host}:{port}: {error.strerror or error}; check http.bind")
 
 
+class _Impatient(H11Protocol):
+    """Closes a connection on which no whole request head arrives in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait."""
+        super().connection_made(transport)
+        self.loop.call_later(FIRST_REQUEST, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -75,7 +91,12 @@ class HttpServer:
     def __init__(self, app: Any, listener: socket.socket) -> None:
         self._listener = listener
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE
+            app,
+            http=_Impatient,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_GRACE,
         )
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -143,6 +144,13 @@ _ROLES: dict[str, Callable[[Settings], None]] = {
 }
 
 
+def _raise_file_limit() -> None:
+    """Every client is an open file; the usual soft limit of 1,024 is for programs that use ``select``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def _stop_signal() -> None:
     """Return at the first SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -157,6 +165,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    _raise_file_limit()
     try:
         settings = Settings.model_validate_json(Path(file).read_bytes())
         _ROLES[role](settings)
