@@ -17,11 +17,11 @@ from callboard_core.cards import SensorCard
 from callboard_core.directory import Directory
 from callboard_core.messages import Status, StatusName
 from callboard_core.topics import Kind, announce
+from support.root import needs_root
 from support.up import OwnNode, Up, eventually, prepare_board, running_board
 from support.wire import connect
 
 ENGINES = ("embedded", "mosquitto")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
 PUMP = """
 from callboard import Node

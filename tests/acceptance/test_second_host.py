@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.netns import Lan, ip, lan, needs_root
+from support.netns import Lan, ip, lan
+from support.root import needs_root
 from support.up import CALLBOARD, Up, clean_environment, eventually, free_udp_port, running_board
 
 pytestmark = [needs_root, pytest.mark.timeout(300)]

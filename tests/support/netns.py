@@ -10,10 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
-import pytest
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="making network namespaces needs root")
-
 _numbers = count()
 
 

@@ -17,6 +17,7 @@ from callboard_broker.store.database import Database
 from support.boards import eventually
 from support.databases import Recorder
 from support.postgres import Cluster
+from support.root import cannot
 
 #: How long a database stalls, in seconds, and how many readings come each second meanwhile.
 STALL = 30
