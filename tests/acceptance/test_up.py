@@ -391,13 +391,13 @@ def test_a_node_that_starts_before_its_board_waits_for_it(tmp_path: Path):
             node.stop()
 
 
-def test_a_node_that_is_killed_is_lost_within_a_second(tmp_path: Path, engine: str):
+def test_a_node_that_is_killed_is_lost_long_before_its_keep_alive_is_over(tmp_path: Path, engine: str):
     with running_board(tmp_path, engine=engine) as up, own_node(up) as greenhouse, Statuses(up) as statuses:
         statuses.until(greenhouse="ready")
         began = time.monotonic()
         greenhouse.kill()
         statuses.until(greenhouse="lost")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 def test_the_line_to_paste_survives_a_state_folder_with_a_space(tmp_path: Path):

@@ -75,7 +75,7 @@ def test_a_call_returns_what_the_handler_returns(alpha: Callee, caller: Link) ->
     assert caller.call(address("add"), {"numbers": [1, 2, 3]}, timeout=5).result(5) == 6
 
 
-def test_a_control_echoes_within_ten_milliseconds(alpha: Callee, caller: Link) -> None:
+def test_a_control_echoes_at_once(alpha: Callee, caller: Link) -> None:
     echoed: Collector[float] = Collector()
     topic = topics.state("callboard", "alpha", Kind.CONTROL, "fan")
     caller.subscribe(topic, lambda _: echoed(time.perf_counter())).ready.result(5)
@@ -84,12 +84,16 @@ def test_a_control_echoes_within_ten_milliseconds(alpha: Callee, caller: Link) -
         alpha._link.publish(topic, State(v=request.args["value"], t=1.0), qos=1, retain=True)
 
     alpha.handle(Kind.CONTROL, "fan", turn)
-    taken = []
+    taken, control = [], []
     for number in range(100):
         begun = time.perf_counter()
         caller.call(address("fan", Kind.CONTROL), {"value": number}, timeout=5).result(5)
         taken.append(echoed.wait_for(number + 1)[-1] - begun)
-    assert statistics.median(taken) < 0.010
+        begun = time.perf_counter()
+        caller.round_trip(5).result(5)
+        control.append(time.perf_counter() - begun)
+    # Two trips through the broker and a handler, beside one trip; a timer or a poll in between would show.
+    assert statistics.median(taken) < 0.010 + 5 * statistics.median(control)
 
 
 def test_ping_is_answered_by_every_callee(alpha: Callee, caller: Link) -> None:
@@ -142,7 +146,7 @@ def test_work_over_a_second_is_acknowledged_and_its_progress_reported(alpha: Cal
     acks, progress = Collector(), Collector()
 
     def work(request: Request) -> str:
-        time.sleep(1.1)
+        acks.wait_for(1)  # it takes until the acknowledgement has arrived
         for step in (0.25, 0.5, 7):
             request.progress(step)
             time.sleep(0.11)
@@ -150,12 +154,12 @@ def test_work_over_a_second_is_acknowledged_and_its_progress_reported(alpha: Cal
 
     alpha.handle(Kind.ACTION, "work", work)
     alpha.handle(Kind.ACTION, "quick", lambda _: "done")
-    future = caller.call(
-        address("work"), {}, timeout=10, on_progress=progress, on_ack=lambda: acks(time.monotonic())
-    )
     begun = time.monotonic()
-    assert future.result(10) == "done"
-    assert 0.9 < acks.items[0] - begun < 1.09
+    future = caller.call(
+        address("work"), {}, timeout=30, on_progress=progress, on_ack=lambda: acks(time.monotonic())
+    )
+    assert future.result(30) == "done"
+    assert acks.items[0] - begun >= 1
     assert len(acks.items) == 1
     assert progress.items == [0.25, 0.5, 1.0]
     quick = caller.call(address("quick"), {}, timeout=10, on_ack=lambda: acks(0))
@@ -506,9 +510,9 @@ def test_a_call_on_its_way_when_the_broker_dies_ends_in_time(
     wait_until(lambda: alpha._jobs)
     mosquitto.kill()
     wait_until(lambda: not caller.connected)
-    begun = time.monotonic()
-    assert isinstance(caller.call(address("slow"), {}, timeout=10).exception(1), Unavailable)
-    assert time.monotonic() - begun < 0.5
+    refused = caller.call(address("slow"), {}, timeout=10)
+    assert refused.done(), "it does not wait for its time-out"
+    assert isinstance(refused.exception(), Unavailable)
     mosquitto.start()
     caller.wait_connected(10)
     caller.round_trip(5).result()

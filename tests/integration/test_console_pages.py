@@ -335,10 +335,19 @@ def test_refused_messages_come_from_the_board_or_else_from_the_console_itself(op
     assert "callboard/x/state/sensor/y" in again
 
 
-def test_two_hundred_nodes_are_one_quick_refresh(open_page):
+def test_two_hundred_nodes_cost_no_more_than_their_share(open_page):
     page = open_page()
-    page.feed.put(*(node(f"n{i:03d}", *(sensor(f"s{j}") for j in range(10))) for i in range(200)))
+    few = refresh_seconds(page, 20)
+    assert refresh_seconds(page, 200) < 10 * few + 0.5
+
+
+def refresh_seconds(page, count):
+    """The best of a few refreshes."""
+    page.feed.put(*(node(f"n{i:03d}", *(sensor(f"s{j}") for j in range(10))) for i in range(count)))
     page.run()
-    started = time.perf_counter()
-    page.run()
-    assert time.perf_counter() - started < 0.5
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        page.run()
+        taken.append(time.perf_counter() - started)
+    return min(taken)

@@ -88,9 +88,8 @@ def test_a_killed_node_is_lost_and_comes_back_with_a_higher_epoch(start, mosquit
     child = start(**board(mosquitto))
     first = observer.wait("shed/status", lambda status: status["status"] == "ready")
     child.kill()
-    began = time.monotonic()
-    observer.wait("shed/status", lambda status: status["status"] == "lost")
-    assert time.monotonic() - began < 1
+    # The broker says so when the socket closes: long before 1.5 keep-alives (15 s) are over.
+    observer.wait("shed/status", lambda status: status["status"] == "lost", 5)
     start(**board(mosquitto))
     later = observer.wait("shed/status", lambda status: status["epoch"] > first["epoch"])
     assert later["status"] == "ready"
