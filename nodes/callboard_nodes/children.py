@@ -23,9 +23,9 @@ _PATIENCE = 1.0
 
 
 class Children:
-    """Up to ``size`` processes that run one function, started when needed and then kept.
+    """Up to ``size`` processes that run one function: one from the start, the others when needed; then kept.
 
-    A call that is cancelled or takes too long ends its process; the next one gets a fresh one.
+    A call that is cancelled or takes too long ends its process; a fresh one takes its place.
 
     Args:
         function: a function of a module, so that the other process can import it.
@@ -39,6 +39,7 @@ class Children:
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
         self._closed = False
+        self._replace()
 
     def call(self, arguments: Mapping[str, Any], cancelled: Cancellation) -> Any:
         """Run the function in a process and wait for it.
@@ -90,6 +91,15 @@ class Children:
         if not keep:
             child.kill()
             child.join()
+            self._replace()
+
+    def _replace(self) -> None:
+        """Have a process ready for the next call: a fresh interpreter takes its time."""
+        with self._lock:
+            if not self._closed and not self._idle:
+                child = _Child(self._function)
+                self._all.add(child)
+                self._idle.append(child)
 
 
 class _Child:

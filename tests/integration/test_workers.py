@@ -116,7 +116,7 @@ def test_functions_run_in_processes_and_survive_their_crashes(make_node: MakeNod
     node = make_node("alpha")
     for function in (crew.square, crew.pid, crew.crash, crew.stumble):
         node.worker(run="process", traceback=True)(function)
-    node.worker(run="process", timeout=0.5)(crew.nap)
+    node.worker(run="process", timeout=2)(crew.nap)
     node.start()
     pools = {name: board.pool(name) for name in ("square", "pid", "crash", "stumble", "nap")}
     pools["nap"].wait_ready(5)
@@ -128,7 +128,7 @@ def test_functions_run_in_processes_and_survive_their_crashes(make_node: MakeNod
         pools["stumble"].call(text="oops")
     assert "stumble" in (caught.value.traceback or "")
     begun = time.monotonic()
-    with pytest.raises(TimedOut, match=r"longer than 0\.5 s"):
+    with pytest.raises(TimedOut, match="longer than 2 s"):
         pools["nap"].call(seconds=30)
     assert time.monotonic() - begun < 10
     assert pools["nap"].call(seconds=0) != os.getpid()

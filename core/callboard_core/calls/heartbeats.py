@@ -1,16 +1,16 @@
-"""When each node's heartbeat was heard last, over one link."""
+"""When each node's heartbeat was heard last, and when the connection was lost meanwhile, over one link."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
 from callboard_core.link.link import Link
 from callboard_core.link.values import Message
 
-__all__ = ["MISSED", "Heartbeats"]
+__all__ = ["MISSED", "Heartbeats", "Listener"]
 
 #: Heartbeats after whose absence a node hangs.
 MISSED = 3
@@ -19,33 +19,52 @@ _by_link: weakref.WeakKeyDictionary[Link, Heartbeats] = weakref.WeakKeyDictionar
 _lock = threading.Lock()
 
 
+class Listener(Protocol):
+    """Who wants to know."""
+
+    def beat(self, node: str) -> None:
+        """A node's heart beats (dispatcher thread)."""
+
+    def reconnected(self) -> None:
+        """The connection was lost and is there again (greeter thread)."""
+
+    def stopped(self) -> None:
+        """The link was stopped."""
+
+
 class Heartbeats:
     """Hears the heartbeats of all nodes of a site; :meth:`of` gives the one that a link's pools share."""
 
-    def __init__(self, link: Link, site: str) -> None:
+    def __init__(self, link: Link) -> None:
+        self._link = weakref.ref(link)
+        self._session = link.session
         self._heard: dict[str, float] = {}
-        self._listeners: list[Callable[[str], object]] = []
-        link.subscribe(f"{site}/+/event/heartbeat", self._receive, qos=0)
+        self._listeners: tuple[Listener, ...] = ()
+        link.subscribe(f"{link.site}/+/event/heartbeat", self._receive, qos=0)
+        link.on_connect(self._connected)
+        link.on_stop(self._stopped)
 
     @classmethod
     def of(cls, link: Link) -> Heartbeats:
         """Return the link's, made when first asked for."""
         with _lock:
             if link not in _by_link:
-                _by_link[link] = cls(link, link.site)
+                _by_link[link] = cls(link)
             return _by_link[link]
 
     def heard(self, node: str) -> float:
         """When a node was heard last, on the monotonic clock; minus infinity if never."""
         return self._heard.get(node, float("-inf"))
 
-    def listen(self, listener: Callable[[str], object]) -> None:
-        """Tell ``listener`` the node of every heartbeat, on the link's dispatcher thread."""
-        self._listeners = [*self._listeners, listener]
+    def listen(self, listener: Listener) -> None:
+        """Tell ``listener``."""
+        with _lock:
+            self._listeners = (*self._listeners, listener)
 
-    def forget(self, listener: Callable[[str], object]) -> None:
+    def forget(self, listener: Listener) -> None:
         """Tell it no more."""
-        self._listeners = [one for one in self._listeners if one != listener]
+        with _lock:
+            self._listeners = tuple(one for one in self._listeners if one is not listener)
 
     def _receive(self, message: Message) -> None:
         if message.retain:
@@ -53,4 +72,17 @@ class Heartbeats:
         node = message.topic.split("/", 2)[1]
         self._heard[node] = monotonic()
         for listener in self._listeners:
-            listener(node)
+            listener.beat(node)
+
+    def _connected(self) -> None:
+        link = self._link()
+        if link is None or link.session == self._session:
+            return  # the connection that was there already
+        first, self._session = self._session == 0, link.session
+        if not first:
+            for listener in self._listeners:
+                listener.reconnected()
+
+    def _stopped(self) -> None:
+        for listener in self._listeners:
+            listener.stopped()

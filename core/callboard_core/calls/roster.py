@@ -93,9 +93,18 @@ class Roster:
         link: the directory's.
         wanted: what a service must match in full.
         listener: who is told.
+        on_stop: called when the link was stopped.
     """
 
-    def __init__(self, directory: Cards, link: Link, wanted: re.Pattern[str], listener: Listener) -> None:
+    def __init__(
+        self,
+        directory: Cards,
+        link: Link,
+        wanted: re.Pattern[str],
+        listener: Listener,
+        on_stop: Callable[[], None],
+    ) -> None:
+        self.stopped = on_stop
         self._directory, self._link, self._wanted, self._listener = directory, link, wanted, listener
         self._place = here()
         self._lock = threading.RLock()
@@ -106,19 +115,17 @@ class Roster:
         self._leftovers: dict[Key, Entry] = {}
         self._hung: set[Key] = set()
         self._doubtful: set[Key] = set()
-        self._session = link.session
         self._looking = False
         self._closed = False
         self._heartbeats = Heartbeats.of(link)
-        self._heartbeats.listen(self._on_beat)
-        link.on_connect(self._on_connect)
+        self._heartbeats.listen(self)
         self._follower = directory.follow(kind="worker", callback=self._on_event)
 
     def close(self) -> None:
         """Follow no more."""
         self._closed = True
         self._follower.close()
-        self._heartbeats.forget(self._on_beat)
+        self._heartbeats.forget(self)
 
     def watch(self) -> None:
         """Look after the members from now on, as long as the listener is busy."""
@@ -177,12 +184,9 @@ class Roster:
         self._leftovers[key] = entry
         return True
 
-    def _on_connect(self) -> None:
+    def reconnected(self) -> None:
         """Nothing was heard while there was no connection; who is still there shows by a ping or a heartbeat."""
         with self._lock:
-            if self._link.session == self._session:
-                return  # the connection that was there already
-            self._session = self._link.session
             self._since = dict.fromkeys(self._since, monotonic())
             self._doubtful = {key for key, entry in self._entries.items() if _heartbeat(entry) is not None}
             nodes = {key[0] for key in self._doubtful}
@@ -196,9 +200,10 @@ class Roster:
 
     def _on_ping(self, node: str, answer: Future[JsonValue]) -> None:
         if answer.exception() is None:
-            self._on_beat(node)
+            self.beat(node)
 
-    def _on_beat(self, node: str) -> None:
+    def beat(self, node: str) -> None:
+        """A node's heart beats."""
         if not (self._hung or self._doubtful or self._leftovers):
             return
         with self._lock:
