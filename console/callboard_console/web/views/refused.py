@@ -38,7 +38,7 @@ def render(refusals: Iterable[Refusal], *, total: int, trouble: str | None, tz: 
         )
     head = tag("tr", *(tag("th", name) for name in ("When", "From", "Topic", "Why", "Size")))
     table = tag("table", tag("thead", head), tag("tbody", *rows), class_="cb-table cb-refused")
-    count = f"{words.count(total, 'message')} refused since the board started; the last {len(rows)} are shown"
+    count = f"{words.count(total, 'message')} refused so far; the last {len(rows)} are shown"
     return join(note, tag("section", table), tag("footer", count, class_="cb-pager"))
 
 
