@@ -128,11 +128,12 @@ class Log:
 
     def switch(self, rewriter: Rewriter) -> None:
         """Go on in a file that was rewritten, after adding what was appended meanwhile; older ones are removed."""
+        # What was appended meanwhile may be of the past as well: only today's state counts as the base.
+        self.base = rewriter.size
         if self._file >= 0:
             rewriter.add(self._file, self._mark, self.size)
             os.close(self._file)
         self._file, self.size = rewriter.finish()
-        self.base = self.size
         _sync_folder(self._folder)
         for old in self._folder.glob("journal-*.log*"):
             if ".damaged-" not in old.name and old != rewriter.path:
@@ -157,7 +158,7 @@ class Rewriter:
         self._temporary = path.with_suffix(".log.new")
         self._records = records
         self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        self._size = _write(self._file, _MAGIC)
+        self.size = _write(self._file, _MAGIC)
 
     def step(self, count: int) -> bool:
         """Write about ``count`` records more. Return whether all are written."""
@@ -179,14 +180,14 @@ class Rewriter:
             data = os.pread(file, min(_CHUNK, end - start), start)
             if not data:
                 raise OSError(errno.EIO, "the journal is shorter than what was written")
-            self._size += _write(self._file, data)
+            self.size += _write(self._file, data)
             start += len(data)
 
     def finish(self) -> tuple[int, int]:
         """Give the file its name. Return its descriptor and size."""
         os.fdatasync(self._file)
         self._temporary.rename(self.path)
-        return self._file, self._size
+        return self._file, self.size
 
     def abandon(self) -> None:
         """Remove the unfinished file."""
@@ -194,7 +195,7 @@ class Rewriter:
         self._temporary.unlink(missing_ok=True)
 
     def _put(self, records: bytes) -> None:
-        self._size += _write(self._file, _pack_batch(records))
+        self.size += _write(self._file, _pack_batch(records))
 
 
 def _pack_batch(records: bytes) -> bytes:
