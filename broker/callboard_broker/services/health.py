@@ -48,14 +48,17 @@ class Health:
         writer, waiting = self._writer, len(self._buffer)
         match writer.condition:
             case Condition.FULL:
-                return [f"the disk is full ({writer.problem}): the oldest readings make room, {waiting} wait"]
+                why = writer.shortage or writer.problem
+                return [f"the disk is full ({why}): the oldest readings make room, {waiting} wait"]
             case Condition.STALLED:
                 why = f" ({writer.problem})" if writer.problem else ""
                 return [
                     f"the database has taken nothing for {writer.stalled_for:.0f} s{why}; {waiting} readings wait"
                 ]
         if writer.low:
-            return ["the disk is nearly full: the oldest readings make room for new ones"]
+            return [
+                f"the disk is nearly full ({writer.shortage}): the oldest readings make room for new ones"
+            ]
         return []
 
     def _losses(self) -> list[str]:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from sqlalchemy import Connection
 
 from callboard_broker.services.buffer import Buffer, Item
-from callboard_broker.services.disk import is_low, room
+from callboard_broker.services.disk import is_low, minimum, room
 from callboard_broker.services.upkeep import Upkeep
 from callboard_broker.store import readings, rollups, series
 from callboard_broker.store.database import Database, Trouble, trouble
@@ -75,6 +75,7 @@ class Writer:
         self.stalls = 0
         self.problem = ""
         self.low = False
+        self.shortage = ""
         self._database = database
         self._buffer = buffer
         self._upkeep = upkeep
@@ -217,9 +218,15 @@ class Writer:
         path = self._database.path
         if path is None or not self._is_due("look", _LOOK_EVERY):
             return
-        low = is_low(room(path), self._min_free, was_low=self.low)
+        free, least = room(path), minimum(path, self._min_free)
+        low = is_low(free, least, was_low=self.low)
+        self.shortage = (
+            f"{free >> 20} MiB are free, history.min_free_mb asks for {least >> 20}" if low else ""
+        )
         if low != self.low:
-            _log.warning("the disk is nearly full" if low else "the disk has room again")
+            _log.warning(
+                "%s", f"the disk is nearly full: {self.shortage}" if low else "the disk has room again"
+            )
         self.low = low
         self._database.may_grow = not low
 

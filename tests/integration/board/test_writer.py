@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from callboard_broker.services import writer as writer_module
 from callboard_broker.services.buffer import Series
 from callboard_broker.services.writer import Condition
 from callboard_broker.store.database import Database
@@ -194,8 +195,8 @@ class TestFullDisk:
         yield folder
         subprocess.run(["umount", "-l", folder], check=True)
 
-    def test_the_oldest_readings_make_room_when_the_disk_runs_low(self, tmp_path):
-        """With more free space demanded than there is, the file keeps its size and works as a ring."""
+    def test_the_oldest_readings_make_room_when_the_disk_runs_low(self, tmp_path, monkeypatch):
+        """With less space free than there must be, the file keeps its size and works as a ring."""
         database = Database(f"sqlite:///{tmp_path}/board.db")
         database.open()
         with running(database) as recorder:
@@ -203,8 +204,10 @@ class TestFullDisk:
             recorder.add(*((start + n, float(n)) for n in range(50_000)))
             assert recorder.writer.wait_written(30)
             eventually(lambda: len(recorder.upkeep.unrolled) == 0, timeout=30)
-            recorder.writer._min_free = 1 << 60
+            monkeypatch.setattr(writer_module, "room", lambda _path: 0)
+            recorder.writer._min_free = 1
             eventually(lambda: recorder.writer.low)
+            assert "0 MiB are free" in recorder.writer.shortage
             size = (tmp_path / "board.db").stat().st_size
             recorder.add(*((start + 50_000 + n, float(n)) for n in range(30_000)))
             eventually(lambda: len(recorder.buffer) == 0, timeout=30)
@@ -218,7 +221,7 @@ class TestFullDisk:
             )
             assert recorder.writer.wait_written(10)
             shed = recorder.upkeep.shed
-            recorder.writer._min_free = 0
+            monkeypatch.undo()
             eventually(lambda: not recorder.writer.low)
             recorder.add(*((start + 80_000 + n, float(n)) for n in range(6_000)))
             eventually(lambda: len(recorder.buffer) == 0, timeout=30)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
-from callboard_broker.services.disk import is_low, room
+from callboard_broker.services.disk import is_low, minimum, room
 
 
 @pytest.mark.parametrize(
@@ -17,3 +19,8 @@ def test_a_disk_that_was_low_needs_some_more_to_be_well_again(free, was_low, low
 
 def test_the_room_is_that_of_the_file_system(tmp_path):
     assert room(tmp_path / "board.db") > 0
+
+
+def test_a_small_file_system_is_not_full_for_being_small(tmp_path):
+    assert minimum(tmp_path / "board.db", 1) == 1
+    assert minimum(tmp_path / "board.db", 1 << 60) == shutil.disk_usage(tmp_path).total // 10
