@@ -1,5 +1,6 @@
 """The written pages hold together: links lead somewhere, and code in them is code."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def test_links_lead_somewhere(page):
 @each_page
 def test_code_in_python_is_python(page):
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        compile(block, str(page), "exec")
+        compile(block, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def test_decisions_have_numbers_of_their_own():
