@@ -32,6 +32,8 @@ _log = logging.getLogger("callboard.link")
 
 #: Messages handed to paho and not yet written (QoS 0) or acknowledged (QoS 1).
 WINDOW = 512
+#: Messages on their way up to which a caller sends at once itself; with more the network thread sends many together.
+FEW = 2
 #: Seconds within which the broker must accept the connection and then grant the subscriptions.
 HANDSHAKE = 10.0
 #: Bytes that may wait for the socket before no more messages are handed over.
@@ -188,9 +190,9 @@ class Session:
     def push(self) -> bool:
         """Send what waits from the calling thread, if nothing is in the way; False: wake the network thread.
 
-        While messages are on their way anyway the network thread does it, many at a time.
+        While many are on their way anyway the network thread does it, many at a time.
         """
-        if self._unacknowledged or not self._turning.acquire(blocking=False):
+        if len(self._unacknowledged) > FEW or not self._turning.acquire(blocking=False):
             return False
         try:
             if not self.established or self._closing or self._client.socket() is None:
