@@ -244,6 +244,7 @@ class Callee:
     def _enqueue(self, job: Job, left: float) -> None:
         thing = job.thing
         with self._lock:
+            thing.tally.note_caller(job.call.reply_to)
             if thing.running >= thing.concurrency:
                 if len(thing.waiting) >= thing.backlog:
                     thing.tally.refused += 1

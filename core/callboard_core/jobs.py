@@ -20,6 +20,8 @@ __all__ = ["Cancellation", "Handler", "Job", "Request", "Tally", "Thing"]
 
 #: Response times from which a thing's percentiles are told.
 SAMPLES = 256
+#: Clients that are counted apart.
+CALLERS = 100
 
 
 class Cancellation(threading.Event):
@@ -76,12 +78,28 @@ Handler = Callable[[Request], Any | Awaitable[Any]]
 
 @dataclass(slots=True, eq=False)
 class Tally:
-    """What a thing has done so far; times in seconds from arrival to answer."""
+    """What a thing has done so far; times in seconds from arrival to answer.
+
+    ``callers`` counts the calls of each client since somebody last took the counts.
+    """
 
     done: int = 0
     failed: int = 0
     refused: int = 0
     times: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    callers: dict[str, int] = field(default_factory=dict)
+
+    def note_caller(self, reply_to: str | None) -> None:
+        """Count a call; of more than a hundred clients, as one of many others."""
+        client = "" if reply_to is None else reply_to.rsplit("/", 2)[-2]
+        if client not in self.callers and len(self.callers) >= CALLERS:
+            client = "*"
+        self.callers[client] = self.callers.get(client, 0) + 1
+
+    def take_callers(self) -> dict[str, int]:
+        """Return the counts and begin anew."""
+        taken, self.callers = self.callers, {}
+        return taken
 
     def percentile(self, share: int) -> float | None:
         """The time within which ``share`` percent of the last calls were answered."""

@@ -204,7 +204,7 @@ class Serving:
             one.close()
 
     def figures(self) -> JsonObject:
-        """What each worker has done and has to do."""
+        """What each worker has done and has to do, and how often who has called it since this was last asked."""
         with self._lock:
             served = dict(list(self._served.items())[:TOLD])
         return {name: self._figures(name, one.tally) for name, one in served.items()}
@@ -218,6 +218,8 @@ class Serving:
             "failed": tally.failed,
             "refused": tally.refused,
         }
+        if callers := tally.take_callers():
+            figures["callers"] = dict(callers)
         for share in (50, 95):
             if (within := tally.percentile(share)) is not None:
                 figures[f"p{share}"] = round(within, 6)
