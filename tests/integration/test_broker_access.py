@@ -225,6 +225,19 @@ def test_a_client_id_belongs_to_the_user_whose_session_it_is(tmp_path: Path) -> 
             assert owner.connack.session_present
 
 
+def test_nobody_can_keep_a_node_from_its_client_id(tmp_path: Path) -> None:
+    with running("embedded", tmp_path, Options(access=True)) as engine:
+        with login(engine, "viewer", clean=False) as squatter, login(engine, "node") as node:
+            assert squatter.is_closed()
+            assert node.is_quiet()
+        with login(engine, "viewer", clean=False):
+            pass
+        engine.kill()
+        engine.start()
+        with login(engine, "node") as node:
+            assert not node.connack.session_present
+
+
 @pytest.mark.parametrize("client_id", ["+", "#", "a/b", "pi-two/#", "$SYS", "+/x", "\u2603"])
 def test_a_client_id_with_wildcards_widens_nothing(guarded: Engine, client_id: str) -> None:
     with witness(guarded) as watch:

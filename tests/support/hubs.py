@@ -23,8 +23,14 @@ class Deny:
     subscribe_covers_receive = False
 
     def __init__(
-        self, *, publish: tuple[str, ...] = (), subscribe: tuple[str, ...] = (), receive: tuple[str, ...] = ()
+        self,
+        *,
+        publish: tuple[str, ...] = (),
+        subscribe: tuple[str, ...] = (),
+        receive: tuple[str, ...] = (),
+        rank: int = 0,
     ) -> None:
+        self.rank = rank
         self._denied = {"publish": publish, "subscribe": subscribe, "receive": receive}
 
     def may_publish(self, topic: str, retain: bool) -> bool:

@@ -64,6 +64,10 @@ RULES: dict[Role, Rule] = {
 }
 
 
+#: Nobody can keep a node, let alone the board, away from its client id by taking that first.
+_RANKS = {Role.VIEWER: 0, Role.OPERATOR: 0, Role.NODE: 1, Role.ADMIN: 2, Role.BOARD: 3}
+
+
 class _Answers(dict[str, bool]):
     """Answers by topic, worked out once each."""
 
@@ -79,17 +83,28 @@ class _Answers(dict[str, bool]):
 
 
 class Grant:
-    """What one client may do. Cheap to ask: every answer is kept by topic."""
+    """What one client may do. Cheap to ask: every answer is kept by topic.
 
-    __slots__ = ("_publish", "_receive", "_site", "_subscribe")
+    Attributes:
+        rank: whoever outranks the holder of a client id may take it.
+    """
+
+    __slots__ = ("_publish", "_receive", "_site", "_subscribe", "rank")
 
     #: Whatever a filter that may be subscribed to can match may also be received.
     subscribe_covers_receive = True
 
     def __init__(
-        self, *, site: str, publish: Sequence[str], subscribe: Sequence[str], never: Sequence[str] = ()
+        self,
+        *,
+        site: str,
+        publish: Sequence[str],
+        subscribe: Sequence[str],
+        never: Sequence[str] = (),
+        rank: int = 0,
     ) -> None:
         self._site = site
+        self.rank = rank
         self._publish = _Answers(
             lambda topic: (
                 any(matches(allowed, topic) for allowed in publish)
@@ -129,6 +144,7 @@ def compile_grant(role: Role | str, site: str, client_id: str) -> Grant:
         publish=_fill(rule.publish, site, client_id),
         subscribe=_fill(rule.subscribe, site, client_id),
         never=_fill(rule.never, site, client_id),
+        rank=_RANKS[Role(role)],
     )
 
 

@@ -12,9 +12,11 @@ class Grant(Protocol):
 
     Attributes:
         subscribe_covers_receive: whatever a filter that :meth:`may_subscribe` allows can match may be received.
+        rank: whoever outranks the holder of a client id may take it, whichever user that is.
     """
 
     subscribe_covers_receive: bool
+    rank: int
 
     def may_publish(self, topic: str, retain: bool) -> bool:
         """Tell whether it may publish to ``topic``."""
@@ -33,6 +35,7 @@ class Everything:
     """Allows all."""
 
     subscribe_covers_receive = True
+    rank = 0
 
     def may_publish(self, topic: str, retain: bool) -> bool:
         """Allow."""

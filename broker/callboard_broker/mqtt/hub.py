@@ -90,7 +90,8 @@ class Hub:
             return
         client_id = login.client_id or f"auto-{secrets.token_hex(10)}"
         old = self.sessions.get(client_id)
-        if old is not None and old.user != user:
+        foreign = old is not None and old.user != user
+        if old is not None and foreign and grant.rank <= old.grant.rank:
             connection.refuse(Reason.CLIENT_IDENTIFIER_NOT_VALID)
             return
         if login.will is not None and not grant.may_publish(login.will.topic, login.will.retain):
@@ -100,7 +101,7 @@ class Hub:
             self.counters.bounds["sessions"] += 1
             connection.refuse(Reason.SERVER_BUSY)
             return
-        session, present = self._take(client_id, user, clean=login.clean)
+        session, present = self._take(client_id, user, clean=login.clean or foreign)
         connection.session = session
         connection.user = user
         connection.grant = grant

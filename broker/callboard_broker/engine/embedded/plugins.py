@@ -72,6 +72,7 @@ class PluginGrant:
 
     def __init__(self, grant: Grant, manager: PluginManager, session: Any) -> None:
         self._grant = grant
+        self.rank = grant.rank
         self._plugins = list(manager._topic_plugins)  # noqa: SLF001 - amqtt has no public way to ask
         self._session = session
         self._answers: dict[tuple[str, Action], bool] = {}

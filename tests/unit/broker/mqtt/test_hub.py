@@ -4,7 +4,7 @@ import pytest
 
 from callboard_broker.mqtt.reasons import Reason
 from support import packets as p
-from support.hubs import Broker
+from support.hubs import Broker, Deny
 from support.packets import Will
 
 
@@ -23,6 +23,28 @@ def test_a_persistent_session_stays_its_owners_while_he_is_away() -> None:
     broker.client("shared", user="ada", clean=False).connection.close()
     new = broker.client(level=5)
     assert new.connect("shared", user="eve").code == Reason.CLIENT_IDENTIFIER_NOT_VALID
+
+
+def test_who_outranks_the_holder_of_a_client_id_gets_it() -> None:
+    broker = Broker()
+    squatter = broker.client("greenhouse", user="viewer", grant=Deny())
+    node = broker.client("greenhouse", user="node", grant=Deny(rank=1))
+    assert squatter.closed
+    assert broker.client().connect("greenhouse", user="viewer", grant=Deny()).code == 2
+    assert not node.closed
+
+
+def test_who_outranks_the_owner_of_a_session_gets_nothing_of_it() -> None:
+    broker = Broker()
+    squatter = broker.client("greenhouse", user="viewer", clean=False)
+    squatter.subscribe(("letters", 1))
+    squatter.connection.close()
+    broker.client("writer").publish("letters", b"private", qos=1)
+    node = broker.client()
+    answer = node.connect("greenhouse", user="node", grant=Deny(rank=1), clean=False)
+    assert (answer.code, answer.session_present) == (0, False)
+    assert node.everything() == []
+    assert not broker.hub.sessions["greenhouse"].subscriptions
 
 
 def test_a_login_that_is_refused_touches_nothing() -> None:
