@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from callboard_core.directory import Available, Changed, Directory, Dropped
     from callboard_core.errors import CallboardError
     from callboard_core.link import AsyncLink, Credential, Endpoint, Link
-    from callboard_nodes.agents import Agent, after, attribute, every, method, on
+    from callboard_nodes.agents import Agent
     from callboard_nodes.client import Client, connect
+    from callboard_nodes.declared import after, attribute, every, method, on
     from callboard_nodes.events import Heard
     from callboard_nodes.node import Node
 
@@ -59,12 +60,12 @@ _HOMES = {
     "Pool": "callboard_core.calls.pool",
     "Proxy": "callboard_core.calls.proxy",
     "Request": "callboard_core.callee",
-    "after": "callboard_nodes.agents",
-    "attribute": "callboard_nodes.agents",
+    "after": "callboard_nodes.declared",
+    "attribute": "callboard_nodes.declared",
     "connect": "callboard_nodes.client",
-    "every": "callboard_nodes.agents",
-    "method": "callboard_nodes.agents",
-    "on": "callboard_nodes.agents",
+    "every": "callboard_nodes.declared",
+    "method": "callboard_nodes.declared",
+    "on": "callboard_nodes.declared",
 }
 
 

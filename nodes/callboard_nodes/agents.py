@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from callboard_core.calls.names import check_service, field_of
 from callboard_core.errors import BadRequest, CallboardError, Conflict, Unavailable
 from callboard_core.link.lane import Lane
 from callboard_core.messages import Severity
+from callboard_nodes.declared import Attribute, Hears, Method, Timed, attributes_of, marked, positive
 from callboard_nodes.events import Heard
 from callboard_nodes.things import is_async
 from callboard_nodes.timers import TimerInfo, Timers
@@ -27,112 +27,15 @@ if TYPE_CHECKING:
     from callboard_core.link import Subscription
     from callboard_nodes.node import Node
 
-__all__ = ["Agent", "after", "attribute", "every", "method", "on"]
+__all__ = ["Agent"]
 
 _log = logging.getLogger("callboard.agent")
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-#: Where a decorated function keeps what was said about it.
-_MARKS = "__callboard__"
-
-
-@dataclass(frozen=True)
-class _Method:
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Timed:
-    seconds: float
-    repeat: bool
-
-
-@dataclass(frozen=True)
-class _Hears:
-    event: str
-    node: str
-    where: Callable[[Heard], object] | None
-
-
-@overload
-def method(function: _F, /) -> _F: ...
-@overload
-def method(**settings: Any) -> Callable[[_F], _F]: ...
-def method(function: Any = None, /, **settings: Any) -> Any:
-    """Offer a method of an agent to everybody, as the service ``NAME:METHOD``.
-
-    Args:
-        function: set when the decorator is used without parentheses.
-        settings: as for :meth:`Node.worker`.
-    """
-    mark = _mark(_Method(settings))
-    return mark if function is None else mark(function)
-
-
-def every(seconds: float) -> Callable[[_F], _F]:
-    """Run a method of an agent every so many seconds, without drift; ticks that come while it runs are skipped.
-
-    Raises:
-        BadRequest: not more than 0 seconds.
-    """
-    return _mark(_Timed(_positive(seconds), repeat=True))
-
-
-def after(seconds: float) -> Callable[[_F], _F]:
-    """Run a method of an agent once, so many seconds after its start.
-
-    Raises:
-        BadRequest: less than 0 seconds.
-    """
-    return _mark(_Timed(_positive(seconds, zero=True), repeat=False))
-
-
-def on(event: str, *, node: str = "*", where: Callable[[Heard], object] | None = None) -> Callable[[_F], _F]:
-    """Run a method of an agent with every event that a node publishes.
-
-    Args:
-        event: name of the event, or ``*``.
-        node: whose, or ``*``.
-        where: only those for which this is true.
-    """
-    return _mark(_Hears(event, node, where))
-
-
-def attribute(default: Any = None, *, settable: bool = False, description: str | None = None) -> Any:
-    """Declare an attribute of an agent: everybody may read it, and set it if it is settable.
-
-    ``exposure: float = attribute(0.1, settable=True)``; its type is the annotation's.
-
-    Args:
-        default: the value at the start; a mutable one is shared by all agents of the class.
-        settable: whether others may set it.
-        description: one sentence about it.
-    """
-    return _Attribute(default, settable, description)
-
-
-class _Attribute:
-    """The descriptor behind :func:`attribute`."""
-
-    def __init__(self, default: Any, settable: bool, description: str | None) -> None:
-        self.default, self.settable, self.description = default, settable, description
-        self.name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, agent: object | None, owner: type) -> Any:
-        return self if agent is None else agent.__dict__.get(self.name, self.default)
-
-    def __set__(self, agent: object, value: Any) -> None:
-        agent.__dict__[self.name] = value
 
 
 class Agent:
     """An object that a node offers under a name: derive from it, and give it to :meth:`Node.add`.
 
-    Methods marked with :func:`method`, timers (:func:`every`, :func:`after`) and what hears events (:func:`on`) run one
+    Methods marked with ``@method``, timers (``@every``, ``@after``) and what hears events (``@on``) run one
     at a time on a thread of the agent's own, so that its state needs no locks; ``async`` ones run on the node's loop.
     Attributes are read and set at once, also while a method runs. What raises is told to its caller, or logged and
     published as the event ``failing``; it stops nothing.
@@ -197,7 +100,7 @@ class Agent:
         Raises:
             Unavailable: the agent does not run.
         """
-        return self._running_timers().add(_positive(seconds), function, repeat=True, name=name)
+        return self._running_timers().add(positive(seconds), function, repeat=True, name=name)
 
     def after(self, seconds: float, function: Callable[[], Any], *, name: str | None = None) -> str:
         """Run a function once, in so many seconds; returns the timer's name.
@@ -205,7 +108,7 @@ class Agent:
         Raises:
             Unavailable: the agent does not run.
         """
-        return self._running_timers().add(_positive(seconds, zero=True), function, repeat=False, name=name)
+        return self._running_timers().add(positive(seconds, zero=True), function, repeat=False, name=name)
 
     def timers(self) -> list[TimerInfo]:
         """The timers that run."""
@@ -234,9 +137,9 @@ class Agent:
         self._lane = Lane(f"agent-{self.name}")
         self._timers = Timers(self._lane, self._run_now, self._failing)
         self._lane.post(partial(self._guarded, "on_start", self.on_start))
-        for name, timed, function in _marked(self, _Timed):
+        for name, timed, function in marked(self, Timed):
             self._timers.add(timed.seconds, function, repeat=timed.repeat, name=name)
-        for _, wanted, function in _marked(self, _Hears):
+        for _, wanted, function in marked(self, Hears):
             hear = partial(self._hear, function)
             self._subscriptions.append(
                 self.node.listen(wanted.event, hear, node=wanted.node, where=wanted.where)
@@ -258,7 +161,7 @@ class Agent:
     # -- inside ----------------------------------------------------------------------------------------------
 
     def _methods(self) -> Iterator[Worker]:
-        for name, mark, function in _marked(self, _Method):
+        for name, mark, function in marked(self, Method):
             yield worker(
                 function,
                 service=self._service(name),
@@ -268,7 +171,7 @@ class Agent:
             )
 
     def _attributes(self) -> Iterator[Worker]:
-        for declared in _attributes_of(type(self)):
+        for declared in attributes_of(type(self)):
             yield worker(
                 _accessor(self, declared),
                 service=self._service(declared.name),
@@ -350,38 +253,7 @@ class Agent:
         self._submit(partial(self.on_conflict, conflict))
 
 
-def _mark(mark: object) -> Callable[[_F], _F]:
-    def decorate(function: _F) -> _F:
-        setattr(function, _MARKS, (*getattr(function, _MARKS, ()), mark))
-        return function
-
-    return decorate
-
-
-_M = TypeVar("_M")
-
-
-def _marked(agent: Agent, kind: type[_M]) -> Iterator[tuple[str, _M, Callable[..., Any]]]:
-    """The agent's methods that bear a mark, in order of definition."""
-    names = dict.fromkeys(name for owner in reversed(type(agent).__mro__) for name in vars(owner))
-    for name in names:
-        function = inspect.getattr_static(agent, name)
-        for mark in getattr(function, _MARKS, ()):
-            if isinstance(mark, kind):
-                yield name, mark, getattr(agent, name)
-
-
-def _attributes_of(owner: type) -> list[_Attribute]:
-    found = {
-        name: value
-        for one in reversed(owner.__mro__)
-        for name, value in vars(one).items()
-        if isinstance(value, _Attribute)
-    }
-    return list(found.values())
-
-
-def _accessor(agent: Agent, declared: _Attribute) -> Callable[..., Any]:
+def _accessor(agent: Agent, declared: Attribute) -> Callable[..., Any]:
     """A function that reads an attribute, and sets it when it is given a value."""
     name = declared.name
     hint = annotation_of(type(agent), name)
@@ -400,12 +272,6 @@ def _accessor(agent: Agent, declared: _Attribute) -> Callable[..., Any]:
     access.__name__ = access.__qualname__ = name
     access.__doc__ = declared.description
     return access
-
-
-def _positive(seconds: float, *, zero: bool = False) -> float:
-    if seconds > 0 or (zero and seconds == 0):
-        return float(seconds)
-    raise BadRequest(f"{seconds} seconds: use {'0 or ' if zero else ''}more than 0")
 
 
 def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
