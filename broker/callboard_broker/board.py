@@ -14,7 +14,7 @@ from callboard_broker.access import Users, users_file
 from callboard_broker.errors import StoreUnavailable
 from callboard_broker.http.app import make_app
 from callboard_broker.http.context import Services
-from callboard_broker.http.server import HttpServer, listen
+from callboard_broker.http.server import HttpServer
 from callboard_broker.services.brake import Brake
 from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
@@ -40,6 +40,7 @@ from callboard_core.directory import Directory
 from callboard_core.epoch import next_epoch
 from callboard_core.errors import CallboardError, Overloaded, TimedOut, Unavailable
 from callboard_core.link import Backoff, Credential, Endpoint, Link
+from callboard_core.listening import listen
 from callboard_core.presence import Presence, new_instance
 from callboard_core.settings import Settings
 from callboard_core.steady import Steady
@@ -114,14 +115,16 @@ class Board:
         """Start everything; returns when HTTP answers and, if the broker is there, the directory is complete.
 
         Raises:
-            PortTaken: somebody else has the HTTP port.
+            Conflict: somebody else has the HTTP port.
             StoreUnavailable: the database cannot be opened.
             Unauthorized: the broker refuses the board's credential.
             Conflict: another board runs on this broker.
         """
         loop = asyncio.get_running_loop()
         self._failed = loop.create_future()
-        listener = listen(self._settings.http.bind, self._settings.http.port)
+        http = self._settings.http
+        listener = listen(http.bind, http.port, what="http", flag="--http-port", backlog=2048)
+        listener.setblocking(False)
         self._started.callback(listener.close)
         try:
             await self._start(loop, listener)

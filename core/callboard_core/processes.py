@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import ipaddress
 import os
 import random
 import signal
@@ -20,7 +19,6 @@ __all__ = [
     "die_with_parent",
     "dying_with_parent",
     "free_port",
-    "is_loopback",
     "port_holder",
     "process_name",
 ]
@@ -100,16 +98,6 @@ def free_port(bind: str, avoid: frozenset[int] = frozenset()) -> int:
             else:
                 return port
     raise OSError(errno.EADDRINUSE, f"no free port found on {bind}")
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can listen on ``host``, or connect to a listener on it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return False
 
 
 def port_holder(port: int) -> Holder | None:

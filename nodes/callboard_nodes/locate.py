@@ -5,7 +5,7 @@ from __future__ import annotations
 from callboard_core.discovery import find_board
 from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.link import Credential, Endpoint
-from callboard_core.processes import is_loopback
+from callboard_core.listening import is_loopback
 from callboard_core.runtime import Runtime, credential_file, read_runtime
 from callboard_core.settings import Settings, read_secret
 

@@ -14,7 +14,7 @@ from callboard_console.web.feed import Feed
 from callboard_console.web.server import serve
 from callboard_core import topics
 from callboard_core.cards import NodeCard
-from callboard_core.errors import Conflict, Forbidden
+from callboard_core.errors import BadRequest, Conflict
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.messages import Status
 from support.console import PASSWORDS, ConsoleProcess, FakeBoard
@@ -59,12 +59,12 @@ def test_a_taken_port_is_a_conflict_that_says_what_to_do():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(Conflict, match=rf"127\.0\.0\.1:{port}.*--console-port"):
+        with pytest.raises(Conflict, match=rf"port {port} \(console\) is taken by .*pid.*--console-port"):
             _serve("127.0.0.1", port)
 
 
-def test_an_address_of_another_machine_is_a_conflict():
-    with pytest.raises((Conflict, Forbidden), match=r"192\.0\.2\.1"):
+def test_an_address_of_another_machine_is_a_wrong_setting():
+    with pytest.raises(BadRequest, match=r"192\.0\.2\.1"):
         _serve("192.0.2.1", free_port())
 
 

@@ -6,11 +6,10 @@ from typing import Protocol
 
 from callboard_broker.access import Role, Users, credential_file
 from callboard_core.link import Credential, Endpoint
+from callboard_core.listening import reachable
 from callboard_core.settings import Settings, read_secret
 
 __all__ = ["Engine", "credential_for", "endpoint_of", "is_outside", "make_engine"]
-
-_ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 class Engine(Protocol):
@@ -64,7 +63,7 @@ def endpoint_of(settings: Settings) -> Endpoint:
     """Return where clients of this machine connect."""
     if is_outside(settings):
         return Endpoint.parse(settings.mqtt.engine)
-    return Endpoint(_ALL_ADDRESSES.get(settings.mqtt.bind, settings.mqtt.bind), settings.mqtt.port)
+    return Endpoint(reachable(settings.mqtt.bind), settings.mqtt.port)
 
 
 def credential_for(settings: Settings, role: Role) -> Credential:

@@ -17,7 +17,8 @@ from callboard_broker.engine import credential_for, endpoint_of
 from callboard_broker.engine.keeper import Keeper
 from callboard_core.errors import Conflict, Failed, NotFound
 from callboard_core.link import Endpoint
-from callboard_core.processes import dying_with_parent, port_holder
+from callboard_core.listening import port_taken
+from callboard_core.processes import dying_with_parent
 from callboard_core.runtime import write_private
 from callboard_core.settings import Settings
 
@@ -200,9 +201,7 @@ class MosquittoEngine:
         said = self._last_words()
         port = self._settings.mqtt.port
         if "Address already in use" in said:
-            return Conflict(
-                f"port {port} is held by {port_holder(port) or 'another process'}; use --mqtt-port"
-            )
+            return port_taken(port, what="mqtt", flag="--mqtt-port")
         return Failed(f"mosquitto does not start: {said}")
 
     def _last_words(self) -> str:

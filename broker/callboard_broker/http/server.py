@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,48 +11,12 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from callboard_broker.errors import PortTaken
-from callboard_core.errors import BadRequest, Forbidden
-from callboard_core.processes import port_holder
-
-__all__ = ["HttpServer", "listen"]
+__all__ = ["HttpServer"]
 
 #: Seconds that open requests get to finish at the end.
 _GRACE = 2
 #: Seconds a fresh connection has to send its first request; without a bound, idle ones use up the open files.
 FIRST_REQUEST = 10.0
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 takes any free one.
-
-    Raises:
-        PortTaken: somebody else listens there; the message says who, if that can be known.
-        Forbidden: the port needs rights we do not have.
-        BadRequest: the address is not one of this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise _explain(error, host, port) from error
-    listener.setblocking(False)
-    return listener
-
-
-def _explain(error: OSError, host: str, port: int) -> Exception:
-    match error.errno:
-        case errno.EADDRINUSE:
-            holder = port_holder(port)
-            who = f"held by {holder}" if holder else "taken"
-            return PortTaken(f"HTTP port {port} is {who}; stop it, or choose another port with --http-port")
-        case errno.EACCES:
-            return Forbidden(f"HTTP port {port} needs more rights; choose one above 1023 with --http-port")
-    return BadRequest(f"cannot listen on {host}:{port}: {error.strerror or error}; check http.bind")
 
 
 class _Impatient(H11Protocol):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -16,8 +14,9 @@ from callboard_broker.access import Role, ensure_first_users
 from callboard_broker.engine import endpoint_of, is_outside
 from callboard_console.cli.addresses import url
 from callboard_core import runtime
-from callboard_core.errors import BadRequest, Conflict
-from callboard_core.processes import check_port, free_port, port_holder
+from callboard_core.errors import BadRequest
+from callboard_core.listening import explain
+from callboard_core.processes import check_port, free_port
 from callboard_core.runtime import credential_file, write_private
 from callboard_core.settings import Settings
 from callboard_core.topics import BOARD
@@ -154,19 +153,5 @@ def _decide(section: str, bind: str, port: int, avoid: frozenset[int]) -> int:
             return free_port(bind, avoid)
         check_port(bind, port)
     except OSError as error:
-        raise _explain(error, section, bind, port, flag) from None
+        raise explain(error, bind, port, what=section, flag=flag) from None
     return port
-
-
-def _explain(error: OSError, section: str, bind: str, port: int, flag: str) -> Exception:
-    if error.errno == errno.EADDRINUSE:
-        holder = port_holder(port)
-        return Conflict(
-            f"port {port} ({section}) is taken by {holder or 'another process'}; stop it, "
-            f"or choose another with {flag} (0 is any free one)"
-        )
-    if error.errno in {errno.EADDRNOTAVAIL, errno.EINVAL} or isinstance(error, socket.gaierror):
-        return BadRequest(f"{bind} is no address of this machine; see `ip -brief address`")
-    if error.errno == errno.EACCES:
-        return BadRequest(f"port {port} ({section}) is only for root; choose one above 1023 with {flag}")
-    return error

@@ -150,7 +150,7 @@ def check_own(settings: Settings, name: str) -> Path:
 
 
 def _is_ours(settings: Settings, endpoint: Endpoint) -> bool:
-    from callboard_core.processes import is_loopback
+    from callboard_core.listening import is_loopback
     from callboard_core.runtime import read_runtime
 
     if settings.node.board or is_loopback(endpoint.host):

@@ -9,13 +9,13 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from callboard_core.errors import CallboardError, Conflict, Forbidden
+from callboard_core.errors import CallboardError
 from callboard_core.link import Credential, Endpoint, Link
+from callboard_core.listening import is_loopback, listen
 from callboard_core.settings import default_state_dir
 from callboard_core.topics import slug
 
@@ -81,9 +81,10 @@ def serve(
 
     Raises:
         Conflict: something else listens on the port.
-        Forbidden: this user may not listen on the port or address.
+        Forbidden: this user may not listen on the port.
+        BadRequest: the address is not one of this machine's.
     """
-    listener = _listen(bind, port)
+    listener = listen(bind, port, what="console", flag="--console-port")
     try:
         app = build(
             site=site,
@@ -96,29 +97,6 @@ def serve(
         asyncio.run(_serve(listener, app, ready))
     finally:
         listener.close()
-
-
-def _listen(bind: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((bind, port))
-        listener.listen(256)
-    except OSError as error:
-        listener.close()
-        raise _refusal(bind, port, error) from None
-    return listener
-
-
-def _refusal(bind: str, port: int, error: OSError) -> CallboardError:
-    if isinstance(error, PermissionError):
-        return Forbidden(
-            f"not allowed to listen on {bind}:{port}; choose a port above 1023 with --console-port"
-        )
-    return Conflict(
-        f"the console cannot listen on {bind}:{port} ({error.strerror}); choose another --console-port"
-    )
 
 
 async def _serve(listener: socket.socket, app: App, ready: Callable[[], None]) -> None:
@@ -148,14 +126,6 @@ async def _serve(listener: socket.socket, app: App, ready: Callable[[], None]) -
         server_header=False,
     )
     await Server(config).serve(sockets=[listener])
-
-
-def is_loopback(bind: str) -> bool:
-    """Tell whether only this machine can reach what listens on ``bind``."""
-    try:
-        return ip_address(bind).is_loopback
-    except ValueError:
-        return bind == "localhost"
 
 
 def build(
