@@ -123,6 +123,7 @@ class Member:
     standing: Standing = Standing.READY
     outstanding: dict[Token, float] = field(default_factory=dict)
     recent: float | None = None
+    pace: int = 0
     answered: float = -math.inf
     done: int = 0
     failed: int = 0
@@ -146,7 +147,7 @@ class Member:
         return (
             self.traits.nearness,
             len(self.outstanding) / self.traits.concurrency,
-            self._pace(now),
+            self.pace if now - self.answered <= STALE else 0,
             self.order,
         )
 
@@ -154,12 +155,8 @@ class Member:
         """Take in a response time, in seconds."""
         fresh = self.recent is None or now - self.answered > STALE
         self.recent = response if fresh else self.recent + _NEWEST * (response - self.recent)  # type: ignore[operator]
+        self.pace = math.ceil(math.log2(max(self.recent, _FINEST) / _FINEST))
         self.answered = now
-
-    def _pace(self, now: float) -> int:
-        if self.recent is None or now - self.answered > STALE:
-            return 0
-        return math.ceil(math.log2(max(self.recent, _FINEST) / _FINEST))
 
 
 @dataclass(slots=True, eq=False)
@@ -255,7 +252,8 @@ class Policy:
 
     def ready(self) -> list[Member]:
         """Members that may be given calls."""
-        return [one for one in self.members.values() if one.standing is Standing.READY]
+        ready = Standing.READY
+        return [one for one in self.members.values() if one.standing is ready]
 
     # -- calls -----------------------------------------------------------------------------------------------
 
@@ -361,8 +359,9 @@ class Policy:
 
     def _candidate(self, call: _Call, now: float) -> Member | None:
         """The member to give a call to now: one that did not have it yet; never one that declined it for another."""
-        willing = [member for member in self.ready() if member.key not in call.declined] or self.ready()
-        able = [member for member in willing if member.open]
+        ready = self.ready()
+        willing = [one for one in ready if one.key not in call.declined] if call.declined else ready
+        able = [member for member in willing or ready if member.open]
         fresh = [member for member in able if member.key not in call.tried] if call.tried else able
         return self._best(fresh or able, now)
 

@@ -58,8 +58,8 @@ def test_of_equally_loaded_members_the_quicker_one_is_chosen():
     for token, response in (("x", 0.4), ("y", 0.01)):
         [(_, member)] = assigned(policy.submit(token, 0.0))
         policy.finish(token, Outcome.DONE, response if member == "quick" else 0.4)
-    slow, quick = policy.members["slow"], policy.members["quick"]
-    slow.recent, quick.recent, slow.answered, quick.answered = 0.4, 0.01, 1.0, 1.0
+    policy.members["slow"].note(0.4, 1.0)
+    policy.members["quick"].note(0.01, 1.0)
     for n in range(5):
         assert assigned(policy.submit(n, 2.0)) == [(n, "quick")]
         policy.finish(n, Outcome.DONE, 2.0)
