@@ -131,6 +131,7 @@ class Reporter:
         yield "callboard/talkers", _json(self._talkers(now - self._last))
         yield "callboard/refused", _json(dict(count.refused))
         yield "callboard/bounds", _json(dict(count.bounds))
+        yield "callboard/limits", _json(self._hub.limits.model_dump(mode="json"))
 
     def _flapping(self) -> list[dict[str, Any]]:
         """Client ids that were taken over again and again since the last report."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from callboard_console.cli.output import print_json, table
 from callboard_core.errors import CallboardError
 
 if TYPE_CHECKING:
+    from callboard_core.link import Link, Message
     from callboard_core.runtime import Runtime
     from callboard_core.settings import Settings
 
@@ -97,7 +98,13 @@ def _checks(settings: Settings, access: Access) -> list[Callable[[], Check]]:
         checks += [lambda: _port("console", settings.console.port)]
     else:
         checks += [lambda: _parts(runtime)]
-    return [*checks, lambda: _reach(settings), lambda: _log_in(access), lambda: _clock(runtime)]
+    return [
+        *checks,
+        lambda: _reach(settings),
+        lambda: _log_in(access),
+        lambda: _clients(access),
+        lambda: _clock(runtime),
+    ]
 
 
 def _versions() -> Check:
@@ -182,6 +189,42 @@ def _log_in(access: Access) -> Check:
     except CallboardError as error:
         return Check("log in", ok=False, found=error.message)
     return Check("log in", ok=True, found=f"as viewer, round trip {took * 1000:.1f} ms")
+
+
+def _clients(access: Access) -> Check:
+    """Ask the broker which clients are in trouble, and which talk most."""
+    try:
+        with connect(access, "viewer") as link:
+            told = _told(link)
+    except CallboardError as error:
+        return Check("clients", ok=False, found=error.message)
+    if not told:
+        return Check(
+            "clients", ok=True, found="this broker does not tell who flaps, reads slowly or talks most"
+        )
+    twins = [f"{each['client']} taken over {each['takeovers']} times" for each in told.get("flapping", [])]
+    slow = [f"{each['client']} has {each['waiting']} waiting" for each in told.get("slow", [])]
+    most = [f"{each['client']} {each['rate']}/s" for each in told.get("talkers", [])[:3]]
+    found = [
+        f"two clients of one id: {', '.join(twins)}; give one another id" if twins else "no id used twice",
+        f"slow readers: {', '.join(slow)}" if slow else "no slow readers",
+        f"top talkers: {', '.join(most)}" if most else "nobody talks",
+    ]
+    return Check("clients", ok=not twins and not slow, found="; ".join(found))
+
+
+def _told(link: Link) -> dict[str, list[dict[str, Any]]]:
+    import json
+
+    told: dict[str, list[dict[str, Any]]] = {}
+
+    def note(message: Message) -> None:
+        told[message.topic.rpartition("/")[2]] = json.loads(message.payload)
+
+    for name in ("flapping", "slow", "talkers"):
+        link.subscribe(f"$SYS/broker/callboard/{name}", note).ready.result()
+    link.round_trip(5.0).result()
+    return told
 
 
 def _clock(runtime: Runtime | None) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from callboard_broker.services.broker_figures import BrokerFigures, number
+from callboard_broker.services.broker_figures import BrokerFigures, figures, number
 from callboard_core.link import Message
 
 
@@ -33,3 +33,17 @@ def test_figures_are_kept_by_topic_and_bounded():
     assert len(found) == 300
     assert found["$SYS/0"] == 7
     assert found["$SYS/1"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("7 seconds", {"$SYS/x": 7.0}),
+        ('{"queue": 3, "packet": 0, "who": "me"}', {"$SYS/x/queue": 3.0, "$SYS/x/packet": 0.0}),
+        ('[{"client": "twin"}, {"client": "two"}]', {"$SYS/x": 2.0}),
+        ("{broken", {}),
+        ("text", {}),
+    ],
+)
+def test_objects_and_lists_are_numbers_too(text, told):
+    assert dict(figures("$SYS/x", text)) == told

@@ -70,3 +70,9 @@ def test_slow_readers_and_top_talkers_are_named() -> None:
         {"client": "slow", "dropped": 0, "waiting": 10}
     ]
     assert json.loads(found["$SYS/broker/callboard/talkers"]) == [{"client": "talker", "rate": 1.0}]
+
+
+def test_every_bound_is_told() -> None:
+    broker = Broker()
+    told = dict(Reporter(broker.hub, "1", NOW).changes(NOW + 10))["$SYS/broker/callboard/limits"]
+    assert json.loads(told) == broker.hub.limits.model_dump(mode="json")
