@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ __all__ = ["check_arguments"]
 _log = logging.getLogger("callboard.calls")
 
 Schema = Mapping[str, Any]
+#: Checks one keyword of a schema: (schema, value, path of the value, whole schema).
+Check = Callable[[Schema, Any, str, Schema], None]
 
 _WORDS = {
     "object": "an object",
@@ -36,19 +39,6 @@ _PYTHON: dict[str, Any] = {
     "integer": int,
     "boolean": bool,
     "null": type(None),
-}
-#: keyword → (does the value satisfy it?, what is expected)
-_BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
-    "minimum": (lambda value, bound: value >= bound, "at least {}"),
-    "maximum": (lambda value, bound: value <= bound, "at most {}"),
-    "exclusiveMinimum": (lambda value, bound: value > bound, "more than {}"),
-    "exclusiveMaximum": (lambda value, bound: value < bound, "less than {}"),
-}
-_SIZES: dict[str, tuple[Callable[[int, int], bool], str]] = {
-    "minLength": (lambda size, bound: size >= bound, "at least {} characters"),
-    "maxLength": (lambda size, bound: size <= bound, "at most {} characters"),
-    "minItems": (lambda size, bound: size >= bound, "at least {} items"),
-    "maxItems": (lambda size, bound: size <= bound, "at most {} items"),
 }
 #: Values of these are checked by the worker; here they have no JSON form.
 _OPAQUE = (bytes, bytearray, memoryview)
@@ -77,44 +67,35 @@ def _check(schema: Any, value: Any, path: str, root: Schema) -> None:
         raise _wrong(path, "nothing is expected here")
     if not isinstance(schema, Mapping) or _is_opaque(value):
         return
-    if "$ref" in schema:
-        _check(_resolve(str(schema["$ref"]), root), value, path, root)
-    _check_type(schema, value, path)
-    _check_choice(schema, value, path)
-    _check_combined(schema, value, path, root)
-    if isinstance(value, Mapping):
-        _check_object(schema, value, path, root)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        _check_sizes(schema, len(value), path, "Items")
-        _check_items(schema, value, path, root)
-    elif isinstance(value, str):
-        _check_text(schema, value, path)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        _check_number(schema, value, path)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _wrong(path, f"{value} is not a finite number")
+    for keyword in schema:
+        check = _KEYWORDS.get(keyword)
+        if check is not None:
+            check(schema, value, path, root)
 
 
 def _is_opaque(value: Any) -> bool:
     return isinstance(value, _OPAQUE) or hasattr(value, "__array_interface__")
 
 
-def _resolve(reference: str, root: Schema) -> Any:
+# -- keywords of any value -----------------------------------------------------------------------------------
+
+
+def _ref(schema: Schema, value: Any, path: str, root: Schema) -> None:
     found: Any = root
-    for part in reference.removeprefix("#").strip("/").split("/"):
-        found = (
-            found.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
-        )
-    return found
+    for part in str(schema["$ref"]).removeprefix("#").strip("/").split("/"):
+        if part and isinstance(found, Mapping):
+            found = found.get(part.replace("~1", "/").replace("~0", "~"), {})
+    _check(found, value, path, root)
 
 
-def _check_type(schema: Schema, value: Any, path: str) -> None:
-    wanted = schema.get("type")
-    if wanted is None:
-        return
+def _type(schema: Schema, value: Any, path: str, _: Schema) -> None:
+    wanted = schema["type"]
     kinds = [wanted] if isinstance(wanted, str) else list(wanted)
     if not any(_is_a(kind, value) for kind in kinds):
-        raise _wrong(
-            path, f"expected {' or '.join(_WORDS.get(kind, kind) for kind in kinds)}, got {_short(value)}"
-        )
+        words = " or ".join(_WORDS.get(kind, kind) for kind in kinds)
+        raise _wrong(path, f"expected {words}, got {_short(value)}")
 
 
 def _is_a(kind: str, value: Any) -> bool:
@@ -127,9 +108,9 @@ def _is_a(kind: str, value: Any) -> bool:
     return isinstance(value, _PYTHON.get(kind, object))
 
 
-def _check_choice(schema: Schema, value: Any, path: str) -> None:
-    options = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if options is not None and not any(_same(value, option) for option in options):
+def _choice(schema: Schema, value: Any, path: str, _: Schema) -> None:
+    options = schema["enum"] if "enum" in schema else [schema["const"]]
+    if not any(_same(value, option) for option in options):
         raise _wrong(path, f"expected {' or '.join(map(repr, options))}, got {_short(value)}")
 
 
@@ -137,16 +118,19 @@ def _same(value: Any, option: Any) -> bool:
     return bool(value == option) and isinstance(value, bool) == isinstance(option, bool)
 
 
-def _check_combined(schema: Schema, value: Any, path: str, root: Schema) -> None:
-    for part in schema.get("allOf", ()):
+def _all(schema: Schema, value: Any, path: str, root: Schema) -> None:
+    for part in schema["allOf"]:
         _check(part, value, path, root)
-    for keyword in ("anyOf", "oneOf"):
-        parts = schema.get(keyword, ())
-        if not parts:
-            continue
-        errors = [error for error in (_error(part, value, path, root) for part in parts) if error is not None]
-        if len(errors) == len(parts):
-            raise max(errors, key=lambda error: len(error.key))  # the one that got furthest
+
+
+def _any(keyword: str) -> Check:
+    def check(schema: Schema, value: Any, path: str, root: Schema) -> None:
+        errors = [_error(part, value, path, root) for part in schema[keyword]]
+        found = [error for error in errors if error is not None]
+        if found and len(found) == len(errors):
+            raise max(found, key=lambda error: len(error.key))  # the one that got furthest
+
+    return check
 
 
 def _error(schema: Any, value: Any, path: str, root: Schema) -> BadPayload | None:
@@ -157,49 +141,99 @@ def _error(schema: Any, value: Any, path: str, root: Schema) -> BadPayload | Non
     return None
 
 
-def _check_object(schema: Schema, value: Mapping[str, Any], path: str, root: Schema) -> None:
-    properties = schema.get("properties", {})
-    for name in schema.get("required", ()):
-        if name not in value:
-            raise _wrong(_join(path, name), "missing; it is required")
-    others = schema.get("additionalProperties", True)
-    for name, item in value.items():
-        if name in properties:
-            _check(properties[name], item, _join(path, name), root)
-        elif others is False:
-            raise _wrong(_join(path, name), f"unknown; known are {', '.join(properties) or 'none'}")
-        else:
-            _check(others, item, _join(path, name), root)
+# -- keywords of objects, lists, texts and numbers -----------------------------------------------------------
 
 
-def _check_items(schema: Schema, value: Sequence[Any], path: str, root: Schema) -> None:
-    first = schema.get("prefixItems", ())
-    for position, item in enumerate(value):
-        part = first[position] if position < len(first) else schema.get("items", True)
-        _check(part, item, _join(path, str(position)), root)
-    if schema.get("uniqueItems") and any(item in value[:position] for position, item in enumerate(value)):
-        raise _wrong(path, "expected no item twice")
+def _required(schema: Schema, value: Any, path: str, _: Schema) -> None:
+    if isinstance(value, Mapping):
+        for name in schema["required"]:
+            if name not in value:
+                raise _wrong(_join(path, name), "missing; it is required")
 
 
-def _check_text(schema: Schema, value: str, path: str) -> None:
-    _check_sizes(schema, len(value), path, "Length")
-    pattern = schema.get("pattern")
-    if pattern is not None and not re.search(pattern, value):
-        raise _wrong(path, f"expected a text like {pattern}, got {_short(value)}")
+def _properties(schema: Schema, value: Any, path: str, root: Schema) -> None:
+    if isinstance(value, Mapping):
+        for name, part in schema["properties"].items():
+            if name in value:
+                _check(part, value[name], _join(path, name), root)
 
 
-def _check_sizes(schema: Schema, size: int, path: str, what: str) -> None:
-    for keyword in (f"min{what}", f"max{what}"):
-        if keyword in schema and not _SIZES[keyword][0](size, schema[keyword]):
-            raise _wrong(path, f"expected {_SIZES[keyword][1].format(schema[keyword])}, got {size}")
+def _additional(schema: Schema, value: Any, path: str, root: Schema) -> None:
+    if not isinstance(value, Mapping):
+        return
+    known, others = schema.get("properties", {}), schema["additionalProperties"]
+    for name in value:
+        if name not in known:
+            if others is False:
+                raise _wrong(_join(path, name), f"unknown; known are {', '.join(known) or 'none'}")
+            _check(others, value[name], _join(path, name), root)
 
 
-def _check_number(schema: Schema, value: float, path: str) -> None:
-    if not math.isfinite(value):
-        raise _wrong(path, f"{value} is not a finite number")
-    for keyword, (holds, words) in _BOUNDS.items():
-        if keyword in schema and not holds(value, schema[keyword]):
-            raise _wrong(path, f"expected {words.format(schema[keyword])}, got {_short(value)}")
+def _items(schema: Schema, value: Any, path: str, root: Schema) -> None:
+    if _is_a("array", value):
+        first = len(schema.get("prefixItems", ()))
+        for position, item in enumerate(value[first:], first):
+            _check(schema["items"], item, _join(path, str(position)), root)
+
+
+def _prefix(schema: Schema, value: Any, path: str, root: Schema) -> None:
+    if _is_a("array", value):
+        for position, (part, item) in enumerate(zip(schema["prefixItems"], value, strict=False)):
+            _check(part, item, _join(path, str(position)), root)
+
+
+def _unique(schema: Schema, value: Any, path: str, _: Schema) -> None:
+    if schema["uniqueItems"] and _is_a("array", value):
+        twice = any(_same(item, other) for place, item in enumerate(value) for other in value[:place])
+        if twice:
+            raise _wrong(path, "expected no item twice")
+
+
+def _pattern(schema: Schema, value: Any, path: str, _: Schema) -> None:
+    if isinstance(value, str) and not re.search(schema["pattern"], value):
+        raise _wrong(path, f"expected a text like {schema['pattern']}, got {_short(value)}")
+
+
+def _bound(keyword: str, holds: Callable[[Any, Any], bool], words: str) -> Check:
+    def check(schema: Schema, value: Any, path: str, _: Schema) -> None:
+        if _is_a("number", value) and not holds(value, schema[keyword]):
+            raise _wrong(path, f"expected {words} {schema[keyword]}, got {_short(value)}")
+
+    return check
+
+
+def _size(keyword: str, kind: str, holds: Callable[[Any, Any], bool], words: str) -> Check:
+    def check(schema: Schema, value: Any, path: str, _: Schema) -> None:
+        if _is_a(kind, value) and not holds(len(value), schema[keyword]):
+            raise _wrong(path, f"expected {words.format(schema[keyword])}, got {len(value)}")
+
+    return check
+
+
+_KEYWORDS: dict[str, Check] = {
+    "$ref": _ref,
+    "type": _type,
+    "enum": _choice,
+    "const": _choice,
+    "allOf": _all,
+    "anyOf": _any("anyOf"),
+    "oneOf": _any("oneOf"),
+    "required": _required,
+    "properties": _properties,
+    "additionalProperties": _additional,
+    "items": _items,
+    "prefixItems": _prefix,
+    "uniqueItems": _unique,
+    "pattern": _pattern,
+    "minimum": _bound("minimum", operator.ge, "at least"),
+    "maximum": _bound("maximum", operator.le, "at most"),
+    "exclusiveMinimum": _bound("exclusiveMinimum", operator.gt, "more than"),
+    "exclusiveMaximum": _bound("exclusiveMaximum", operator.lt, "less than"),
+    "minLength": _size("minLength", "string", operator.ge, "at least {} characters"),
+    "maxLength": _size("maxLength", "string", operator.le, "at most {} characters"),
+    "minItems": _size("minItems", "array", operator.ge, "at least {} items"),
+    "maxItems": _size("maxItems", "array", operator.le, "at most {} items"),
+}
 
 
 def _join(path: str, name: str) -> str:

@@ -8,25 +8,27 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from pydantic import JsonValue
 
+from callboard_core import topics
 from callboard_core.calls.envelopes import encode_call, read_reply
 from callboard_core.errors import BadPayload, BadRequest, CallboardError, Failed, TimedOut, Unavailable
 from callboard_core.link.inbox import Inbox
 from callboard_core.link.lane import Lane, Timer
 from callboard_core.messages import Call, Reply
-from callboard_core.topics import Address, Leaf
+from callboard_core.topics import Address
 
 __all__ = ["Caller", "Calls", "Waiting", "new_id"]
 
 _log = logging.getLogger("callboard.link")
 
-#: Crockford's base 32, as ULIDs are written.
+#: Crockford's base 32, as ULIDs are written, two digits at a time.
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 #: Longest time-out in seconds; longer work reports through states and events.
 LONGEST = 24 * 3600.0
 
@@ -34,7 +36,7 @@ LONGEST = 24 * 3600.0
 def new_id() -> str:
     """Return a ULID: 26 characters that sort by the time of their making (48 bits of ms, 80 random)."""
     value = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
-    return "".join(_BASE32[value >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 @dataclass(slots=True, eq=False)
@@ -237,4 +239,6 @@ class Caller:
 
 
 def _command(address: Address) -> str:
-    return str(replace(address, leaf=Leaf.COMMAND))
+    if address.kind is None or address.name is None:
+        raise BadRequest(f"{address} is no thing that can be called")
+    return topics.command(address.site, address.node, address.kind, address.name)
