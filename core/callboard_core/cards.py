@@ -21,7 +21,6 @@ __all__ = [
     "Card",
     "ControlCard",
     "Host",
-    "Lane",
     "LoopCard",
     "NodeCard",
     "Range",
@@ -200,14 +199,6 @@ class ActionCard(Card):
     interruptible: bool = False
 
 
-class Lane(Payload):
-    """Where a worker's process listens itself, so that calls need not pass through the broker."""
-
-    tcp: list[str] = Field(default_factory=list, description="host:port, TLS; the nearest first")
-    unix: str | None = Field(default=None, description="path of a socket, for callers on the same host")
-    fingerprint: str | None = Field(default=None, description="SHA-256 of its certificate (DER), in hex")
-
-
 class WorkerCard(Card):
     """A callable function; several workers whose services match one pattern form a pool."""
 
@@ -239,7 +230,6 @@ class WorkerCard(Card):
         gt=0,
         description="seconds between the node's heartbeat events; after three missed ones it hangs",
     )
-    lane: Lane | None = None
 
     @field_validator("service")
     @classmethod

@@ -52,12 +52,11 @@ RULES: dict[Role, Rule] = {
             "{site}/{client}/#",
             "{site}/+/reply",
             "{site}/+/command/action/ping",
-            "{site}/+/command/action/lane",
             "{site}/+/command/worker/+",
         ),
         subscribe=("{site}/{client}/#", "{site}/+/announce/#", "{site}/+/status", "{site}/+/event/+"),
         # What the board itself offers (forgetting nodes, for one) is for people and the board.
-        never=("{site}/board/command/#",),
+        never=("{site}/board/command/worker/#",),
     ),
     Role.BOARD: Rule(publish=("{site}/#",), subscribe=_READ),
     Role.ADMIN: Rule(publish=("#", "$SYS/#"), subscribe=("#", "$SYS/#")),

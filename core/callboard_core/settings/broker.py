@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from callboard_core.messages import CARD_LIMIT, MESSAGE_LIMIT
+from callboard_core.messages import MESSAGE_LIMIT
 
 __all__ = ["BrokerDurability", "BrokerLimits"]
 
@@ -17,7 +17,6 @@ class BrokerLimits(_Section):
     """What the broker accepts. Nothing it keeps for others is without a bound."""
 
     message_bytes: int = Field(default=MESSAGE_LIMIT, ge=1024, le=268_000_000, description="largest message")
-    card_bytes: int = Field(default=CARD_LIMIT, ge=1024, description="largest card")
     inflight: int = Field(
         default=1_000, ge=1, le=65_535, description="messages sent to a client and not acknowledged"
     )

@@ -27,9 +27,7 @@ MODELS = pytest.mark.parametrize("model", EXAMPLES, ids=lambda model: model.__na
 
 @pytest.mark.parametrize("path", FILES)
 def test_the_committed_reference_is_what_the_code_says(path):
-    assert (FOLDER / path).read_text(encoding="utf-8") == FILES[path], (
-        "run: make docs"
-    )
+    assert (FOLDER / path).read_text(encoding="utf-8") == FILES[path], "run: make docs"
 
 
 def test_no_schema_is_left_over():
