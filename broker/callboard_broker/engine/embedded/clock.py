@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from callboard_broker.engine.embedded.host import Host
@@ -17,7 +17,7 @@ from callboard_broker.mqtt.reasons import Reason
 from callboard_broker.mqtt.report import Reporter
 from callboard_core.errors import CallboardError
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "SteadyTime"]
 
 log = logging.getLogger("callboard.broker")
 #: Seconds between looks at the clock: how late a will, a keep-alive or an expiry may be.
@@ -28,12 +28,41 @@ _REPORT = 10.0
 _LOOK = 2.0
 
 
-class Clock:
-    """Drives a hub by the wall clock. Unix seconds, because messages and sessions expire across restarts."""
+class SteadyTime:
+    """Unix seconds that are never stepped: the wall clock when this was made, and what has passed since.
+
+    Unix seconds, because messages and sessions expire across restarts; never stepped, because keep-alives, time-outs
+    and wills ask how long ago something was, and a clock that is set must not end the connections of living clients.
+
+    Args:
+        wall: Unix seconds; read once.
+        elapsed: seconds since some moment; never goes back.
+    """
 
     def __init__(
-        self, hub: Hub, turn: Turn, host: Host, journal: DurableJournal | None, users: Users | None
+        self, wall: Callable[[], float] = time.time, elapsed: Callable[[], float] = time.monotonic
     ) -> None:
+        self._elapsed = elapsed
+        self._offset = wall() - elapsed()
+
+    def now(self) -> float:
+        """Return the time."""
+        return self._offset + self._elapsed()
+
+
+class Clock:
+    """Drives a hub by a time that is never stepped."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        turn: Turn,
+        host: Host,
+        journal: DurableJournal | None,
+        users: Users | None,
+        time: SteadyTime,
+    ) -> None:
+        self._time = time
         self._hub = hub
         self._turn = turn
         self._host = host
@@ -44,16 +73,16 @@ class Clock:
 
     async def run(self) -> None:
         """Tick until cancelled."""
-        reporter = Reporter(self._hub, version("callboard"), time.time())
-        report_at = look_at = 0.0
+        reporter = Reporter(self._hub, version("callboard"), self._time.now())
+        report_at = look_at = self._time.now()
         while True:
-            now = time.time()
+            now = self._time.now()
             self._hub.tick(now)
-            if now >= report_at or report_at - now > _REPORT:
+            if now >= report_at:
                 report_at = now + _REPORT
                 for topic, payload in reporter.changes(now):
                     self._hub.router.announce(topic, payload)
-            if now >= look_at or look_at - now > _LOOK:
+            if now >= look_at:
                 look_at = now + _LOOK
                 self._look()
             if self._journal is not None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callboard_broker.access import Users as OurUsers
 from callboard_broker.access import compile_grant
-from callboard_broker.engine.embedded.clock import Clock
+from callboard_broker.engine.embedded.clock import Clock, SteadyTime
 from callboard_broker.engine.embedded.commit import Committer
 from callboard_broker.engine.embedded.door import Door
 from callboard_broker.engine.embedded.guard import Guard
@@ -72,7 +71,7 @@ class EmbeddedEngine:
         self._clock: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._journal: DurableJournal | None = None
-        self.hub = Hub(self._limits, now=time.time())
+        self.hub = Hub(self._limits, now=SteadyTime().now())
 
     @classmethod
     def from_settings(cls, settings: Settings, users: OurUsers) -> EmbeddedEngine:
@@ -105,7 +104,8 @@ class EmbeddedEngine:
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
         hub = self.hub
-        hub.now = time.time()
+        time = SteadyTime()
+        hub.now = time.now()
         host = Host(self._amqtt_config())
         journal = self._journal = self._load(host)
         self._turn = Turn(hub, self._decide, self._commit)
@@ -123,7 +123,7 @@ class EmbeddedEngine:
             await self._committer.stop()
             raise self._explain(error) from None
         self._host = host
-        clock = Clock(hub, self._turn, host, journal, self._users)
+        clock = Clock(hub, self._turn, host, journal, self._users, time)
         self._clock = loop.create_task(clock.run())
         self._clock.add_done_callback(self._clock_stopped)
 
