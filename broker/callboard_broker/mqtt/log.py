@@ -126,17 +126,35 @@ class Log:
         self._mark = self.size
         return Rewriter(self._folder / f"journal-{self._number:08d}.log", records)
 
-    def switch(self, rewriter: Rewriter) -> None:
-        """Go on in a file that was rewritten, after adding what was appended meanwhile; older ones are removed."""
+    def switch(self, rewriter: Rewriter, held: bytes = b"") -> None:
+        """Go on in a file that was rewritten, after adding what was appended meanwhile; older ones are removed.
+
+        Args:
+            rewriter: one whose steps are all done.
+            held: records that were told meanwhile and not appended.
+
+        Raises:
+            OSError: it could not be finished; the log goes on where it was, and the rewriter is to be abandoned.
+        """
         # What was appended meanwhile may be of the past as well: only today's state counts as the base.
-        self.base = rewriter.size
-        if self._file >= 0:
-            rewriter.add(self._file, self._mark, self.size)
-            os.close(self._file)
+        base, replaced = rewriter.size, self._file
+        if replaced >= 0:
+            rewriter.add(replaced, self._mark, self.size)
+        if held:
+            rewriter.put(held)
         self._file, self.size = rewriter.finish()
+        self.base = base
+        if replaced >= 0:
+            os.close(replaced)
+        try:
+            self._remove_all_but(rewriter.path)
+        except OSError as error:  # the next switch tries again; until then the newest file counts
+            log.error("old files of the journal are left behind: %s", error)  # noqa: TRY400 - the reason says all
+
+    def _remove_all_but(self, path: Path) -> None:
         _sync_folder(self._folder)
         for old in self._folder.glob("journal-*.log*"):
-            if ".damaged-" not in old.name and old != rewriter.path:
+            if ".damaged-" not in old.name and old != path:
                 old.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -151,14 +169,22 @@ class Log:
 
 
 class Rewriter:
-    """Writes a new file a step at a time, so that the broker goes on serving."""
+    """Writes a new file a step at a time, so that the broker goes on serving.
+
+    Raises:
+        OSError: it cannot be begun; nothing is left behind.
+    """
 
     def __init__(self, path: Path, records: Iterator[bytes]) -> None:
         self.path = path
         self._temporary = path.with_suffix(".log.new")
         self._records = records
         self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        self.size = _write(self._file, _MAGIC)
+        try:
+            self.size = _write(self._file, _MAGIC)
+        except OSError:
+            self.abandon()
+            raise
 
     def step(self, count: int) -> bool:
         """Write about ``count`` records more. Return whether all are written."""
@@ -168,10 +194,10 @@ class Rewriter:
             batch.append(record)
             size += len(record)
             if len(batch) >= count or size >= _CHUNK:
-                self._put(b"".join(batch))
+                self.put(b"".join(batch))
                 return False
         if batch:
-            self._put(b"".join(batch))
+            self.put(b"".join(batch))
         return True
 
     def add(self, file: int, start: int, end: int) -> None:
@@ -194,7 +220,8 @@ class Rewriter:
         os.close(self._file)
         self._temporary.unlink(missing_ok=True)
 
-    def _put(self, records: bytes) -> None:
+    def put(self, records: bytes) -> None:
+        """Write one batch."""
         self.size += _write(self._file, _pack_batch(records))
 
 
@@ -206,10 +233,13 @@ def _pack_batch(records: bytes) -> bytes:
 def _batch_at(data: bytes, position: int) -> bytes | None:
     """Return the batch at ``position``, or None where a crash cut it off."""
     start = position + _HEADER.size
-    if start > len(data) or not any(data[position:]):
+    if start > len(data):
         return None
-    length, check, own = _HEADER.unpack(data[position:start])
+    length, check, own = _HEADER.unpack_from(data, position)
     if own != zlib.crc32(b"%d:%d" % (length, check)):
+        # Looked at once and only here: at every batch it would make a start quadratic in the file's size.
+        if data.count(0, position) == len(data) - position:
+            return None
         raise Damaged(f"header at byte {position} does not add up")
     batch = data[start : start + length]
     if len(batch) < length:
