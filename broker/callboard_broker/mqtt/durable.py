@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,10 @@ log = logging.getLogger("callboard.broker")
 _GROWTH = 16_777_216
 #: Records of the rewritten file in one step.
 _STEP = 2_000
+#: Steps at a time while acknowledgements wait for the rewritten file.
+_HURRY = 16
+#: Seconds until a rewrite that failed is tried again.
+_RETRY = 2.0
 #: While the disk is full: bytes kept in memory until the whole state is written anew instead.
 _HELD_BACK = 33_554_432
 
@@ -63,6 +68,8 @@ class DurableJournal(Journal):
         self._rewriter: Rewriter | None = None
         self._hub: Hub | None = None
         self._full = False
+        self._stale = False
+        self._retry_at = -math.inf
         self._floor = 0
         self.waiting = False
 
@@ -107,13 +114,15 @@ class DurableJournal(Journal):
             session.disconnected_at = hub.now if lost else session.disconnected_at
             hub.revive(session, will_grace)
 
-    def close(self) -> None:
-        """Write what is left and close."""
-        if self._rewriter is not None:
-            self._rewriter.abandon()
-            self._rewriter = None
-        self.commit()
+    def close(self) -> bool:
+        """Write what is left and close. Return whether all that was told is written."""
+        self._abandon()
+        if self._stale and self._hub is not None:
+            self._begin_rewrite(self._hub)
+            self._advance(sys.maxsize)
+        written = self.commit()
         self._log.close()
+        return written
 
     # ---- writing
 
@@ -124,6 +133,8 @@ class DurableJournal(Journal):
 
     def commit(self) -> bool:
         """Write what was told as one batch. Return False while the disk does not take it."""
+        if self._stale:
+            return self._catch_up()
         if not self._records:
             return True
         records = b"".join(self._records)
@@ -144,9 +155,19 @@ class DurableJournal(Journal):
             log.error("the journal cannot be written (%s): nothing is acknowledged until it can", error)
         self._records = [records]
         if len(records) > _HELD_BACK and self._hub is not None:
-            self._records = [b""]
-            self._begin_rewrite(self._hub)
+            # The file lacks them from here on: only one that is written anew may be relied on, and acknowledge them.
+            self._stale = True
+            self._abandon()
+            self._records.clear()
         return False
+
+    def _catch_up(self) -> bool:
+        """Keep little while the file is stale; return whether it has been replaced."""
+        if self._rewriter is None:
+            self._records.clear()  # the rewrite begins with all that is
+        elif sum(map(len, self._records)) > _HELD_BACK:
+            self._advance(sys.maxsize)
+        return not self._stale
 
     def sync(self) -> None:
         """Wait for the disk."""
@@ -157,27 +178,55 @@ class DurableJournal(Journal):
         hub = self._hub
         if hub is None:
             return
-        rewriter = self._rewriter
-        if rewriter is None:
-            if self._log.size > _GROWTH + 2 * self._log.base:
-                self._begin_rewrite(hub)
-            return
-        try:
-            if rewriter.step(_STEP) and self.commit():
-                self._log.switch(rewriter)
-                self._rewriter = None
-        except OSError as error:
-            log.error("the journal cannot be rewritten: %s", error)  # noqa: TRY400 - the reason says all
-            rewriter.abandon()
-            self._rewriter = None
+        if self._rewriter is not None:
+            self._advance(_HURRY if self._stale else 1)
+        elif hub.now >= self._retry_at and (self._stale or self._log.size > _GROWTH + 2 * self._log.base):
+            self._begin_rewrite(hub)
 
     def _begin_rewrite(self, hub: Hub) -> None:
-        self.commit()
+        if self._stale:
+            self._records.clear()
+        elif not self.commit():
+            return
         self._floor = self._number
         try:
             self._rewriter = self._log.rewriter(state_of(hub))
-        except OSError:
-            self._rewriter = None
+        except OSError as error:
+            self._give_up(error)
+
+    def _advance(self, steps: int) -> None:
+        """Write up to ``steps`` parts of the new file, and go on in it once it is whole."""
+        rewriter = self._rewriter
+        if rewriter is None:
+            return
+        try:
+            if any(rewriter.step(_STEP) for _ in range(steps)):
+                self._switch(rewriter)
+        except OSError as error:
+            self._give_up(error)
+
+    def _switch(self, rewriter: Rewriter) -> None:
+        if not self._stale and not self.commit():
+            return
+        self._log.switch(rewriter, b"".join(self._records))
+        self._rewriter = None
+        self._records.clear()
+        self.waiting = False
+        if self._stale:
+            self._stale = self._full = False
+            log.warning("the journal was written anew and can be relied on again")
+
+    def _give_up(self, error: OSError) -> None:
+        if not self._full:
+            log.error("the journal cannot be rewritten: %s", error)
+        self._abandon()
+        if self._hub is not None:
+            self._retry_at = self._hub.now + _RETRY
+
+    def _abandon(self) -> None:
+        rewriter, self._rewriter = self._rewriter, None
+        if rewriter is not None:
+            rewriter.abandon()
 
     # ---- what is told
 

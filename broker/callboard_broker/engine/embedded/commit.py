@@ -74,7 +74,6 @@ class Committer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._journal is not None:
-            self._journal.commit()
-            self._hub.release()
-            self._journal.close()
+            if self._journal.close():
+                self._hub.release()
             self._journal = None

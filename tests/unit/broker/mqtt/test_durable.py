@@ -10,7 +10,7 @@ from callboard_broker.mqtt import durable
 from callboard_broker.mqtt.log import Damaged, Log
 from callboard_broker.mqtt.records import split
 from support import packets as p
-from support.hubs import Broker
+from support.hubs import Broker, Client
 from support.packets import Will
 
 
@@ -226,3 +226,134 @@ def test_a_file_that_is_no_journal_is_damaged(tmp_path: Path) -> None:
 
 def test_records_are_split_where_they_were_joined() -> None:
     assert list(split(b"\0\0\0\1\7" + b"\0\0\0\3\1ab")) == [(7, b""), (1, b"ab")]
+
+
+class Disk:
+    """A disk with little room; bytes written to files that are open or were are counted alike."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room: int | None = None
+        self._write = os.write
+        monkeypatch.setattr(os, "write", self._take)
+
+    def _take(self, file: int, data: bytes) -> int:
+        if self.room is not None:
+            if len(data) > self.room:
+                raise OSError(28, "No space left on device")
+            self.room -= len(data)
+        return self._write(file, data)
+
+
+def overfull(broker: Broker, disk: Disk) -> Client:
+    """Fill the disk and publish until more is held back than may be; returns the client whose PUBACKs wait."""
+    writer = broker.client("w")
+    assert writer.publish("before", b"1", retain=True, qos=1) != []
+    disk.room = 0
+    for number in range(30):
+        assert writer.publish(f"t/{number}", b"x" * 1_000, retain=True, qos=1) == []
+    return writer
+
+
+def tend(broker: Broker, seconds: float = 5.0) -> None:
+    """Let time pass as the engine's clock does."""
+    assert broker.journal is not None
+    for _ in range(int(seconds * 4)):
+        broker.hub.tick(broker.hub.now + 0.25)
+        broker.journal.tend()
+        broker.turn()
+
+
+def test_after_a_full_disk_nothing_is_acknowledged_until_all_of_it_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "_HELD_BACK", 10_000)
+    disk, broker = Disk(monkeypatch), Broker(tmp_path)
+    writer = overfull(broker, disk)
+    tend(broker)
+    assert writer.publish("late", b"2", retain=True, qos=1) == []
+    disk.room = 50_000
+    assert [packet.kind for packet in writer.feed(p.PING)] == [
+        p.PINGRESP
+    ]  # there is room, but no new file yet
+    tend(broker)
+    assert [packet.kind for packet in writer.packets()] == [p.PUBACK] * 31
+    assert [packet.kind for packet in writer.publish("after", retain=True, qos=1)] == [p.PUBACK]
+    disk.room = None
+    kept = {f"t/{number}" for number in range(30)} | {"before", "late", "after"}
+    assert set(restarted(broker, tmp_path).hub.retained.messages) == kept
+
+
+def test_what_is_published_while_the_file_is_written_anew_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "_HELD_BACK", 10_000)
+    monkeypatch.setattr(durable, "_STEP", 1)
+    disk, broker = Disk(monkeypatch), Broker(tmp_path)
+    assert broker.journal is not None
+    writer = overfull(broker, disk)
+    disk.room = None
+    broker.journal.tend()  # begins
+    broker.journal.tend()  # half of it
+    assert writer.publish("t/3", b"newer", retain=True, qos=1) == []
+    assert writer.publish("t/4", b"", retain=True, qos=1) == []
+    tend(broker)
+    assert len(writer.packets()) == 32
+    found = restarted(broker, tmp_path).hub.retained.messages
+    assert found["t/3"].payload == b"newer"
+    assert "t/4" not in found
+    assert len(found) == 30
+
+
+def test_more_than_may_be_held_while_the_file_is_written_anew_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "_HELD_BACK", 10_000)
+    monkeypatch.setattr(durable, "_STEP", 1)
+    monkeypatch.setattr(durable, "_HURRY", 1)
+    disk, broker = Disk(monkeypatch), Broker(tmp_path)
+    assert broker.journal is not None
+    writer = overfull(broker, disk)
+    disk.room = None
+    broker.journal.tend()
+    for number in range(30, 60):
+        writer.publish(f"t/{number}", b"x" * 1_000, retain=True, qos=1)
+    tend(broker)
+    assert len(restarted(broker, tmp_path).hub.retained.messages) == 61
+
+
+def test_a_full_disk_while_the_file_is_rewritten_leaves_no_file_open_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(durable, "_HELD_BACK", 10_000)
+    disk, broker = Disk(monkeypatch), Broker(tmp_path)
+    monkeypatch.setattr(durable, "_GROWTH", 100)
+    assert broker.journal is not None
+    writer = broker.client("x")
+    for _ in range(20):
+        writer.publish("a", b"x" * 100, retain=True, qos=1)
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    broker.journal.tend()  # begins to rewrite
+    overfull(broker, disk)
+    for room in (0, 10, 25, 2_000, 20_000):
+        disk.room = room
+        tend(broker)
+        assert len(list(Path("/proc/self/fd").iterdir())) == files
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+    assert [path.suffix for path in tmp_path.glob("journal-*")] == [".log"]
+    disk.room = None
+    tend(broker)
+    assert len(restarted(broker, tmp_path).hub.retained.messages) == 32
+
+
+@pytest.mark.parametrize("room", [0, None])
+def test_a_stop_after_a_full_disk_tells_whether_all_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int | None
+) -> None:
+    monkeypatch.setattr(durable, "_HELD_BACK", 10_000)
+    disk, broker = Disk(monkeypatch), Broker(tmp_path)
+    assert broker.journal is not None
+    overfull(broker, disk)
+    disk.room = room
+    assert broker.journal.close() is (room is None)
+    disk.room = None
+    assert len(Broker(tmp_path).hub.retained.messages) == (1 if room == 0 else 31)
