@@ -34,7 +34,7 @@ class Connection:
         closing: the host shall close the socket once ``out`` is written.
         direct: a QoS 0 message may be put into ``out`` at once.
         pressed: what was received waits until others had their turn; the host reads no more meanwhile.
-        work: deliveries that were caused since the last turn.
+        work: deliveries that were caused since it last let others go first; those that had to wait count more.
         choked: the socket takes no more for now (set by the host through :meth:`choke`).
         heard: something was received since the last tick.
         routes: by raw topic, what this client may publish to and where that goes.
@@ -134,7 +134,7 @@ class Connection:
     def press(self) -> None:
         """Let others go first: what is left of the bytes received waits for the next turn, or for a crowded session."""
         self.pressed = True
-        self.hub.pressed.append(self)
+        self.hub.press(self)
 
     def unpress(self) -> None:
         """Go on with what waits."""

@@ -37,6 +37,9 @@ _CLIENTS = 10_000
 _FOREVER = 0xFFFFFFFF
 #: Timers that may lie about although nobody wants them any more.
 _SLACK = 1_000
+#: The most seconds one tick may use up of the patience with a session: if more have passed since the tick before, the
+#: loop was busy, and what the client said meanwhile may lie unread.
+_CHANCE = 0.25
 
 
 class Hub:
@@ -50,7 +53,10 @@ class Hub:
         logins: connections whose CONNECT waits for a decision.
         held: acknowledgements that wait for the journal.
         crowded: connected sessions whose queue is so full that their publishers wait a little.
+        strained: somebody has just published into a crowded session.
         pressed: connections that are not read from until their turn comes again.
+        barred: connections that are not read from until no session is crowded.
+        queued: deliveries that had to wait for a connected client, since the start.
     """
 
     def __init__(
@@ -71,7 +77,10 @@ class Hub:
         self.logins: list[Connection] = []
         self.held: list[tuple[Connection, bytes]] = []
         self.crowded: set[Session] = set()
+        self.strained = False
         self.pressed: list[Connection] = []
+        self.barred: list[Connection] = []
+        self.queued = 0
         self._doomed: list[tuple[Connection, Reason]] = []
         self._postponed: list[Session] = []
         self._timers: list[tuple[float, int, Session]] = []
@@ -285,6 +294,20 @@ class Hub:
         """Let a session go on sending after others had their turn."""
         self._postponed.append(session)
 
+    def crowd(self, session: Session) -> None:
+        """From now on publishers into a session wait. Its own client must be read: it has to acknowledge."""
+        self.crowded.add(session)
+        connection = session.connection
+        if connection is not None and connection.pressed and connection in self.barred:
+            self.barred.remove(connection)
+            self.pressed.append(connection)
+
+    def press(self, connection: Connection) -> None:
+        """Let a connection wait for its next turn, or for the crowded session it has just published into."""
+        barred = self.strained and connection.session not in self.crowded
+        (self.barred if barred else self.pressed).append(connection)
+        self.strained = False
+
     def settle(self) -> None:
         """End a turn: disconnect the doomed."""
         while self._doomed:
@@ -299,7 +322,11 @@ class Hub:
         waiting, self._postponed = self._postponed, []
         for session in waiting:
             session.pump()
-        if self.crowded or not self.pressed:
+        self.strained = False
+        if not self.crowded and self.barred:
+            self.pressed += self.barred
+            self.barred = []
+        if not self.pressed:
             return bool(waiting)
         pressed, self.pressed = self.pressed, []
         for connection in pressed:
@@ -326,7 +353,7 @@ class Hub:
 
     def tick(self, now: float) -> None:
         """Let time pass: silent clients, late CONNECTs, delayed wills, expired sessions."""
-        self.now = now
+        chance, self.now = min(max(0.0, now - self.now), _CHANCE), now
         for connection in list(self.connections):
             if connection.heard:
                 connection.heard = False
@@ -343,8 +370,7 @@ class Hub:
             if connection.choked and now - connection.choked_at >= self.limits.stall_timeout:
                 self.counters.bounds["stall_timeout"] += 1
                 connection.close(Reason.QUOTA_EXCEEDED)
-        for session in [each for each in self.crowded if now - each.crowded_at >= self.limits.patience]:
-            self.crowded.discard(session)
+        self.crowded = {session for session in self.crowded if session.tried(chance)}
         self.router.expire(now)
         while self._timers and self._timers[0][0] <= now:
             self._due(heapq.heappop(self._timers)[2])

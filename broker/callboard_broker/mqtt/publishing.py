@@ -8,6 +8,7 @@ from callboard_broker.mqtt import packets
 from callboard_broker.mqtt.message import NEVER, Message, Publish, read_publish
 from callboard_broker.mqtt.properties import Properties, Property, pack_properties
 from callboard_broker.mqtt.reasons import ProtocolError, Reason
+from callboard_broker.mqtt.stream import QUEUED
 from callboard_broker.mqtt.topics import is_topic
 from callboard_broker.mqtt.wire import MQTT_5, PacketType, malformed
 
@@ -52,9 +53,11 @@ def on_publish(connection: Connection, first: int, body: bytes) -> None:
         message = _message(connection, route.topic, publish)
         if connection.tap is not None:
             connection.tap.published(session, message, allowed=True)
-        kept = connection.hub.router.publish(message, route, session)
+        hub = connection.hub
+        queued = hub.queued
+        kept = hub.router.publish(message, route, session)
         reason = Reason.SUCCESS if kept else Reason.QUOTA_EXCEEDED
-        connection.work += len(route.targets)
+        connection.work += len(route.targets) + len(route.groups) + QUEUED * (hub.queued - queued)
     _answer(connection, session, publish, reason)
 
 

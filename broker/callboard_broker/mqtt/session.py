@@ -23,8 +23,11 @@ __all__ = ["Delivery", "Session"]
 
 _NOBODY = Everything()
 _NOT: Final = -1.0
-#: Publishers wait while a connected client's queue is fuller than this, until it is emptier than that.
-_HALF, _QUARTER = 0.5, 0.25
+#: Publishers wait while a connected client's queue is fuller than this, until it is emptier than that. The two are
+#: close, because who waits for long is not read from and takes the broker for dead.
+_HALF, _EASED = 0.5, 0.49
+#: Publishers wait for one session no longer than so many times the patience in all, be there progress or not.
+_LONGEST = 10
 #: Bytes one session may put out in one go before others get their turn.
 _BURST = 262_144
 
@@ -61,7 +64,8 @@ class Session:
         inflight: what was sent and not acknowledged, by packet id; None where nothing will ever be sent again
             (QoS 1 to a clean session).
         received: packet ids of QoS 2 messages that were passed on and not yet released.
-        crowded_at: since when publishers wait for it, by the board's clock; below 0 if they need not.
+        silent: seconds without progress while publishers wait for it; below 0 while its queue is short enough.
+        strained: seconds that publishers waited for it since its queue was short enough.
         backlog: retained messages still to be sent, for each new subscription.
         owed: subscriptions whose retained messages were cut short by a disconnect.
         noted: the journal knows about it.
@@ -71,7 +75,6 @@ class Session:
         "backlog",
         "client_id",
         "connection",
-        "crowded_at",
         "disconnected_at",
         "dropped",
         "expiry",
@@ -86,6 +89,8 @@ class Session:
         "queue",
         "queue_bytes",
         "received",
+        "silent",
+        "strained",
         "subscriptions",
         "user",
         "will",
@@ -116,7 +121,8 @@ class Session:
         self.packet_id = 0
         self.window = hub.limits.inflight
         self.dropped = 0
-        self.crowded_at = _NOT
+        self.silent = _NOT
+        self.strained = 0.0
 
     @property
     def persistent(self) -> bool:
@@ -187,9 +193,15 @@ class Session:
     def _enqueue(self, delivery: Delivery) -> None:
         self.queue.append(delivery)
         self.queue_bytes += delivery.message.size
-        if self.connection is not None and self.crowded_at == _NOT and self._fill() > _HALF:
-            self.crowded_at = self.hub.now
-            self.hub.crowded.add(self)
+        hub = self.hub
+        if self.connection is None:
+            return
+        hub.queued += 1
+        if self.silent == _NOT and self._fill() > _HALF:
+            self.silent = 0.0
+            hub.crowd(self)
+        if self in hub.crowded:
+            hub.strained = True
 
     def _fill(self) -> float:
         limits = self.hub.limits
@@ -199,8 +211,21 @@ class Session:
 
     def relieved(self) -> None:
         """The queue is short again, or nobody is there to wait for."""
-        self.crowded_at = _NOT
+        self.silent, self.strained = _NOT, 0.0
         self.hub.crowded.discard(self)
+
+    def _progressed(self) -> None:
+        """It takes something: publishers go on waiting for it, or wait again."""
+        self.silent = 0.0
+        if self not in self.hub.crowded and self.strained < _LONGEST * self.hub.limits.patience:
+            self.hub.crowd(self)
+
+    def tried(self, seconds: float) -> bool:
+        """Count time in which publishers waited and it could be heard. Return whether they shall wait on."""
+        self.silent += seconds
+        self.strained += seconds
+        patience = self.hub.limits.patience
+        return self.silent < patience and self.strained < _LONGEST * patience
 
     def _transmit(self, connection: Connection, delivery: Delivery) -> None:
         number = self.next_packet_id()
@@ -228,6 +253,8 @@ class Session:
     def pump(self) -> None:
         """Send what waits, as far as window, socket and fairness allow."""
         connection = self.connection
+        if self.silent != _NOT:
+            self._progressed()
         if connection is None or connection.choked or not connection.open:
             return
         budget = self._pump_retained(connection, _BURST)
@@ -236,7 +263,7 @@ class Session:
         if budget < 0:
             self.hub.postpone(self)
         connection.direct = not self.backlog
-        if self.crowded_at != _NOT and self._fill() < _QUARTER:
+        if self.silent != _NOT and self._fill() < _EASED:
             self.relieved()
 
     def _pump_retained(self, connection: Connection, budget: int) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from callboard_broker.mqtt.connection import Connection
     from callboard_broker.mqtt.routes import Route
 
-__all__ = ["consume"]
+__all__ = ["QUEUED", "consume"]
 
 _PLAIN_0 = 0x30
 _PLAIN_1 = 0x32
@@ -24,6 +24,8 @@ _PUBACK = 0x40
 _PUBLISH = 3
 #: Deliveries one client may cause before others get their turn.
 _FAIR = 10_000
+#: What a delivery that has to wait in a queue counts for: its receiver's acknowledgements may be what lies unread.
+QUEUED = 10
 
 
 def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C901, PLR0912, PLR0915 - the hot loop
@@ -98,7 +100,7 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
                             else:
                                 connection.send(b"\x40\x02" + number)
                             position = end
-                            if hub.crowded or connection.work > _FAIR:
+                            if hub.strained or connection.work > _FAIR:
                                 connection.press()
                                 break
                             continue
@@ -123,7 +125,7 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
             connection.dispatch(first, data[body:end])
             if not connection.open:
                 break
-            if first >> 4 == _PUBLISH and (hub.crowded or connection.work > _FAIR):
+            if first >> 4 == _PUBLISH and (hub.strained or connection.work > _FAIR):
                 connection.press()
                 break
             quick = connection.version != MQTT_5 and connection.tap is None
@@ -143,7 +145,7 @@ def express(connection: Connection, route: Route, head: bytes, payload: bytes) -
     counters.publish_in += 1
     counters.publish_bytes_in += len(payload)
     message: Message | None = None
-    dirty = hub.dirty
+    dirty, queued = hub.dirty, hub.queued
     last, packet, sent = 0, b"", 0
     for session in route.express or ():
         target = session.connection
@@ -165,7 +167,7 @@ def express(connection: Connection, route: Route, head: bytes, payload: bytes) -
             if message is None:
                 message = Message(route.topic, payload, 1)
             session.deliver(message, 1)
-    connection.work += sent
+    connection.work += sent + QUEUED * (hub.queued - queued)
     counters.messages_out += sent + 1
     counters.publish_out += sent
     counters.publish_bytes_out += sent * len(payload)

@@ -30,7 +30,7 @@ class BrokerLimits(_Section):
     patience: float = Field(
         default=1.0,
         ge=0,
-        description="how long publishers wait for a connected client whose queue is half full",
+        description="how long publishers wait for a connected client that makes no progress and whose queue is half full",
     )
     sessions: int = Field(default=50_000, ge=1, description="sessions, connected or not")
     connections: int = Field(default=10_000, ge=1, description="clients at once")
