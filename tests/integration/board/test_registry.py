@@ -220,6 +220,8 @@ def test_what_was_refused_is_remembered(engine, board):
     with fake_node(engine.port) as node:
         for number in range(120):
             node.link.publish(f"callboard/greenhouse/state/sensor/s{number}", b"{", qos=1)
+        # States and cards come over two connections; only the last hundred of both are kept.
+        eventually(lambda: ask(board, "refused")["count"] == 120)
         node.link.publish(
             "callboard/greenhouse/announce/sensor/big", b'{"x": "' + b"y" * 900_000 + b'"}', qos=1
         )
