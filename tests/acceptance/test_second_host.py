@@ -34,7 +34,8 @@ numbers = iter(range(10**9))
 @node.sensor(every={1 / RATE})
 def counter():
     number = next(numbers)
-    Path("counted").write_text(str(number))
+    Path("counting").write_text(str(number))
+    Path("counting").replace("counted")
     return number
 
 @node.control(minimum=0, maximum=10)

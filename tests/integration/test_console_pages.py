@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -58,7 +59,9 @@ class Page:
 
 
 @pytest.fixture
-def open_page() -> Iterator[object]:
+def open_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    # Streamlit leaves the page's script as `__main__`, which every process spawned later would then run.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     with ExitStack() as stack:
 
         def make(role: str | None = "operator") -> Page:
