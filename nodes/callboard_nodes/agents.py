@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -118,6 +118,21 @@ class Agent:
         """Stop a timer; returns False if there is none of that name."""
         return self._timers is not None and self._timers.stop(name)
 
+    def offer(self, function: Callable[..., Any], *, name: str | None = None, **settings: Any) -> None:
+        """Offer a function as one more method from now on; it runs as the others do.
+
+        Args:
+            function: its parameters are what callers give; bind the agent to it if it needs it.
+            name: what callers call it; by default the function's name.
+            settings: as for :meth:`Node.worker`.
+
+        Raises:
+            BadRequest: a setting or the function's signature is wrong; the message names it.
+            Unavailable: the agent was not added to a node yet.
+        """
+        wanted = name or str(getattr(function, "__name__", type(function).__name__))
+        self.node.add(self._method(wanted, function, settings))
+
     # -- for the node ----------------------------------------------------------------------------------------
 
     def attach(self, node: Node) -> list[Worker]:
@@ -162,13 +177,16 @@ class Agent:
 
     def _methods(self) -> Iterator[Worker]:
         for name, mark, function in marked(self, Method):
-            yield worker(
-                function,
-                service=self._service(name),
-                submit=self._submit,
-                group=self.name,
-                **{**self._card, **mark.settings},
-            )
+            yield self._method(name, function, mark.settings)
+
+    def _method(self, name: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> Worker:
+        return worker(
+            function,
+            service=self._service(name),
+            submit=self._submit,
+            agent=self,
+            **{**self._card, **settings},
+        )
 
     def _attributes(self) -> Iterator[Worker]:
         for declared in attributes_of(type(self)):
@@ -176,7 +194,7 @@ class Agent:
                 _accessor(self, declared),
                 service=self._service(declared.name),
                 run="inline",
-                group=self.name,
+                agent=self,
                 attribute=True,
                 idempotent=True,
                 concurrency=16,
@@ -194,7 +212,7 @@ class Agent:
             timers,
             service=self._service("timers"),
             run="inline",
-            group=self.name,
+            agent=self,
             on_conflict=self._on_conflict,
             **self._card,
         )

@@ -11,24 +11,22 @@ from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self
 
 from callboard_core.cards import NodeCard
 from callboard_core.errors import BadRequest, CallboardError, Unavailable
 from callboard_core.messages import Severity, Value
 from callboard_core.settings import Settings, load_settings
 from callboard_core.topics import BOARD, check_id
-from callboard_nodes import events, machine, things, workers
-from callboard_nodes.agents import Agent
+from callboard_nodes import events, machine, things
 from callboard_nodes.events import Heard
 from callboard_nodes.hosting import NodeThread, until_signal
 from callboard_nodes.locate import Locator
+from callboard_nodes.offering import Offers
 from callboard_nodes.readings import Mode
 from callboard_nodes.running import Plan, Running
 from callboard_nodes.sensing import to_reading
-from callboard_nodes.serving import Workers
-from callboard_nodes.things import Thing, Things
-from callboard_nodes.workers import Worker
+from callboard_nodes.serving import Serving
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -42,14 +40,8 @@ __all__ = ["Node"]
 
 _log = logging.getLogger("callboard.node")
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-_Decorator = Callable[[_F], _F]
 
-#: Seconds between two readings unless a sensor says otherwise.
-EVERY = 5.0
-
-
-class Node:
+class Node(Offers):
     """One member of the board: a name, and the things it offers there.
 
     Args:
@@ -84,7 +76,7 @@ class Node:
         state_dir: Path | str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self.id = check_id(id, "node id")
+        super().__init__(id)
         if id == BOARD:
             raise BadRequest(f"node id {BOARD!r} is the board's own; choose another")
         self.label, self.description, self.tags = label, description, list(tags)
@@ -100,76 +92,10 @@ class Node:
         if settings is not None and self._flags:
             raise BadRequest(f"{next(iter(self._flags))} is given twice: as an argument and in settings")
         self._settings = settings
-        self._things = Things()
-        self._workers = Workers()
-        self._agents: list[Agent] = []
         self._running: Running | None = None
         self._thread: NodeThread | None = None
 
-    # -- what the node offers --------------------------------------------------------------------------------
-
-    @overload
-    def sensor(self, function: _F, /) -> _F: ...
-    @overload
-    def sensor(self, /, **settings: Any) -> _Decorator[Any]: ...
-    def sensor(self, function: Any = None, /, **settings: Any) -> Any:
-        """Make a sensor of a function that returns its value; ``None`` means that there is none this time.
-
-        Args:
-            function: set when the decorator is used without parentheses.
-            settings: ``every`` (seconds, 5 by default), ``unit``, ``type`` (``number``, ``text``, ``boolean`` or
-                ``enum``; by default what the return annotation says), ``options`` of an enum, ``minimum``, ``maximum``,
-                the ranges ``normal`` and ``warning`` (``{"low": …, "high": …}``; beyond them it is an error),
-                ``deadband`` (smaller changes are not sent), ``min_interval`` (least seconds between two messages),
-                ``timeout`` (seconds after which a function that has not returned counts as failing), ``name``,
-                ``label``, ``description``, ``tags``.
-
-        Raises:
-            BadRequest: a setting is wrong; the message names it.
-        """
-        settings.setdefault("every", EVERY)
-        return self._decorate(things.sensor, function, settings)
-
-    @overload
-    def control(self, function: _F, /) -> _F: ...
-    @overload
-    def control(self, /, **settings: Any) -> _Decorator[Any]: ...
-    def control(self, function: Any = None, /, **settings: Any) -> Any:
-        """Make a control of a function that takes the value to set.
-
-        The function may return the value that is really in force. The value is kept, and applied again at every start.
-
-        Args:
-            function: set when the decorator is used without parentheses.
-            settings: ``type`` (``number``, ``boolean``, ``enum``, ``text`` or ``colour``; by default what the parameter's
-                annotation says), ``unit``, ``minimum``, ``maximum``, ``step``, ``options`` of an enum, ``max_length`` of
-                a text, ``initial`` (the value at the very first start), ``persist`` (keep the value, true by default),
-                ``name``, ``label``, ``description``, ``tags``.
-
-        Raises:
-            BadRequest: a setting is wrong; the message names it.
-        """
-        return self._decorate(things.control, function, settings)
-
-    @overload
-    def action(self, function: _F, /) -> _F: ...
-    @overload
-    def action(self, /, **settings: Any) -> _Decorator[Any]: ...
-    def action(self, function: Any = None, /, **settings: Any) -> Any:
-        """Make an action of a function; its parameters are what callers give, its result is what they get.
-
-        A parameter called ``request`` receives the running call: ``request.progress(0.4)`` tells how far it is, and
-        ``request.cancelled`` is set when somebody interrupts it. An ``async`` function is cancelled instead.
-
-        Args:
-            function: set when the decorator is used without parentheses.
-            settings: ``confirm`` (a question to ask people first), ``timeout`` (seconds, 30 by default),
-                ``interruptible``, ``name``, ``label``, ``description``, ``tags``.
-
-        Raises:
-            BadRequest: a setting or the function's signature is wrong; the message names it.
-        """
-        return self._decorate(things.action, function, settings)
+    # -- what it tells and hears -------------------------------------------------------------------------------
 
     def pushed(self, name: str, **settings: Any) -> Callable[[Value], None]:
         """Make a sensor that is not read: call what this returns with each new value, from any thread.
@@ -183,60 +109,6 @@ class Node:
         """
         self.add(things.sensor(None, name=name, **settings))
         return lambda value: self.report(name, value)
-
-    @overload
-    def worker(self, function: _F, /) -> _F: ...
-    @overload
-    def worker(self, /, **settings: Any) -> _Decorator[Any]: ...
-    def worker(self, function: Any = None, /, **settings: Any) -> Any:
-        """Offer a function as a service, which anybody on the site can call by its name.
-
-        Several workers of one service, wherever they run, form a pool. A parameter called ``request`` receives the
-        running call, as for :meth:`action`; ``request.reply(result)`` answers early.
-
-        Args:
-            function: set when the decorator is used without parentheses.
-            settings: ``service`` (fields separated by ``:``; by default the function's name), ``concurrency`` (calls it
-                works on at a time, 1), ``queue`` (how many more may wait, 100), ``timeout`` (seconds, 30),
-                ``idempotent`` (a call may be repeated elsewhere when this one is lost), ``run`` (``thread``, or
-                ``process`` for what keeps a processor busy; an ``async`` function runs on the node's loop), ``scope``
-                (``process``, ``host`` or ``site``: from how far away it may be used), ``exclusive`` (nobody else may
-                have the service), ``traceback`` (errors carry it), ``heartbeat`` (seconds between two, 1.5; None: it
-                never counts as hung), ``name``, ``label``, ``description``, ``tags``.
-
-        Raises:
-            BadRequest: a setting or the function's signature is wrong; the message names it.
-        """
-        return self._decorate(workers.worker, function, settings)
-
-    def add(self, *new: Thing | Worker | Agent) -> None:
-        """Add things that were made elsewhere; workers and agents also while the node runs.
-
-        Raises:
-            BadRequest: there is one of that kind and name already, or the node is running.
-        """
-        for thing in new:
-            if isinstance(thing, Agent):
-                self._add_agent(thing)
-            elif isinstance(thing, Worker):
-                self._add_worker(thing)
-            elif self._running is not None:
-                raise BadRequest(f"node {self.id!r} is running; add things before it starts")
-            else:
-                self._things.add(thing)
-
-    def remove(self, worker: str) -> None:
-        """Offer a worker no more; what it works on is still answered.
-
-        Args:
-            worker: its name.
-
-        Raises:
-            NotFound: there is no such worker.
-        """
-        self._workers.remove(worker)
-        if self._running is not None:
-            self._running.serving.remove(worker)
 
     def report(self, name: str, value: Value, *, t: float | None = None) -> None:
         """Report a sensor's value, or a control's that changed by itself; from any thread.
@@ -430,29 +302,14 @@ class Node:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _decorate(self, make: Callable[..., Thing | Worker], function: Any, settings: dict[str, Any]) -> Any:
-        def decorate(target: _F) -> _F:
-            self.add(make(target, **settings))
-            return target
-
-        return decorate if function is None else decorate(function)
+    @property
+    def _stage(self) -> Serving | None:
+        return None if self._running is None else self._running.serving
 
     def _need_running(self) -> Running:
         if self._running is None:
             raise Unavailable(f"node {self.id!r} is not running")
         return self._running
-
-    def _add_agent(self, agent: Agent) -> None:
-        for worker in agent.attach(self):
-            self._add_worker(worker)
-        self._agents.append(agent)
-        if self._running is not None:
-            agent.begin()
-
-    def _add_worker(self, worker: Worker) -> None:
-        added = self._workers.add(worker)
-        if self._running is not None:
-            self._running.serving.serve(added)
 
     def _end_agents(self) -> None:
         for agent in self._agents:

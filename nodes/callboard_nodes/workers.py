@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -34,6 +34,14 @@ QUEUE = 100
 HEARTBEAT = 1.5
 
 
+class Owner(Protocol):
+    """What several workers belong to."""
+
+    @property
+    def name(self) -> str:
+        """What is claimed for all of them."""
+
+
 @dataclass(frozen=True)
 class Worker:
     """A function offered as a service.
@@ -45,7 +53,7 @@ class Worker:
         run: where an ordinary function runs.
         queue: how many calls may wait for it.
         named: whether the name was chosen by the user (else it may be numbered to be unique).
-        group: exclusive workers of one group are held together; by default each is on its own.
+        agent: whose it is; exclusive workers of one agent are held together, others each on its own.
         on_conflict: told when another node has the service that this one would have for itself.
         submit: runs it in place of the node; for things that have a thread of their own.
     """
@@ -56,7 +64,7 @@ class Worker:
     run: Run
     queue: int
     named: bool
-    group: str | None = None
+    agent: Owner | None = None
     on_conflict: Callable[[Conflict], object] | None = None
     submit: Callable[[Callable[[], Any]], Future[Any]] | None = None
     kind = Kind.WORKER
@@ -64,7 +72,7 @@ class Worker:
     @property
     def claim(self) -> str:
         """What is claimed when it is exclusive."""
-        return self.group or self.card.service
+        return self.card.service if self.agent is None else self.agent.name
 
     def with_card(self, **changes: Any) -> Worker:
         """Return the same worker with some of its card changed."""
@@ -90,7 +98,7 @@ def worker(
     queue: int = QUEUE,
     name: str | None = None,
     heartbeat: float | None = HEARTBEAT,
-    group: str | None = None,
+    agent: Owner | None = None,
     on_conflict: Callable[[Conflict], object] | None = None,
     submit: Callable[[Callable[[], Any]], Future[Any]] | None = None,
     **card: Any,
@@ -124,7 +132,7 @@ def worker(
         run=run,
         queue=queue,
         named=name is not None,
-        group=group,
+        agent=agent,
         on_conflict=on_conflict,
         submit=submit,
     )

@@ -11,7 +11,7 @@ import pytest
 
 import callboard
 from callboard import Agent, Client, Heard, Node, after, attribute, every, method, on
-from callboard_core.errors import BadPayload, BadRequest, Conflict, Failed, Unavailable
+from callboard_core.errors import BadPayload, BadRequest, Conflict, Failed, NotFound, Unavailable
 from support.links import Collector
 from support.mosquitto import Mosquitto, mosquitto
 from support.nodes import node_settings
@@ -268,3 +268,39 @@ def test_names_that_are_shared_form_a_pool(make_node: MakeNode, board: Client) -
     pool = board.pool("camera:take-picture")
     pool.wait_ready(5, members=2)
     assert {one.node for one in pool.members()} == {"alpha", "beta"}
+
+
+def test_an_agent_is_offered_more_while_it_runs_and_removed_alone(make_node: MakeNode, board: Client) -> None:
+    camera, other = Camera("camera-1"), Camera("camera-2")
+    node = make_node("studio", camera, other)
+    proxy = board.proxy("camera-1")
+    proxy.wait_ready(10)
+
+    def name_of_thread(greeting: str) -> str:
+        return f"{greeting} {threading.current_thread().name}"
+
+    camera.offer(name_of_thread, name="greet")
+    wait_until(lambda: "greet" in proxy.fields())
+    assert proxy.greet(greeting="hello from") == "hello from agent-camera-1"
+    node.remove(camera)
+    assert camera.life == ["start", "stop"]
+    wait_until(lambda: proxy.fields() == [])
+    with pytest.raises(Unavailable, match="nobody offers it"):
+        proxy.take_picture()
+    assert board.proxy("camera-2").take_picture(exposure=1) == "camera-2: 1.0 s"
+    with pytest.raises(NotFound, match="no agent 'camera-1'"):
+        node.remove(camera)
+    node.add(Camera("camera-1"))
+    proxy.wait_ready(10)
+
+
+def test_an_agent_may_end_itself(make_node: MakeNode, board: Client) -> None:
+    class Shy(Agent):
+        @method
+        def leave(self) -> str:
+            self.node.remove(self)
+            return "gone"
+
+    make_node("studio", Shy("shy"))
+    assert board.pool("shy:leave", wait=10).call(timeout=10) == "gone"
+    wait_until(lambda: board.proxy("shy").fields() == [])
