@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,10 @@ class Database:
         self.path = Path(self.url.database) if self.sqlite and self.url.database else None
         self.may_grow = True
         self._engine = _make_engine(self.url)
+        # SQLite lets one write at a time and makes others poll; here our own threads wait for their turn instead.
+        self._turn: AbstractContextManager[object] = (
+            threading.Lock() if self.sqlite else contextlib.nullcontext()
+        )
 
     def open(self) -> None:
         """Make what is missing: the folder, the file, the tables.
@@ -125,8 +131,11 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction; committed when the block ends well. Only the writer thread uses it once the board runs."""
-        with self._engine.connect() as connection:
+        """A transaction; committed when the block ends well.
+
+        Once the board runs, the writer's thread uses it for readings and notes, and the farm's for the farm.
+        """
+        with self._turn, self._engine.connect() as connection:
             connection = connection.execution_options(writes=True)  # noqa: PLW2901 - the same connection
             with connection.begin():
                 if self.sqlite:

@@ -14,12 +14,19 @@ from callboard_broker.store.models import Base
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
-__all__ = ["insert_new", "upsert"]
+__all__ = ["insert_new", "upsert", "upsert_all"]
 
 
 def upsert(connection: Connection, model: type[Base], row: Mapping[str, Any]) -> None:
     """Insert ``row``, or replace every other column of the row with the same primary key."""
     connection.execute(_upsert(connection.dialect.name, model, tuple(row)), dict(row))
+
+
+def upsert_all(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """The same for several rows, which all have the same columns."""
+    if rows:
+        statement = _upsert(connection.dialect.name, model, tuple(rows[0]))
+        connection.execute(statement, [dict(row) for row in rows])
 
 
 # Building a statement takes ten times as long as running it.

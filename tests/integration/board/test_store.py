@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from callboard_broker.errors import NewerDatabase, StoreUnavailable
 from callboard_broker.store import cards, migrate, nodes, readings, refused, rollups, series, statuses, tokens
 from callboard_broker.store.database import Database, Trouble, trouble
-from callboard_broker.store.models import Base
+from callboard_broker.store.farm_models import Base
 from callboard_broker.store.nodes import NodeRecord
 from callboard_broker.store.refused import RefusedRecord
 from callboard_broker.store.statuses import StatusRecord

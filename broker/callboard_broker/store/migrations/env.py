@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from callboard_broker.store.models import Base
+from callboard_broker.store.farm_models import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

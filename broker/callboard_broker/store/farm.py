@@ -1,0 +1,160 @@
+"""The farm in the database: rows in and out, several at a time. What they mean is the services' business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select
+
+from callboard_broker.store.farm_models import (
+    AttemptRow,
+    JobRow,
+    LogRow,
+    PlaceRow,
+    ResultRow,
+    SegmentRow,
+    SettingRow,
+    SlotRow,
+)
+from callboard_broker.store.models import Base
+from callboard_broker.store.upsert import upsert_all
+
+__all__ = ["Changes", "attempts", "last_job", "load", "logs", "results", "rows", "save"]
+
+#: Tables whose rows belong to a job and go with it.
+_OF_JOBS: tuple[Any, ...] = (SegmentRow, ResultRow, AttemptRow, LogRow)
+#: Rows removed per statement.
+_CHUNK = 500
+
+Row = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction writes; a later row of a key replaces an earlier one."""
+
+    jobs: dict[int, Row] = field(default_factory=dict)
+    places: dict[int, Row] = field(default_factory=dict)
+    segments: dict[tuple[int, int, int], Row] = field(default_factory=dict)
+    results: dict[tuple[int, int, int], Row] = field(default_factory=dict)
+    attempts: dict[str, Row] = field(default_factory=dict)
+    logs: dict[tuple[str, int], Row] = field(default_factory=dict)
+    slots: dict[tuple[str, str], Row] = field(default_factory=dict)
+    settings: dict[str, Row] = field(default_factory=dict)
+    no_results: set[tuple[int, int, int]] = field(default_factory=set)
+    no_logs: set[tuple[int, str]] = field(default_factory=set)
+    no_jobs: set[int] = field(default_factory=set)
+    no_places: set[int] = field(default_factory=set)
+    no_slots: set[tuple[str, str]] = field(default_factory=set)
+    no_settings: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in self.__slots__)
+
+
+def save(connection: Connection, changes: Changes) -> None:
+    """Write everything, inside the caller's transaction."""
+    _remove(connection, changes)
+    for model, found in (
+        (PlaceRow, changes.places),
+        (JobRow, changes.jobs),
+        (SegmentRow, changes.segments),
+        (ResultRow, changes.results),
+        (AttemptRow, changes.attempts),
+        (LogRow, changes.logs),
+        (SlotRow, changes.slots),
+        (SettingRow, changes.settings),
+    ):
+        upsert_all(connection, model, list(found.values()))
+
+
+def _remove(connection: Connection, changes: Changes) -> None:
+    for job, step, frame in changes.no_results:
+        connection.execute(
+            delete(ResultRow).where(ResultRow.job == job, ResultRow.step == step, ResultRow.frame == frame)
+        )
+    for job, attempt in changes.no_logs:
+        connection.execute(delete(LogRow).where(LogRow.job == job, LogRow.attempt == attempt))
+    _remove_keys(connection, JobRow, JobRow.id, changes.no_jobs)
+    for model in _OF_JOBS:
+        _remove_keys(connection, model, model.job, changes.no_jobs)
+    _remove_keys(connection, PlaceRow, PlaceRow.id, changes.no_places)
+    _remove_keys(connection, SettingRow, SettingRow.name, changes.no_settings)
+    for node, slot in changes.no_slots:
+        connection.execute(delete(SlotRow).where(SlotRow.node == node, SlotRow.slot == slot))
+
+
+def _remove_keys(connection: Connection, model: type[Base], column: Any, keys: Iterable[Any]) -> None:
+    wanted = list(keys)
+    for start in range(0, len(wanted), _CHUNK):
+        connection.execute(delete(model).where(column.in_(wanted[start : start + _CHUNK])))
+
+
+def rows(connection: Connection, model: type[Base], *where: Any) -> Iterator[Any]:
+    """Yield a table's rows as named tuples."""
+    return iter(connection.execute(select(*model.__table__.columns).where(*where)))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """All that scheduling needs."""
+
+    places: list[Any]
+    jobs: list[Any]
+    segments: list[Any]
+    attempts: list[Any]
+    slots: list[Any]
+    settings: list[Any]
+    tasks: dict[int, int]
+
+
+def load(connection: Connection) -> Loaded:
+    """Read what the last run left: every job and slot, the frames' states, and the attempts that have not ended."""
+    last = select(AttemptRow.job, func.max(AttemptRow.task)).group_by(AttemptRow.job)
+    return Loaded(
+        places=list(rows(connection, PlaceRow)),
+        jobs=list(rows(connection, JobRow)),
+        segments=list(rows(connection, SegmentRow)),
+        attempts=list(rows(connection, AttemptRow, AttemptRow.ended.is_(None))),
+        slots=list(rows(connection, SlotRow)),
+        settings=list(rows(connection, SettingRow)),
+        tasks={job: task for job, task in connection.execute(last)},
+    )
+
+
+def attempts(connection: Connection, job: int, limit: int, offset: int = 0) -> Sequence[Any]:
+    """Return a job's attempts, the newest first."""
+    found = (
+        select(*AttemptRow.__table__.columns)
+        .where(AttemptRow.job == job)
+        .order_by(AttemptRow.task.desc(), AttemptRow.made.desc())
+        .limit(limit)
+        .offset(offset)
+    )
+    return list(connection.execute(found))
+
+
+def results(connection: Connection, job: int, step: int | None = None) -> Iterator[Any]:
+    """Yield what became of a job's frames, by step and frame."""
+    wanted = [ResultRow.job == job, *([] if step is None else [ResultRow.step == step])]
+    found = select(*ResultRow.__table__.columns).where(*wanted).order_by(ResultRow.step, ResultRow.frame)
+    return iter(connection.execution_options(stream_results=True).execute(found))
+
+
+def logs(connection: Connection, job: int, attempt: str) -> list[Any]:
+    """Return the parts of an attempt's log, in order."""
+    found = (
+        select(LogRow.part, LogRow.lines, LogRow.size, LogRow.data)
+        .where(LogRow.job == job, LogRow.attempt == attempt)
+        .order_by(LogRow.part)
+    )
+    return list(connection.execute(found))
+
+
+def last_job(connection: Connection) -> int:
+    """Return the highest number a job has, or had while it left anything; 0 if there was none."""
+    return max(
+        connection.execute(select(func.max(column))).scalar() or 0 for column in (JobRow.id, AttemptRow.job)
+    )
