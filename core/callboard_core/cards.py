@@ -26,6 +26,7 @@ __all__ = [
     "Range",
     "SensorCard",
     "SlotCard",
+    "SlotLimits",
     "WorkerCard",
     "parse_card",
 ]
@@ -88,6 +89,10 @@ class NodeCard(Card):
         default=10, ge=1, description="seconds; a silent node is lost after 1.5 times this"
     )
     host: Host | None = None
+    http: str | None = Field(
+        default=None,
+        description="the board's HTTP API; on 0.0.0.0, :: or loopback it is on the broker's host",
+    )
 
 
 class SensorCard(Card):
@@ -240,12 +245,29 @@ class WorkerCard(Card):
             raise BadPayload(error.message, key="service") from None
 
 
+class SlotLimits(Payload):
+    """What a slot keeps its engine to."""
+
+    memory: int | None = Field(default=None, ge=0, description="bytes")
+    threads: int | None = Field(default=None, ge=1, description="processor threads")
+    nice: int | None = Field(default=None, ge=0, le=19, description="19 is the politest")
+    task_seconds: float | None = Field(default=None, gt=0, description="seconds one task may take")
+
+
 class SlotCard(Card):
     """A place where one render task can run."""
 
     kind: Literal["slot"] = "slot"
     engine: str
     version: str | None = None
+    devices: list[str] = Field(default_factory=list, description="what it renders on, e.g. NVIDIA L4")
+    cores: int | None = Field(default=None, ge=1, description="of the machine")
+    memory: int | None = Field(default=None, ge=0, description="of the machine, in bytes")
+    platform: str | None = Field(
+        default=None, description="e.g. linux, windows, darwin; picks path variables"
+    )
+    limits: SlotLimits | None = None
+    schedule: str | None = Field(default=None, description="when it works, in words people read")
 
 
 class LoopCard(Card):

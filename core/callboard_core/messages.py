@@ -172,6 +172,9 @@ class State(Payload):
     level: Level = Level.NORMAL
     error: ErrorBody | None = None
     call: str | None = Field(default=None, description="id of the call that caused this state, if any")
+    data: JsonObject | None = Field(
+        default=None, description="more than one value can say; a slot's SlotReport"
+    )
 
 
 class Batch(Payload):
@@ -206,6 +209,11 @@ class Call(Payload):
     )
     cancel: str | None = Field(
         default=None, description="id of a running call to interrupt; args are ignored"
+    )
+    again: str | None = Field(
+        default=None,
+        description="instance of the process that was sent this call before: if it has it, it only repeats the "
+        "answer, and no other process may begin it",
     )
 
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from callboard_core import cards, messages, topics
+from callboard_core.calls.artifacts import ArtifactRef
 from callboard_core.discovery.wire import Answer, Query
+from callboard_core.farm import messages as farm
+from callboard_core.farm.states import SlotState
 from callboard_core.messages import Payload
 
-__all__ = ["CHANNELS", "EXAMPLES", "FILTERS", "PARAMETERS", "THINGS", "Channel"]
+__all__ = ["CHANNELS", "EXAMPLES", "FILTERS", "PARAMETERS", "RENDERING", "THINGS", "Channel"]
 
 _SITE, _NODE, _CLIENT, _NAME = "{site}", "{node}", "{client}", "{name}"
 # The builders want a Kind; here the placeholder stands for each of them.
@@ -142,7 +145,62 @@ FILTERS = {
     f"{_SITE}/{_NODE}/#": "everything of one node",
 }
 
+#: What travels inside the messages to and from render slots: topic, the place in it, the payload, and when.
+RENDERING: tuple[tuple[str, str, type[Payload], str], ...] = (
+    (
+        topics.state(_SITE, _NODE, topics.Kind.SLOT, _NAME),
+        "`data` of the State",
+        farm.SlotReport,
+        "How a slot is and what it works on.",
+    ),
+    (
+        topics.command(_SITE, _NODE, topics.Kind.SLOT, _NAME),
+        "`args` of the Call",
+        farm.SlotCommand,
+        "What a slot is to do. Only the board assigns.",
+    ),
+    (
+        topics.command(_SITE, _NODE, topics.Kind.SLOT, _NAME),
+        "`result` of the Reply",
+        farm.SlotReply,
+        "A slot's answer; at once, not when the work is done.",
+    ),
+    (
+        topics.command(_SITE, topics.BOARD, topics.Kind.WORKER, farm.ATTEMPT_WORKER),
+        "`args` of the Call",
+        farm.AttemptCall,
+        "What has become of an attempt; repeated until it is answered, and at least three times per lease.",
+    ),
+    (
+        topics.command(_SITE, topics.BOARD, topics.Kind.WORKER, farm.ATTEMPT_WORKER),
+        "`result` of the Reply",
+        farm.AttemptReply,
+        "The events are on the board's disk. `not_found` or `expired` instead: the slot drops the attempt.",
+    ),
+)
+
 _T, _LATER = 1_795_327_474.56, 1_795_327_474.66
+_SCENE = ArtifactRef(
+    sha256="9f86d081" * 8,
+    size=812_736,
+    type="application/x-blender",
+    url="/api/v1/artifacts/" + "9f86d081" * 8,
+)
+_FRAME = ArtifactRef(
+    sha256="60303ae2" * 8, size=74_112, type="image/png", url="/api/v1/artifacts/" + "60303ae2" * 8
+)
+_ASSIGNMENT = farm.Assignment(
+    attempt="a7f3",
+    job="j42",
+    task="j42.3",
+    engine="blender",
+    frames=[21, 22, 23],
+    inputs=[farm.Input(name="scene.blend", artifact=_SCENE)],
+    main="scene.blend",
+    output=farm.Output(format="png", pattern="frame-####.png", width=1920, height=1080),
+    lease=30,
+    frame_timeout=3600,
+)
 
 #: Every payload with an example of it, in the order people meet them.
 EXAMPLES: dict[type[Payload], Payload] = {
@@ -163,7 +221,10 @@ EXAMPLES: dict[type[Payload], Payload] = {
     cards.ControlCard: cards.ControlCard(name="fan", epoch=17, unit="%", minimum=0, maximum=100),
     cards.ActionCard: cards.ActionCard(name="open-vent", epoch=17, confirm="Really open the vent?"),
     cards.WorkerCard: cards.WorkerCard(name="resize-1", epoch=17, service="resize", concurrency=2),
-    cards.SlotCard: cards.SlotCard(name="slot-1", epoch=17, engine="blender", version="4.2"),
+    cards.SlotCard: cards.SlotCard(
+        name="blender-1", epoch=17, engine="blender", version="4.2", cores=8, limits=cards.SlotLimits(nice=10)
+    ),
+    cards.SlotLimits: cards.SlotLimits(memory=8_589_934_592, threads=4, nice=10),
     cards.LoopCard: cards.LoopCard(name="climate", epoch=17, elements=["monitor", "plan", "execute"]),
     cards.CameraCard: cards.CameraCard(name="door", epoch=17, width=1280, height=720, fps=5),
     messages.State: messages.State(v=21.4, t=_T),
@@ -175,6 +236,47 @@ EXAMPLES: dict[type[Payload], Payload] = {
     messages.Reply: messages.Reply(id="01JD7Q9T4W", ok=True, result=40),
     messages.ErrorBody: messages.ErrorBody(code="bad_request", message="value: 140 is outside 0.0 … 100.0"),
     messages.Event: messages.Event(t=_T, severity=messages.Severity.WARNING, message="above 30 °C"),
+    farm.SlotReport: farm.SlotReport(
+        state=SlotState.RENDERING,
+        attempt="a7f3",
+        job="j42",
+        task="j42.3",
+        frame=22,
+        frames_done=1,
+        frames_total=3,
+        progress=0.4,
+        eta=41,
+        since=_T,
+    ),
+    farm.SlotCommand: farm.SlotCommand(do="assign", assignment=_ASSIGNMENT),
+    farm.Assignment: _ASSIGNMENT,
+    farm.Input: _ASSIGNMENT.inputs[0],
+    farm.Output: farm.Output(format="png", pattern="frame-####.png", width=1920, height=1080),
+    farm.SlotReply: farm.SlotReply(
+        attempts=[farm.AttemptStatus(attempt="a7f3", task="j42.3", seq=4, state="running")]
+    ),
+    farm.AttemptStatus: farm.AttemptStatus(attempt="a7f3", task="j42.3", seq=4, state="running"),
+    farm.AttemptCall: farm.AttemptCall(
+        attempt="a7f3",
+        slot="blender-1",
+        events=[
+            farm.AttemptEvent(
+                seq=4,
+                t=_T,
+                what="frame",
+                frame=21,
+                name="frame-0021.png",
+                artifact=_FRAME,
+                seconds=20.5,
+                size=[1920, 1080],
+            )
+        ],
+    ),
+    farm.AttemptEvent: farm.AttemptEvent(
+        seq=5, t=_T, what="failed", fault="job", code="no_camera", message="the scene has no camera"
+    ),
+    farm.AttemptReply: farm.AttemptReply(seq=4, lease=30),
+    ArtifactRef: _FRAME,
     Query: Query(callboard=1, ask="board", nonce="9f86d081884c7d65", site="callboard"),
     Answer: Answer(
         callboard=1,

@@ -9,7 +9,7 @@ from typing import Any
 
 from callboard_core.errors import ERRORS
 from callboard_core.messages import CARD_LIMIT, MESSAGE_LIMIT, Payload
-from callboard_core.reference.channels import CHANNELS, EXAMPLES, FILTERS, PARAMETERS, Channel
+from callboard_core.reference.channels import CHANNELS, EXAMPLES, FILTERS, PARAMETERS, RENDERING, Channel
 from callboard_core.reference.schemas import file_name, key_type, schema_of, title
 from callboard_core.topics import Kind
 
@@ -44,6 +44,9 @@ def topics_page() -> str:
             ),
             "## Useful filters\n",
             table(("Filter", "gives"), ((f"`{topic}`", text) for topic, text in FILTERS.items())),
+            "## Rendering\n",
+            "Slots and the board talk in states and calls like everything else; this is what those hold.\n",
+            table(("Topic", "In it", "Payload", ""), map(_rendering_row, RENDERING)),
             "## Payloads\n",
             *(_payload_section(model) for model in EXAMPLES),
             "## Error codes\n",
@@ -63,6 +66,11 @@ def _channel_row(channel: Channel) -> tuple[str, ...]:
     payloads = ", ".join(_link(model) for model in channel.payloads) or "raw bytes"
     retained = "yes" if channel.retained else "no"
     return f"`{channel.topic}`", channel.sender, retained, str(channel.qos), payloads, channel.summary
+
+
+def _rendering_row(row: tuple[str, str, type[Payload], str]) -> tuple[str, ...]:
+    topic, place, payload, summary = row
+    return f"`{topic}`", place, _link(payload), summary
 
 
 def _link(model: type[Payload]) -> str:
