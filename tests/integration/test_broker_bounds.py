@@ -14,6 +14,7 @@ import pytest
 
 from support import packets as p
 from support.engines import Engine, Options, running
+from support.kernel import state_of
 from support.wire import Closed, Wire, rejected
 
 LONG = os.environ.get("CALLBOARD_LONG") == "1"
@@ -168,6 +169,8 @@ def test_a_client_that_takes_nothing_is_disconnected(tmp_path: Path) -> None:
     ):
         flood(other, "t", 20_000, size=500)
         assert counted(engine, "stall_timeout") == 1
+        # The kernel does not keep the megabytes either that it has for a reader that never comes.
+        assert state_of(engine.port, stalled.socket) is None
         assert stalled.is_closed()
 
 

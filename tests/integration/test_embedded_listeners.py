@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,13 @@ import pytest
 import websockets
 
 from callboard_broker.access import Role, Users, compile_grant
+from callboard_broker.mqtt.counters import Counters
+from callboard_broker.mqtt.limits import Limits
 from support import packets as p
 from support import wire
-from support.embedded import Certificates, embedded_engine
+from support.embedded import Certificates, ThreadedEngine, embedded_engine
+from support.kernel import state_of
+from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -106,23 +112,42 @@ async def test_websocket_clients_publish_and_subscribe(certificates: Certificate
                 await asyncio.wait_for(socket.recv(), 5)
 
 
+@contextlib.asynccontextmanager
+async def _never_reads(engine: ThreadedEngine) -> AsyncIterator[websockets.ClientConnection]:
+    """A WebSocket client that subscribes to `a` and takes nothing of it."""
+    url = f"ws://127.0.0.1:{engine.address('web')[1]}"
+    async with websockets.connect(
+        url, subprotocols=["mqtt"], compression=None, max_queue=1, close_timeout=1
+    ) as socket:
+        await socket.send(p.connect("web", level=4) + p.subscribe([("a", 0)], pid=1, level=4))
+        await socket.recv()
+        yield socket
+
+
+def _flood(engine: ThreadedEngine, enough: Callable[[Counters], bool]) -> None:
+    packet = p.publish("a", b"x" * 60_000, qos=0, pid=0, level=4)
+    with wire.connect(engine.address(), "flood") as flooder:
+        while not enough(engine.engine.hub.counters):
+            flooder.send(packet * 20)
+            flooder.backlog()
+
+
+WEB = {"listeners": {"web": {"type": "ws", "bind": "127.0.0.1:0"}}}
+
+
 async def test_a_websocket_client_that_never_reads_is_bounded() -> None:
-    config = {"listeners": {"web": {"type": "ws", "bind": "127.0.0.1:0"}}}
-    with embedded_engine(config=config) as engine:
-        url = f"ws://127.0.0.1:{engine.address('web')[1]}"
-        async with websockets.connect(
-            url, subprotocols=["mqtt"], compression=None, max_queue=1, close_timeout=1
-        ) as socket:
-            await socket.send(p.connect("web", level=4) + p.subscribe([("a", 0)], pid=1, level=4))
-            await socket.recv()
-            hub = engine.engine.hub
-            packet = p.publish("a", b"x" * 60_000, qos=0, pid=0, level=4)
+    with embedded_engine(config=WEB) as engine:
+        async with _never_reads(engine):
+            flooded = asyncio.to_thread(_flood, engine, lambda counters: counters.dropped > 0)
+            await asyncio.wait_for(flooded, 30)
+            assert engine.engine.hub.counters.dropped > 0
 
-            def flood() -> None:
-                with wire.connect(engine.address(), "flood") as flooder:
-                    while hub.counters.dropped == 0:
-                        flooder.send(packet * 20)
-                        flooder.backlog()
 
-            await asyncio.wait_for(asyncio.to_thread(flood), 30)
-            assert hub.counters.dropped > 0
+async def test_a_websocket_client_that_never_reads_is_cut() -> None:
+    with embedded_engine(config=WEB, limits=Limits(stall_timeout=0.5)) as engine:
+        async with _never_reads(engine) as socket:
+            flooded = asyncio.to_thread(_flood, engine, lambda counters: counters.bounds["stall_timeout"] > 0)
+            await asyncio.wait_for(flooded, 30)
+            raw = socket.transport.get_extra_info("socket")
+            port = engine.address("web")[1]
+            await asyncio.to_thread(wait_until, lambda: state_of(port, raw) is None)

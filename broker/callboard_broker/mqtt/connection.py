@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Phase"]
 
 _NOBODY = Everything()
+#: The first byte of whoever speaks MQTT.
+_CONNECT = PacketType.CONNECT << 4
 log = logging.getLogger("callboard.broker")
 
 
@@ -32,6 +34,7 @@ class Connection:
     Attributes:
         out: bytes for the socket, in order; the host takes them.
         closing: the host shall close the socket once ``out`` is written.
+        cut: the peer was too slow: what is on its way is thrown away, here and in the kernel.
         direct: a QoS 0 message may be put into ``out`` at once.
         pressed: what was received waits until others had their turn; the host reads no more meanwhile.
         work: deliveries that were caused since it last let others go first; those that had to wait count more.
@@ -49,6 +52,7 @@ class Connection:
         "choked",
         "choked_at",
         "closing",
+        "cut",
         "direct",
         "grant",
         "heard",
@@ -83,6 +87,7 @@ class Connection:
         self.choked = False
         self.choked_at = 0.0
         self.closing = False
+        self.cut = False
         self.pressed = False
         self.work = 0
         self.out: list[bytes] = []
@@ -113,6 +118,9 @@ class Connection:
             return
         self.heard = True
         self.hub.counters.bytes_in += len(data)
+        if self.phase is Phase.FRESH and data and not self.pending and data[0] != _CONNECT:
+            self.fail(malformed(f"the first byte is {data[0]:#04x}, which begins no CONNECT"))
+            return
         if self.pending or self.phase is Phase.CHECKING or self.pressed:
             self.pending += data
             if self._must_wait():
@@ -215,6 +223,11 @@ class Connection:
         self.hub.counters.refused["connect"] += 1
         self.send(packets.pack_connack(self.version, reason))
         self.close()
+
+    def give_up(self, reason: Reason, text: str = "") -> None:
+        """End the connection because the client is too slow; one that takes nothing is not waited for."""
+        self.cut = self.choked
+        self.close(reason, text)
 
     def close(self, reason: Reason | None = None, text: str = "", *, clean: bool = False) -> None:
         """End the connection; ``clean`` means that the client's will is not wanted."""

@@ -12,7 +12,7 @@ from callboard_broker.mqtt import packets
 from callboard_broker.mqtt.connection import Connection
 from callboard_broker.mqtt.counters import Counters
 from callboard_broker.mqtt.journal import Journal
-from callboard_broker.mqtt.limits import HEADROOM, Limits
+from callboard_broker.mqtt.limits import HEADROOM, LARGEST_CONNECT, Limits
 from callboard_broker.mqtt.message import NEVER
 from callboard_broker.mqtt.phase import Phase
 from callboard_broker.mqtt.properties import Properties, Property
@@ -64,6 +64,7 @@ class Hub:
     ) -> None:
         self.limits = limits or Limits()
         self.largest_packet = min(self.limits.message_bytes + HEADROOM, MAX_REMAINING)
+        self.largest_connect = min(self.largest_packet, LARGEST_CONNECT)
         self.journal: Journal = journal or Journal()
         self.now = now
         self.counters = Counters()
@@ -315,7 +316,7 @@ class Hub:
             if connection.open and connection.session is not None:
                 log.warning("dropping slow reader %s: its queue is full", connection.session.client_id)
                 self.counters.bounds["slow_reader"] += 1
-                connection.close(reason, "queue is full")
+                connection.give_up(reason, "queue is full")
 
     def go_on(self) -> bool:
         """Let those go on that let others go first. Return whether there were any."""
@@ -369,7 +370,7 @@ class Hub:
                 self._silent(connection)
             if connection.choked and now - connection.choked_at >= self.limits.stall_timeout:
                 self.counters.bounds["stall_timeout"] += 1
-                connection.close(Reason.QUOTA_EXCEEDED)
+                connection.give_up(Reason.QUOTA_EXCEEDED, "nothing was taken for too long")
         self.crowded = {session for session in self.crowded if session.tried(chance)}
         self.router.expire(now)
         while self._timers and self._timers[0][0] <= now:

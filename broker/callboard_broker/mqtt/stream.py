@@ -41,7 +41,8 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
     routes = connection.routes
     router = hub.router
     tree = router.tree
-    limit, largest = hub.largest_packet, hub.limits.message_bytes
+    limit = hub.largest_packet if connection.open else hub.largest_connect
+    largest = hub.limits.message_bytes
     quick = connection.open and connection.version != MQTT_5 and connection.tap is None
     position, total, need = 0, len(data), 0
     lane: tuple[Connection, ...] | None = None

@@ -56,7 +56,7 @@ async def serve_external(reader: Reader, writer: Writer, door: Door) -> None:
     async def close() -> None:
         reader.feed_eof()
 
-    transport = QueuedTransport(connection, door, send, close)
+    transport = QueuedTransport(connection, door, send, close, reader.feed_eof)
     try:
         while data := await _packet(reader, door.hub.largest_packet):
             if not await transport.feed(data):

@@ -21,6 +21,7 @@ class QueuedTransport:
     Args:
         send: writes bytes and returns when the client's side has taken them.
         close: closes the stream, so that a pending read ends.
+        reset: the same at once, whatever the client has not taken.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class QueuedTransport:
         door: Door,
         send: Callable[[bytes], Awaitable[None]],
         close: Callable[[], Awaitable[None]],
+        reset: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._door = door
         self._send = send
         self._close = close
+        self._reset = reset
         self._high = door.hub.limits.write_buffer_bytes
         self._waiting: deque[bytes] = deque()
         self._size = 0
@@ -52,9 +55,18 @@ class QueuedTransport:
         self._more.set()
 
     def finish(self) -> None:
-        """Close once everything is sent."""
-        self._ending = True
-        self._more.set()
+        """Close once everything is sent; a client that does not take it in time is cut."""
+        if not self._ending:
+            self._ending = True
+            self._more.set()
+            asyncio.get_running_loop().call_later(_LINGER, self.cut)
+
+    def cut(self) -> None:
+        """Close at once; what was not taken is thrown away."""
+        if not self._task.done():
+            self._waiting.clear()
+            self._reset()
+            self._task.cancel()
 
     def go_on(self) -> None:
         """Read again."""

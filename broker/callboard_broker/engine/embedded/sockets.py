@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from socket import SO_KEEPALIVE, SOL_SOCKET
+from socket import SO_KEEPALIVE, SO_LINGER, SOL_SOCKET
+from struct import pack
 from typing import Any, cast
 
 from callboard_broker.engine.embedded.door import Door
 from callboard_broker.mqtt.connection import Connection
 
-__all__ = ["SocketProtocol", "common_name"]
+__all__ = ["RESET", "SocketProtocol", "common_name"]
 
 #: Seconds a closing socket gets for its last bytes.
 _LINGER = 2.0
+#: For ``SO_LINGER``: closing waits for nothing and sends RST (socket(7)).
+RESET = pack("ii", 1, 0)
 
 
 class SocketProtocol(asyncio.Protocol):
@@ -106,7 +109,17 @@ class SocketProtocol(asyncio.Protocol):
             return
         transport.close()
         if transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(_LINGER, transport.abort)
+            asyncio.get_running_loop().call_later(_LINGER, self.cut)
+
+    def cut(self) -> None:
+        """Reset: otherwise the kernel keeps megabytes for a peer that does not read, as long as its machine lives."""
+        transport = self._transport
+        if transport is None or self._connection is None:
+            return
+        socket = transport.get_extra_info("socket")
+        if socket is not None:
+            socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        transport.abort()
 
 
 def common_name(certificate: Any) -> str:

@@ -25,6 +25,9 @@ class Transport(Protocol):
     def finish(self) -> None:
         """Close once everything is written, or give up after a while."""
 
+    def cut(self) -> None:
+        """Close at once; what was not taken is thrown away, by the kernel as well."""
+
     def go_on(self) -> None:
         """Read again after the connection was pressed."""
 
@@ -96,6 +99,9 @@ class Turn:
             transport = cast("Transport | None", connection.transport)
             out, connection.out = connection.out, []
             if transport is None:
+                continue
+            if connection.cut:
+                transport.cut()
                 continue
             if out:
                 data = out[0] if len(out) == 1 else b"".join(out)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConnectionClosed
 
 from callboard_broker.engine.embedded.door import Door
 from callboard_broker.engine.embedded.queued import QueuedTransport
-from callboard_broker.engine.embedded.sockets import common_name
+from callboard_broker.engine.embedded.sockets import RESET, common_name
 from callboard_broker.mqtt.connection import Connection
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ async def serve_websocket(websocket: ServerConnection, door: Door) -> None:
         with contextlib.suppress(ConnectionClosed):
             await websocket.send(data)
 
-    transport = QueuedTransport(connection, door, send, websocket.close)
+    def reset() -> None:
+        websocket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        websocket.transport.abort()
+
+    transport = QueuedTransport(connection, door, send, websocket.close, reset)
     try:
         async for message in websocket:
             # MQTT-6.0.0-1: only binary.

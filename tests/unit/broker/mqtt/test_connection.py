@@ -34,6 +34,17 @@ def test_a_fresh_connection_takes_nothing_but_connect(kind: int) -> None:
     assert client.connection.phase is expected
 
 
+@pytest.mark.parametrize(
+    "opener",
+    [b"G", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02", b"\0", b"\x11", b"\x10" + p.varint(1_000_000)],
+    ids=["letter", "http", "tls", "zero", "flags", "longer than any"],
+)
+def test_what_cannot_become_a_connect_is_closed_at_once(opener: bytes) -> None:
+    client = Broker(message_bytes=10_000_000).client()
+    assert client.feed(opener) == []
+    assert client.closed
+
+
 @pytest.mark.parametrize("kind", range(16))
 def test_an_open_connection_takes_what_its_table_says(kind: int) -> None:
     client = Broker().client("a")
