@@ -112,6 +112,10 @@ class Output(Payload):
         default=None, ge=1, description="pixels of the written image; not checked when missing"
     )
     encoder: JsonObject = Field(default_factory=dict, description="what the format takes, e.g. quality")
+    folder: str | None = Field(
+        default=None,
+        description="a shared folder where the checked files go as well; may begin with a {variable}",
+    )
 
 
 class Assignment(Payload):
@@ -132,7 +136,10 @@ class Assignment(Payload):
     main: FileName | None = Field(default=None, description="name of the input to open")
     output: Output | None = None
     args: JsonObject = Field(default_factory=dict, description="what the engine takes")
-    variables: dict[str, str] = Field(default_factory=dict, description="of paths in shared folders")
+    variables: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="of paths in shared folders: name → platform (linux, windows, darwin) → path",
+    )
     priority: int = 0
     lease: float = Field(
         gt=0, description="seconds without a call of the slot after which the attempt is void"
@@ -156,7 +163,8 @@ class AttemptEvent(Payload):
     """One thing that happened to an attempt. A slot numbers them without a gap, and repeats what was not answered.
 
     ``started``: the engine begins its first frame; ``seconds`` is how long it took to get there.
-    ``frame``: a file is kept by the board (``artifact``); single work sends one per file, without ``frame``.
+    ``frame``: a file was checked and is kept by the board (``artifact``), or lies in the shared folder the assignment
+    names; single work sends one per file, without ``frame``.
     ``failed`` carries ``code``, ``message`` and whose ``fault`` it is; given back by the slot, it has no fault.
     """
 
@@ -180,8 +188,8 @@ class AttemptEvent(Payload):
 
     @model_validator(mode="after")
     def _complete(self) -> AttemptEvent:
-        if self.what == "frame" and self.artifact is None:
-            raise BadPayload("artifact: missing; a frame needs it", key="artifact")
+        if self.what == "frame" and self.frame is None and self.name is None:
+            raise BadPayload("frame: missing; say which frame, or the name of the file", key="frame")
         if self.what == "failed" and not (self.code and self.message):
             raise BadPayload("code: a failure needs a code and a message", key="code")
         return self
@@ -200,6 +208,7 @@ class AttemptReply(Payload):
 
     seq: int = Field(ge=0, description="the last event the board has")
     lease: float = Field(gt=0, description="seconds until the next call is due")
+    cancel: bool = Field(default=False, description="nobody wants the attempt any more; stop it")
 
 
 class SlotCommand(Payload):
