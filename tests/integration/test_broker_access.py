@@ -32,6 +32,8 @@ PUBLISH = {
     f"callboard/{OTHER}/reply": "nba",
     f"callboard/{OTHER}/command/control/x": "oba",
     f"callboard/{OTHER}/command/action/ping": "onba",
+    "callboard/board/command/worker/submit": "oba",
+    "callboard/board/command/worker/attempt": "onba",
     "callboard": "ba",
     "elsewhere/x": "a",
 }
@@ -69,7 +71,7 @@ def login(engine: Engine, role: str, client_id: str = ME, **options) -> Wire:
 def may_publish(engine: Engine, role: str, topic: str) -> bool:
     """Mosquitto's rules cannot tie an id to a user, as documented: a node writes under any id, but no commands."""
     if engine.name == "mosquitto" and role == "node" and topic.startswith("callboard/"):
-        return "/command/" not in topic or topic.endswith("/ping")
+        return "/command/" not in topic or topic.endswith(("/ping", "/attempt"))
     return role[0] in PUBLISH[topic]
 
 

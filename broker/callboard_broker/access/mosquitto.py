@@ -7,7 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 
-from callboard_broker.access.rules import RULES, Role, Rule
+from callboard_broker.access.rules import BOARD_WORKERS, RULES, Role, Rule
 from callboard_core.topics import Leaf
 
 __all__ = ["access_file", "hash_password"]
@@ -31,19 +31,27 @@ def hash_password(password: str, *, salt: bytes | None = None, rounds: int = _RO
 def access_file(site: str, users: Mapping[str, Role]) -> str:
     """Return the text of an access control file that allows each user what the role may do.
 
-    Two things Mosquitto cannot express are weaker there: a pattern on the client id holds for every user, so
-    a node may write under any node's topics (never to commands, except ping); and a retained command is not
-    refused by the broker but by the node it is sent to.
+    Three things Mosquitto cannot express are weaker there: a pattern on the client id holds for every user, so
+    a node may write under any node's topics (never to commands, except ping); a retained command is not
+    refused by the broker but by the node it is sent to; and the board's workers are denied one by one.
     """
     # Whatever a role is, it may answer itself and read what is sent to its own id.
     lines = [f"pattern write {site}/%c/reply", f"pattern read {site}/%c/#"]
     for name, role in sorted(users.items()):
         rule = RULES[role]
         lines += ["", f"user {name}"]
-        lines += [f"topic deny {_fill(topic, site)}" for topic in rule.never]
+        lines += [f"topic deny {topic}" for topic in _denied(rule, site)]
         lines += [f"topic write {topic}" for topic in _writable(rule, site)]
         lines += [f"topic read {_fill(topic, site)}" for topic in rule.subscribe if _CLIENT not in topic]
     return "\n".join(lines) + "\n"
+
+
+def _denied(rule: Rule, site: str) -> list[str]:
+    """Spell out what a client may not publish to: a denial wins over every grant, so it must not be too wide."""
+    denied = [_fill(topic, site) for topic in rule.never]
+    if not rule.still:
+        return denied
+    return [topic.replace("#", name) for topic in denied for name in BOARD_WORKERS]
 
 
 def _writable(rule: Rule, site: str) -> list[str]:

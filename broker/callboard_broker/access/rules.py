@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from callboard_core.farm.messages import ATTEMPT_WORKER
 from callboard_core.topics import BOARD, Leaf, matches
 
-__all__ = ["RULES", "Grant", "Role", "Rule", "compile_grant", "covers", "is_command"]
+__all__ = ["BOARD_WORKERS", "RULES", "Grant", "Role", "Rule", "compile_grant", "covers", "is_command"]
 
 #: Answers kept per client and kind of question; a client that walks through more topics starts afresh.
 CACHE_LIMIT = 2_000
@@ -31,12 +32,18 @@ class Role(StrEnum):
 class Rule:
     """Topic filters a role may publish to and subscribe to; everything else is denied.
 
-    ``never`` takes away from ``publish``.
+    ``never`` takes away from ``publish``, and ``still`` gives back some of that.
     """
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     never: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
+
+
+#: The board's workers that are for people and the board. Mosquitto must be told their names, because there a
+#: denial of all of them could not be taken back for one.
+BOARD_WORKERS = ("api", "call", "forget", "history", "job", "submit")
 
 
 _READ = ("{site}/#", "$SYS/#")
@@ -55,8 +62,10 @@ RULES: dict[Role, Rule] = {
             "{site}/+/command/worker/+",
         ),
         subscribe=("{site}/{client}/#", "{site}/+/announce/#", "{site}/+/status", "{site}/+/event/+"),
-        # What the board itself offers (forgetting nodes, for one) is for people and the board.
+        # What the board itself offers (forgetting nodes, for one) is for people and the board. Only what becomes
+        # of the tasks it assigned, slots tell it themselves.
         never=("{site}/board/command/worker/#",),
+        still=(f"{{site}}/board/command/worker/{ATTEMPT_WORKER}",),
     ),
     Role.BOARD: Rule(publish=("{site}/#",), subscribe=_READ),
     Role.ADMIN: Rule(publish=("#", "$SYS/#"), subscribe=("#", "$SYS/#")),
@@ -100,6 +109,7 @@ class Grant:
         publish: Sequence[str],
         subscribe: Sequence[str],
         never: Sequence[str] = (),
+        still: Sequence[str] = (),
         rank: int = 0,
     ) -> None:
         self._site = site
@@ -107,7 +117,7 @@ class Grant:
         self._publish = _Answers(
             lambda topic: (
                 any(matches(allowed, topic) for allowed in publish)
-                and not any(matches(denied, topic) for denied in never)
+                and (topic in still or not any(matches(denied, topic) for denied in never))
             )
         )
         self._receive = _Answers(lambda topic: any(matches(allowed, topic) for allowed in subscribe))
@@ -143,6 +153,7 @@ def compile_grant(role: Role | str, site: str, client_id: str) -> Grant:
         publish=_fill(rule.publish, site, client_id),
         subscribe=_fill(rule.subscribe, site, client_id),
         never=_fill(rule.never, site, client_id),
+        still=_fill(rule.still, site, client_id),
         rank=_RANKS[Role(role)],
     )
 

@@ -181,6 +181,14 @@ class Users:
         """Return the role of every enabled user."""
         return {name: record.role for name, record in sorted(self._load().items()) if not record.disabled}
 
+    def marks(self) -> dict[str, str]:
+        """Return, for every enabled user, something that is another once its role or password is. Never shown."""
+        return {
+            name: f"{record.role} {record.argon2}"
+            for name, record in self._load().items()
+            if not record.disabled
+        }
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the file against other threads and processes (may be nested)."""

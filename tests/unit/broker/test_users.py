@@ -192,6 +192,8 @@ def test_the_mosquitto_access_file_spells_the_rules_out():
     assert "topic write callboard/+/status/#" in node
     assert "topic write callboard/+/command/action/ping" in node
     assert "topic write callboard/+/command/worker/+" in node
-    assert "topic deny callboard/board/command/worker/#" in node
+    assert "topic deny callboard/board/command/worker/forget" in node
+    assert "topic deny callboard/board/command/worker/submit" in node
+    assert not any(line.startswith("topic deny") and line.endswith(("#", "/attempt")) for line in node)
     assert not [line for line in node if line.startswith("topic write") and line.endswith("command/#")]
     assert "pattern read callboard/%c/#" in text
