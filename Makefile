@@ -20,7 +20,7 @@ up: $(VENV)/.runs ## Set up and run a board on this machine (ARGS="--mqtt-port 0
 	@exec $(BIN)/callboard up $(ARGS)
 
 test: $(VENV)/.tests packages ## Set up and run every test (ARGS="-k name" picks some)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(VENV)/.tests ## Lint, formatting, types and layers
 	$(BIN)/ruff check
