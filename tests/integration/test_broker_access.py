@@ -284,15 +284,16 @@ def test_a_kept_session_is_delivered_by_todays_rules(tmp_path: Path) -> None:
                 assert wire.is_quiet()
 
 
-@pytest.mark.parametrize("how", ["disable", "remove"])
+@pytest.mark.parametrize("how", ["disable", "remove", "put"])
 def test_a_revoked_credential_ends_its_live_session_within_5_seconds(tmp_path: Path, how: str) -> None:
+    """A new password revokes the old one: whoever is connected may be the reason for it."""
     from callboard_broker.access import Users, users_file
 
     with running("embedded", tmp_path, Options(access=True)) as engine:
         users = Users(users_file(engine.state))
         with login(engine, "node", level=5) as revoked, login(engine, "viewer", "other") as other:
             began = time.monotonic()
-            getattr(users, how)("node")
+            getattr(users, how)("node", *(["node", "another"] if how == "put" else []))
             assert revoked.is_closed(10)
             assert time.monotonic() - began < 5
             assert [m.kind for m in revoked.kept] == [p.DISCONNECT]

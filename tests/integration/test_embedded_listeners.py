@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 import websockets
 
 from callboard_broker.access import Role, Users, compile_grant
+from callboard_broker.engine.embedded import EmbeddedEngine
 from callboard_broker.mqtt.counters import Counters
 from callboard_broker.mqtt.limits import Limits
+from callboard_core.errors import BadRequest, Conflict
 from support import packets as p
 from support import wire
 from support.embedded import Certificates, ThreadedEngine, embedded_engine
@@ -118,10 +122,10 @@ async def _never_reads(engine: ThreadedEngine) -> AsyncIterator[websockets.Clien
     url = f"ws://127.0.0.1:{engine.address('web')[1]}"
     async with websockets.connect(
         url, subprotocols=["mqtt"], compression=None, max_queue=1, close_timeout=1
-    ) as socket:
-        await socket.send(p.connect("web", level=4) + p.subscribe([("a", 0)], pid=1, level=4))
-        await socket.recv()
-        yield socket
+    ) as client:
+        await client.send(p.connect("web", level=4) + p.subscribe([("a", 0)], pid=1, level=4))
+        await client.recv()
+        yield client
 
 
 def _flood(engine: ThreadedEngine, enough: Callable[[Counters], bool]) -> None:
@@ -145,9 +149,37 @@ async def test_a_websocket_client_that_never_reads_is_bounded() -> None:
 
 async def test_a_websocket_client_that_never_reads_is_cut() -> None:
     with embedded_engine(config=WEB, limits=Limits(stall_timeout=0.5)) as engine:
-        async with _never_reads(engine) as socket:
+        async with _never_reads(engine) as reader:
             flooded = asyncio.to_thread(_flood, engine, lambda counters: counters.bounds["stall_timeout"] > 0)
             await asyncio.wait_for(flooded, 30)
-            raw = socket.transport.get_extra_info("socket")
+            raw = reader.transport.get_extra_info("socket")
             port = engine.address("web")[1]
             await asyncio.to_thread(wait_until, lambda: state_of(port, raw) is None)
+
+
+@pytest.mark.parametrize("listener", ["default", "web"])
+def test_a_taken_port_is_a_conflict_that_names_who_has_it(listener: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        engine = (
+            EmbeddedEngine(port=port)
+            if listener == "default"
+            else EmbeddedEngine(
+                port=0, config={"listeners": {"web": {"type": "ws", "bind": f"127.0.0.1:{port}"}}}
+            )
+        )
+        with pytest.raises(
+            Conflict, match=rf"port {port} \(mqtt.*\) is taken by .*pid {os.getpid()}.*--mqtt-port"
+        ):
+            asyncio.run(engine.start())
+
+
+def test_an_address_of_another_machine_is_said_to_be_one() -> None:
+    with pytest.raises(BadRequest, match=r"192\.0\.2\.1 is no address of this machine"):
+        asyncio.run(EmbeddedEngine(bind="192.0.2.1", port=0).start())
+
+
+def test_how_often_the_broker_reports_can_be_set() -> None:
+    with embedded_engine(sys_interval=0.3) as engine, wire.connect(engine.address(), "s") as client:
+        client.subscribe("$SYS/broker/uptime")
+        assert len({client.message().payload for _ in range(3)}) == 3  # at most the 1 s that the text counts

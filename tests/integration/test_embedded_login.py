@@ -35,6 +35,9 @@ class Slow:
     def roles(self) -> dict[str, str]:
         return dict.fromkeys(self.verified, "viewer")
 
+    def marks(self) -> dict[str, str]:
+        return self.roles()
+
 
 class Broken(Slow):
     def recall(self, username: str, password: str) -> User | None:

@@ -15,10 +15,9 @@ from callboard_broker.engine.loop import run
 
 async def main(wanted: dict[str, Any]) -> None:
     from callboard_broker.access import Users, compile_grant, users_file
-    from callboard_broker.engine.embedded import EmbeddedEngine, clock
+    from callboard_broker.engine.embedded import EmbeddedEngine
     from callboard_core.settings import BrokerDurability, BrokerLimits
 
-    clock._REPORT = 0.5  # nobody waits ten seconds for `$SYS` here
     state = Path(wanted["state"])
     engine = EmbeddedEngine(
         bind="127.0.0.1",
@@ -29,6 +28,7 @@ async def main(wanted: dict[str, Any]) -> None:
         state=state / "broker",
         limits=BrokerLimits(**wanted["limits"]),
         durability=BrokerDurability(**wanted["durability"]),
+        sys_interval=0.5,  # nobody waits ten seconds for `$SYS` here
         config={"listeners": wanted["listeners"]} if wanted["listeners"] else None,
     )
     await engine.start()

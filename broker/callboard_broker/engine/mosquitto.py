@@ -80,6 +80,7 @@ def configuration(settings: Settings, folder: Path, *, root: bool) -> str:
             "max_queued_bytes 134217728",
             "max_inflight_messages 200",
             f"message_size_limit {mqtt.limits.message_bytes}",
+            f"sys_interval {mqtt.sys_interval}",
             # Without it a QoS 1 round trip waits for delayed acknowledgements: 44 ms instead of 0.2.
             "set_tcp_nodelay true",
             "log_dest stderr",

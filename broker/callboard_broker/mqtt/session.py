@@ -26,8 +26,9 @@ _NOT: Final = -1.0
 #: Publishers wait while a connected client's queue is fuller than this, until it is emptier than that. The two are
 #: close, because who waits for long is not read from and takes the broker for dead.
 _HALF, _EASED = 0.5, 0.49
-#: Publishers wait for one session no longer than so many times the patience in all, be there progress or not.
-_LONGEST = 10
+#: Publishers wait for one session no longer than so many times the patience in all, be there progress or not. With the
+#: defaults that is less than a keep-alive (10 s), so that nobody who waits takes the broker for dead.
+_LONGEST = 3
 #: Bytes one session may put out in one go before others get their turn.
 _BURST = 262_144
 

@@ -28,7 +28,7 @@ class BrokerLimits(_Section):
         description="bytes a socket does not take, above which its reader is slow",
     )
     patience: float = Field(
-        default=1.0,
+        default=3.0,
         ge=0,
         description="how long publishers wait for a connected client that makes no progress and whose queue is half full",
     )

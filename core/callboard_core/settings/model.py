@@ -127,6 +127,12 @@ class Mqtt(_Section):
     username: str | None = Field(default=None, description="for an existing broker")
     password_file: Folder | None = Field(default=None, description="for an existing broker; one line")
     limits: BrokerLimits = Field(default_factory=BrokerLimits)
+    sys_interval: int = Field(
+        default=10,
+        ge=1,
+        le=3_600,
+        description="seconds between two reports under $SYS (embedded and mosquitto)",
+    )
     durability: BrokerDurability = Field(default_factory=BrokerDurability)
 
 

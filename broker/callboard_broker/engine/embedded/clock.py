@@ -22,8 +22,6 @@ __all__ = ["Clock", "SteadyTime"]
 log = logging.getLogger("callboard.broker")
 #: Seconds between looks at the clock: how late a will, a keep-alive or an expiry may be.
 _TICK = 0.25
-#: Seconds between reports under ``$SYS``, as Mosquitto's default.
-_REPORT = 10.0
 #: Seconds between looks at users and certificates; a revoked credential's session must be gone within 5.
 _LOOK = 2.0
 
@@ -51,7 +49,11 @@ class SteadyTime:
 
 
 class Clock:
-    """Drives a hub by a time that is never stepped."""
+    """Drives a hub by a time that is never stepped.
+
+    Args:
+        sys_interval: seconds between two reports under ``$SYS``.
+    """
 
     def __init__(
         self,
@@ -61,14 +63,16 @@ class Clock:
         journal: DurableJournal | None,
         users: Users | None,
         time: SteadyTime,
+        sys_interval: float,
     ) -> None:
         self._time = time
+        self._sys_interval = sys_interval
         self._hub = hub
         self._turn = turn
         self._host = host
         self._journal = journal
         self._users = users
-        self._roles: Mapping[str, str] | None = users.roles() if users is not None else None
+        self._marks: Mapping[str, str] = users.marks() if users is not None else {}
         self._stamps = host.certificate_stamps()
 
     async def run(self) -> None:
@@ -79,7 +83,7 @@ class Clock:
             now = self._time.now()
             self._hub.tick(now)
             if now >= report_at:
-                report_at = now + _REPORT
+                report_at = now + self._sys_interval
                 for topic, payload in reporter.changes(now):
                     self._hub.router.announce(topic, payload)
             if now >= look_at:
@@ -98,18 +102,18 @@ class Clock:
             log.error("%s", error)  # noqa: TRY400 - the message says all; what was in force stays in force
 
     def _revoke(self) -> None:
-        """Drop the sessions of users who are gone, disabled or have another role now."""
+        """Drop the connections of users who are gone, disabled, or have another role or password now."""
         if self._users is None:
             return
-        known, self._roles = self._roles or {}, self._users.roles()
-        changed = {name for name, role in known.items() if self._roles.get(name) != role}
+        known, self._marks = self._marks, self._users.marks()
+        changed = {name for name, mark in known.items() if self._marks.get(name) != mark}
         if not changed:
             return
         for connection in list(self._hub.connections):
             if connection.open and connection.user in changed:
                 log.warning("user %s was revoked or changed: its session is dropped", connection.user)
                 connection.close(Reason.NOT_AUTHORIZED)
-        gone = changed - set(self._roles)
+        gone = changed - set(self._marks)
         for session in [found for found in self._hub.sessions.values() if found.user in gone]:
             self._hub.end(session)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +17,14 @@ from callboard_broker.engine.embedded.host import BrokerError, Host
 from callboard_broker.engine.embedded.login import Grants, Login, Users
 from callboard_broker.engine.embedded.plugins import PluginObserver
 from callboard_broker.engine.embedded.turn import Turn
-from callboard_broker.errors import PortTaken
 from callboard_broker.mqtt.access import Everything, Grant
 from callboard_broker.mqtt.durable import DurableJournal
 from callboard_broker.mqtt.hub import Hub
 from callboard_broker.mqtt.limits import Limits
 from callboard_broker.mqtt.reasons import Reason
-from callboard_core.errors import Unavailable
+from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.link import Endpoint
+from callboard_core.listening import reachable
 from callboard_core.settings import BrokerDurability
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ class EmbeddedEngine:
         users: None lets everybody in.
         grants: (role, site, client id) to a grant; None allows everything.
         state: folder for what must survive; None keeps everything in memory.
+        sys_interval: seconds between two reports under ``$SYS``.
         config: amqtt's own configuration on top (listeners, plugins).
     """
 
@@ -60,12 +60,14 @@ class EmbeddedEngine:
         state: Path | None = None,
         limits: Limits | None = None,
         durability: BrokerDurability | None = None,
+        sys_interval: float = 10.0,
         config: dict[str, Any] | None = None,
     ) -> None:
         self._bind, self._port, self._site = bind, port, site
         self._users, self._grants, self._state = users, grants, state
         self._limits = limits or Limits()
         self._durability = durability or BrokerDurability()
+        self._sys_interval = sys_interval
         self._config = config or {}
         self._host: Host | None = None
         self._clock: asyncio.Task[None] | None = None
@@ -85,20 +87,20 @@ class EmbeddedEngine:
             state=settings.state / "broker",
             limits=settings.mqtt.limits,
             durability=settings.mqtt.durability,
+            sys_interval=settings.mqtt.sys_interval,
         )
 
     @property
     def endpoint(self) -> Endpoint:
         """Where clients of this machine connect."""
-        host = "127.0.0.1" if self._bind in {"", "0.0.0.0", "::"} else self._bind
-        return Endpoint(host, self._host.port() if self._host is not None else self._port)
+        return Endpoint(reachable(self._bind), self._host.port() if self._host is not None else self._port)
 
     async def start(self) -> None:
         """Return once clients can connect.
 
         Raises:
-            PortTaken: something else listens there.
-            BadRequest: amqtt's configuration is wrong.
+            Conflict: something else listens there; the message says who.
+            BadRequest: amqtt's configuration is wrong, or the address is not this machine's.
             Unavailable: it cannot start for another reason.
         """
         loop = asyncio.get_running_loop()
@@ -120,10 +122,11 @@ class EmbeddedEngine:
         try:
             await host.start()
         except (BrokerError, OSError, ValueError) as error:
+            await host.close_listeners()
             await self._committer.stop()
-            raise self._explain(error) from None
+            raise _explained(error) from None
         self._host = host
-        clock = Clock(hub, self._turn, host, journal, self._users, time)
+        clock = Clock(hub, self._turn, host, journal, self._users, time, self._sys_interval)
         self._clock = loop.create_task(clock.run())
         self._clock.add_done_callback(self._clock_stopped)
 
@@ -131,16 +134,6 @@ class EmbeddedEngine:
         config = dict(self._config)
         default = {"type": "tcp", "bind": f"{self._bind}:{self._port}"}
         return {**config, "listeners": {"default": default, **config.get("listeners", {})}}
-
-    def _explain(self, error: BaseException) -> Exception:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
-                return PortTaken(
-                    f"{self._bind}:{self._port} is taken by another program; stop it or choose another --mqtt-port"
-                )
-            cause = cause.__cause__ or cause.__context__
-        return Unavailable(f"the broker cannot start: {error}")
 
     async def stop(self) -> None:
         """Say goodbye to every client, write everything down, and close."""
@@ -207,3 +200,11 @@ class EmbeddedEngine:
         if task.cancelled() or self._ended is None or self._ended.done():
             return
         self._ended.set_exception(Unavailable(f"the broker's clock stopped: {task.exception()!r}"))
+
+
+def _explained(error: BaseException) -> CallboardError:
+    """Return the error that says most: amqtt wraps what its listeners raise."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, CallboardError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or Unavailable(f"the broker cannot start: {error}")

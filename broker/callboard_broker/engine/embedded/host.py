@@ -36,10 +36,13 @@ from callboard_broker.mqtt.subscribing import add_subscription
 from callboard_broker.mqtt.topics import is_filter, split_share
 from callboard_broker.mqtt.tree import Subscription
 from callboard_core.errors import BadRequest
+from callboard_core.listening import explain
 
 # Their chatter about their own states says nothing about ours; WebSocket handshakes fail for every port scanner.
 logging.getLogger("transitions").setLevel(logging.WARNING)
-logging.getLogger("amqtt.broker").setLevel(logging.WARNING)
+logging.getLogger("amqtt.broker").setLevel(
+    logging.CRITICAL
+)  # its tracebacks: what it raises is told by the engine
 logging.getLogger("amqtt.broker.plugins").setLevel(logging.INFO)
 logging.getLogger("callboard.broker.websocket").setLevel(logging.CRITICAL)
 
@@ -81,6 +84,11 @@ class Host(Broker):  # type: ignore[misc]
         if self._door is None:
             raise BrokerError("the host was started without a door")
         return self._door
+
+    async def close_listeners(self) -> None:
+        """Close those listeners that are open, after a start that failed at another one."""
+        for server in self._servers.values():
+            await server.close_instance()
 
     def port(self, listener: str = "default") -> int:
         """Return the port a listener is bound to."""
@@ -131,7 +139,20 @@ class Host(Broker):  # type: ignore[misc]
         port: int,
         ssl_context: ssl.SSLContext | None,
     ) -> Any:
-        loop = asyncio.get_running_loop()
+        try:
+            return await self._listen(listener_name, listener_type, address, port, ssl_context)
+        except OSError as error:
+            what = "mqtt" if listener_name == "default" else f"mqtt, listener {listener_name}"
+            raise explain(error, address or "", port, what=what, flag="--mqtt-port") from error
+
+    async def _listen(
+        self,
+        listener_name: str,
+        listener_type: ListenerType,
+        address: str | None,
+        port: int,
+        ssl_context: ssl.SSLContext | None,
+    ) -> Any:
         if listener_type is ListenerType.WS:
             return await websockets.serve(
                 self.ws_connected_to(listener_name),
@@ -147,7 +168,7 @@ class Host(Broker):  # type: ignore[misc]
                 logger=logging.getLogger("callboard.broker.websocket"),
             )
         door = self.door
-        return await loop.create_server(
+        return await asyncio.get_running_loop().create_server(
             lambda: SocketProtocol(door), address, port, ssl=ssl_context, backlog=_BACKLOG
         )
 

@@ -47,6 +47,9 @@ class Users(Protocol):
     def roles(self) -> Mapping[str, str]:
         """Return the role of every enabled user."""
 
+    def marks(self) -> Mapping[str, str]:
+        """Return, for every enabled user, something that is another once its role or password is."""
+
 
 Grants = Callable[[str, str, str], Grant]
 PluginCheck = Callable[[Connection, Connect], Awaitable[bool]]

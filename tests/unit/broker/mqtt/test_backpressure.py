@@ -29,12 +29,12 @@ def test_one_turn_queues_only_so_much_before_acknowledgements_are_read(clean: bo
 
 
 def test_publishers_wait_as_long_as_the_session_makes_progress() -> None:
-    broker = Broker(queue_messages=100, inflight=1, patience=1.0)
+    broker = Broker(queue_messages=100, inflight=1, patience=3.0)
     reader, writer = broker.client("r"), broker.client("w")
     reader.subscribe(("x", 1))
     got = reader.packets()
     writer.feed(flood(200))
-    for _ in range(12):  # 9 seconds, each step shorter than the patience
+    for _ in range(11):  # 8 seconds, each step shorter than the patience
         got = acknowledge(reader, [each for each in reader.packets() + got if each.kind == p.PUBLISH])
         broker.wait(0.75)
         assert writer.connection.pressed
@@ -43,17 +43,17 @@ def test_publishers_wait_as_long_as_the_session_makes_progress() -> None:
 
 
 def test_publishers_do_not_wait_for_ever_for_one_that_hardly_moves() -> None:
-    broker = Broker(queue_messages=10_000, inflight=1, patience=1.0)
+    broker = Broker(queue_messages=10_000, inflight=1, patience=3.0)
     reader, writer = broker.client("r"), broker.client("w")
     reader.subscribe(("x", 1))
     writer.feed(flood(5_200))
     got = reader.packets()
     for _ in range(10):  # one message each: the queue has to lose a hundred until publishers may go on
-        broker.wait(1.0 - 0.25)
+        broker.wait(0.75)
         got = acknowledge(reader, got)
     assert writer.connection.pressed
     for _ in range(10):
-        broker.wait(1.0 - 0.25)
+        broker.wait(0.75)
         got = acknowledge(reader, got)
     assert not writer.connection.pressed
 
