@@ -3,6 +3,7 @@
 ``model`` says what can be set, ``loader`` fills any such model and remembers where each value came from.
 """
 
+from callboard_core.settings.farm import Farm, FarmRetry, FarmSchedule
 from callboard_core.settings.loader import Flag, Loaded, Row, Secret, TomlName, load, variable
 from callboard_core.settings.model import (
     BrokerDurability,
@@ -28,6 +29,9 @@ __all__ = [
     "Console",
     "Database",
     "Discovery",
+    "Farm",
+    "FarmRetry",
+    "FarmSchedule",
     "Flag",
     "History",
     "Http",

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 
 from callboard_core.errors import BadRequest
 from callboard_core.settings.broker import BrokerDurability, BrokerLimits
+from callboard_core.settings.farm import Farm
 from callboard_core.settings.loader import Flag, Loaded, Secret, TomlName, load
 from callboard_core.topics import check_id, slug
 
@@ -223,6 +224,7 @@ class Settings(BaseModel):
     history: History = Field(default_factory=History)
     registry: Registry = Field(default_factory=Registry)
     discovery: Discovery = Field(default_factory=Discovery)
+    farm: Farm = Field(default_factory=Farm)
     node: NodeSettings = Field(default_factory=NodeSettings)
     sensors: Annotated[Tables, TomlName("sensor")] = Field(default_factory=list)
     controls: Annotated[Tables, TomlName("control")] = Field(default_factory=list)
