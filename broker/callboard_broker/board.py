@@ -15,6 +15,7 @@ from callboard_broker.errors import StoreUnavailable
 from callboard_broker.http.app import make_app
 from callboard_broker.http.context import Services
 from callboard_broker.http.server import HttpServer
+from callboard_broker.services.artifacts import Artifacts, Limits
 from callboard_broker.services.brake import Brake
 from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
@@ -86,6 +87,7 @@ class Board:
         self._failed: asyncio.Future[None] | None = None
         self._started = contextlib.AsyncExitStack()
         self._http: HttpServer | None = None
+        self._url = ""
         self._following = False
         self._users = users or Users(users_file(settings.state))
         history = settings.history
@@ -100,7 +102,9 @@ class Board:
             min_free=int(history.min_free_mb * _MIB),
         )
         self.refusals = Refusals(self.writer)
+        self.artifacts = Artifacts(settings.state / "artifacts", Limits.of(settings.artifacts))
         self.link = self._make_link(BOARD)
+        self.link.artifacts = self.artifacts
         self.history_link = self._make_link(HISTORIAN)
 
     @property
@@ -108,8 +112,7 @@ class Board:
         """Where HTTP answers; known once started."""
         if self._http is None:
             raise Unavailable("the board has not been started")
-        host = self._settings.http.bind
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._http.port}"
+        return self._url
 
     async def start(self) -> None:
         """Start everything; returns when HTTP answers and, if the broker is there, the directory is complete.
@@ -126,6 +129,8 @@ class Board:
         listener = listen(http.bind, http.port, what="http", flag="--http-port", backlog=2048)
         listener.setblocking(False)
         self._started.callback(listener.close)
+        host = f"[{http.bind}]" if ":" in http.bind else http.bind
+        self._url = f"http://{host}:{listener.getsockname()[1]}"
         try:
             await self._start(loop, listener)
         except BaseException:
@@ -157,6 +162,7 @@ class Board:
         self._feed = Feed(loop)
         self._build()
         self._started.callback(self.database.close)
+        self._started.push_async_callback(asyncio.to_thread, self.artifacts.close)
         await asyncio.to_thread(self._load)
         self.writer.start()
         self._started.push_async_callback(asyncio.to_thread, self._stop_writer)
@@ -207,6 +213,7 @@ class Board:
         return not self.database.sqlite and self.writer.condition is Condition.STALLED
 
     def _load(self) -> None:
+        self.artifacts.load()
         self.database.open()
         with self.database.read() as connection:
             self.registry.load(connection)
@@ -221,7 +228,14 @@ class Board:
         self.historian.listen(self.history_link)
 
     def _appear(self, epoch: int) -> None:
-        card = NodeCard(name=BOARD, epoch=epoch, label="Board", version=version("callboard"), host=_host())
+        card = NodeCard(
+            name=BOARD,
+            epoch=epoch,
+            label="Board",
+            version=version("callboard"),
+            host=_host(),
+            http=self._url,
+        )
         self.presence = Presence(self.link, card=card, epoch=epoch, instance=new_instance())
         self.presence.on_conflict(self._give_up)
         self.callee = Callee(self.link, self.presence)
@@ -241,6 +255,7 @@ class Board:
             history=self.history,
             refusals=self.refusals,
             logins=self.logins,
+            artifacts=self.artifacts,
             feed=self._feed,
             health=health,
             metrics=Metrics(
@@ -270,6 +285,7 @@ class Board:
         while True:
             with steady:
                 await asyncio.to_thread(self.registry.tidy)
+                await asyncio.to_thread(self.artifacts.tidy)
             await asyncio.sleep(_TIDY_EVERY)
 
     def _give_up(self, error: CallboardError) -> None:

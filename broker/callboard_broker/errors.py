@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from callboard_core.errors import Conflict, Unavailable
+from callboard_core.errors import Conflict, NotFound, Unavailable
 
-__all__ = ["NewerDatabase", "PortTaken", "StoreBusy", "StoreUnavailable"]
+__all__ = ["Damaged", "NewerDatabase", "NoRoom", "StoreBusy", "StoreUnavailable", "WrongOffset"]
 
 
 class NewerDatabase(Conflict):
     """The database was written by a newer Callboard than this one."""
-
-
-class PortTaken(Conflict):
-    """Another process already listens where the board wants to."""
 
 
 class StoreUnavailable(Unavailable):
@@ -21,3 +17,19 @@ class StoreUnavailable(Unavailable):
 
 class StoreBusy(Conflict):
     """Another process holds the broker's state folder."""
+
+
+class Damaged(NotFound):
+    """An artifact is not on the disk any more as it was stored; it has been set aside."""
+
+
+class NoRoom(Unavailable):
+    """The disk, or what artifacts may take of it, is full."""
+
+
+class WrongOffset(Conflict):
+    """An upload does not continue where the earlier one ended; ``offset`` is where it has to."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset

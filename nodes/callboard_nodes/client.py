@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from callboard_core.artifacts import HttpArtifacts
 from callboard_core.calls.pool import Pool
 from callboard_core.calls.proxy import Proxy
 from callboard_core.directory import Directory, Event, Follower
@@ -69,6 +70,7 @@ class Client:
         )
         self.directory = Directory(self.link)
 
+        self.link.artifacts = HttpArtifacts.of(self.link, locator.credential)
     def start(self, *, timeout: float = TIMEOUT) -> Self:
         """Connect and read the directory.
 

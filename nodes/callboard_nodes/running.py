@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from callboard_core import topics
+from callboard_core.artifacts import HttpArtifacts
 from callboard_core.callee import Callee, Request
 from callboard_core.cards import NodeCard
 from callboard_core.directory import Directory
@@ -107,6 +108,7 @@ class Running:
             site=plan.site,
             keepalive=plan.card.keepalive,
         )
+        self.link.artifacts = HttpArtifacts.of(self.link, plan.credential)
         self.presence = Presence(self.link, card=plan.card, epoch=epoch, instance=instance)
         self.callee = Callee(self.link, self.presence)
         audience = Audience(self.link, site=plan.site, on_change=partial(self._soon, self._audience_changed))

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from callboard_broker.http import (
+    artifacts,
     calls,
     cards,
     errors,
@@ -30,7 +31,7 @@ _ABOUT = """Everything on the board over HTTP: who is there, what is offered, wh
 Send `Authorization: Bearer TOKEN` (from `POST /api/v1/session`) or HTTP Basic. Every error is
 `{"error": {"code", "message"}}`.
 """
-_NOUNS = (session, nodes, cards, values, history, refused, calls, events)
+_NOUNS = (session, nodes, cards, values, history, refused, calls, artifacts, events)
 
 
 def make_app(services: Services) -> FastAPI:
@@ -45,7 +46,7 @@ def make_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
-    app.add_middleware(BodyLimit, limit=MESSAGE_LIMIT)
+    app.add_middleware(BodyLimit, limit=MESSAGE_LIMIT, streamed="/api/v1/artifacts/")
     api = APIRouter(prefix="/api/v1")
     for noun in _NOUNS:
         api.include_router(noun.router)

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader
 
+from callboard_broker.services.artifacts import Artifacts
 from callboard_broker.services.feed import Feed
 from callboard_broker.services.forgetting import Forgetting
 from callboard_broker.services.health import Health
@@ -21,10 +22,13 @@ from callboard_broker.services.values import Values
 from callboard_core.errors import Forbidden, Unauthorized
 from callboard_core.link import Endpoint, Link
 
-__all__ = ["Asker", "Commander", "Reader", "Services", "Use", "address", "bearer"]
+__all__ = ["Asker", "Commander", "Depositor", "Fetcher", "Reader", "Services", "Use", "address", "bearer"]
 
 #: Who may read over HTTP. Nodes speak MQTT, where they see only what is theirs.
 _READERS = frozenset({"viewer", "operator", "admin"})
+#: Who may store artifacts, and who may fetch them: what nodes work with is too large for MQTT.
+_DEPOSITORS = frozenset({"node", "operator", "admin", "board"})
+_FETCHERS = _READERS | _DEPOSITORS
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Services:
     feed: Feed
     health: Health
     metrics: Metrics
+    artifacts: Artifacts
 
 
 def services(request: Request) -> Services:
@@ -114,7 +119,23 @@ def _commander(person: Annotated[Person, Depends(_reader)]) -> Person:
     return person
 
 
+def _depositor(person: Annotated[Person, Depends(_asker)]) -> Person:
+    if person.role not in _DEPOSITORS:
+        raise Forbidden(
+            f"the role {person.role} can only fetch artifacts; storing needs node, operator or admin"
+        )
+    return person
+
+
+def _fetcher(person: Annotated[Person, Depends(_asker)]) -> Person:
+    if person.role not in _FETCHERS:
+        raise Forbidden(f"the role {person.role} cannot fetch artifacts")
+    return person
+
+
 Use = Annotated[Services, Depends(services)]
 Asker = Annotated[Person, Depends(_asker)]
 Reader = Annotated[Person, Depends(_reader)]
 Commander = Annotated[Person, Depends(_commander)]
+Depositor = Annotated[Person, Depends(_depositor)]
+Fetcher = Annotated[Person, Depends(_fetcher)]

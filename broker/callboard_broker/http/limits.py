@@ -17,15 +17,19 @@ _SWALLOWED = 8
 
 
 class BodyLimit:
-    """Refuses by Content-Length before anything is kept, and cuts off a body that does not say its length."""
+    """Refuses by Content-Length before anything is kept, and cuts off a body that does not say its length.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Paths that begin with ``streamed`` look after the size of what they are sent themselves.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, streamed: str | None = None) -> None:
         self._app = app
         self._limit = limit
+        self._streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is small enough."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or (self._streamed and scope["path"].startswith(self._streamed)):
             await self._app(scope, receive, send)
         elif (error := self._check(scope)) is not None:
             await self._swallow(receive)

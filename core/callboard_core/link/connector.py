@@ -91,6 +91,7 @@ class Connector:
         self.disconnect_hooks: list[Callable[[str], None]] = []
         self.number = 0
         self.up = False  # this session's subscriptions are in force
+        self.endpoint: Endpoint | None = None
         self.greeted = False  # … and its hooks have run
 
     @property
@@ -186,6 +187,7 @@ class Connector:
             session.open(endpoint)
         except CallboardError as error:
             self._note_trouble(error)
+            self.endpoint = endpoint
             return False
         except Exception as error:  # noqa: BLE001 - whatever it was, the thread must go on
             _log.exception("%s: cannot try to connect", self._login.client_id)

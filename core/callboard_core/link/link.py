@@ -126,6 +126,11 @@ class Link:
         return self._connector.trouble.message
 
     @property
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the broker is that the link is, or last was, connected to; None before that."""
+        return self._connector.endpoint
+
     def dropped(self) -> int:
         """QoS 0 messages dropped because the handlers were stuck."""
         return self._inbox.dropped

@@ -6,6 +6,7 @@
 from callboard_core.settings.farm import Farm, FarmRetry, FarmSchedule
 from callboard_core.settings.loader import Flag, Loaded, Row, Secret, TomlName, load, variable
 from callboard_core.settings.model import (
+    Artifacts,
     BrokerDurability,
     BrokerLimits,
     Console,
@@ -24,6 +25,7 @@ from callboard_core.settings.model import (
 )
 
 __all__ = [
+    "Artifacts",
     "BrokerDurability",
     "BrokerLimits",
     "Console",

@@ -17,6 +17,7 @@ from callboard_core.settings.loader import Flag, Loaded, Secret, TomlName, load
 from callboard_core.topics import check_id, slug
 
 __all__ = [
+    "Artifacts",
     "BrokerDurability",
     "BrokerLimits",
     "Console",
@@ -173,6 +174,25 @@ class History(_Section):
     )
 
 
+class Artifacts(_Section):
+    """Content too large for messages, which the board keeps."""
+
+    limit_mb: int = Field(default=1024, ge=1, le=1024, description="MiB of the largest one")
+    keep_mb: int = Field(
+        default=20_480,
+        ge=1,
+        description="MiB for all; beyond, those that nothing refers to and that were used least lately go",
+    )
+    keep_days: float = Field(
+        default=30,
+        gt=0,
+        description="days after its last use that one is removed, unless something refers to it",
+    )
+    min_free_mb: float = Field(
+        default=1024, ge=0, description="MiB of free disk; below, nothing more is taken in"
+    )
+
+
 class Registry(_Section):
     """The board's list of nodes."""
 
@@ -222,6 +242,7 @@ class Settings(BaseModel):
     console: Console = Field(default_factory=Console)
     database: Database = Field(default_factory=Database)
     history: History = Field(default_factory=History)
+    artifacts: Artifacts = Field(default_factory=Artifacts)
     registry: Registry = Field(default_factory=Registry)
     discovery: Discovery = Field(default_factory=Discovery)
     farm: Farm = Field(default_factory=Farm)

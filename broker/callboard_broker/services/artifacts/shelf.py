@@ -1,0 +1,593 @@
+"""The store of artifacts: a folder of files named by their SHA-256, what may be in it, and what has to go."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import logging
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from callboard_broker.errors import Damaged, NoRoom, StoreUnavailable, WrongOffset
+from callboard_broker.services import disk
+from callboard_broker.services.artifacts.index import Index, Record
+from callboard_broker.services.artifacts.upload import BLOCK, Upload
+from callboard_core.calls.artifacts import ArtifactRef
+from callboard_core.errors import BadRequest, CallboardError, Conflict, NotFound, Overloaded, TooLarge
+from callboard_core.settings import Artifacts as Settings
+
+__all__ = ["Artifacts", "Limits"]
+
+_log = logging.getLogger(__name__)
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}( ?; ?[\w-]+=[\w.-]+)*", re.ASCII)
+_DAY = 86_400.0
+_MIB = 1024 * 1024
+#: Seconds that what was just used stays, whatever the room: its user may still be about to fetch it, or to pin it.
+_GRACE = 600.0
+#: Seconds between two notes that one artifact is used, between two rounds of tidying, and that parts are kept.
+_TOUCH_EVERY = 60.0
+_TIDY_EVERY = 60.0
+_PART_KEPT = _DAY
+#: Artifacts removed at a time.
+_STEP = 1000
+#: Uploads at a time.
+_UPLOADS = 256
+#: Threads that wait for the disk.
+_THREADS = 4
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be kept: bytes of one artifact and of all, seconds unused, and bytes of disk that stay free."""
+
+    largest: int = 1024 * _MIB
+    total: int = 20_480 * _MIB
+    seconds: float = 30 * _DAY
+    min_free: int = 1024 * _MIB
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Read the settings."""
+        return cls(
+            settings.limit_mb * _MIB,
+            settings.keep_mb * _MIB,
+            settings.keep_days * _DAY,
+            int(settings.min_free_mb * _MIB),
+        )
+
+
+class Artifacts:
+    """Keeps content by its SHA-256. Safe from any thread; everything may wait for the disk.
+
+    It is an :class:`~callboard_core.calls.artifacts.ArtifactStore` for the board's own process.
+
+    Args:
+        folder: where; made if it is missing.
+        limits: what may be kept.
+        clock: Unix seconds.
+
+    Attributes:
+        threads: for those who must not wait themselves.
+        damaged: how many artifacts were found damaged since the start.
+    """
+
+    def __init__(
+        self, folder: Path, limits: Limits | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.limits = limits or Limits()
+        self.threads = ThreadPoolExecutor(_THREADS, "artifacts")
+        self.damaged = 0
+        self._folder, self._clock = folder, clock
+        self._parts, self._aside = folder / "parts", folder / "damaged"
+        self._lock = threading.Lock()
+        self._uploads: set[Upload] = set()
+        self._holders: dict[str, Upload] = {}
+        self._opening: set[str] = set()
+        self._tidied = 0.0
+        self._touched: dict[str, float] = {}
+        self._index: Index | None = None
+
+    def load(self) -> Self:
+        """Open the store, and compare what is noted with what is there.
+
+        Raises:
+            StoreUnavailable: the folder cannot be used.
+        """
+        try:
+            for folder in (self._parts, self._aside):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._index = Index(self._folder / "index.db")
+            for part in self._parts.iterdir():
+                if not _HASH.fullmatch(part.name):
+                    part.unlink()
+            self._reconcile()
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot use {self._folder}: {error.strerror or error}; make room, or give yourself the folder"
+            ) from error
+        return self
+
+    def close(self) -> None:
+        """Cut what is on its way, and close."""
+        for upload in list(self._uploads):
+            upload.cut()
+        self.threads.shutdown(wait=True, cancel_futures=True)
+        if self._index is not None:
+            self._index.close()
+
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    def has(self, sha256: str) -> bool:
+        """Tell whether a content is here, all of it."""
+        return self.find(sha256) is not None
+
+    def find(self, sha256: str) -> Record | None:
+        """Return what is known of an artifact; None if it is not here.
+
+        Raises:
+            BadRequest: that is no SHA-256 in lower-case hex.
+        """
+        path = self._path(sha256)
+        with self._lock:
+            record = self._known.find(sha256)
+            if record is None:
+                return None
+            with suppress(OSError):
+                if path.stat().st_size == record.size:
+                    return record
+        self._set_aside(record, "it is not on the disk as it was stored")
+        return None
+
+    def record(self, sha256: str) -> Record:
+        """Return what is known of an artifact, which counts as a use of it.
+
+        Raises:
+            NotFound: it is not here.
+        """
+        record = self.find(sha256)
+        if record is None:
+            raise NotFound(f"there is no artifact {sha256} (any more)")
+        self._touch(record)
+        return record
+
+    def ref(self, sha256: str) -> ArtifactRef:
+        """Return how messages refer to an artifact.
+
+        Raises:
+            NotFound: it is not here.
+        """
+        return _refer(self.record(sha256))
+
+    def path(self, sha256: str) -> Path:
+        """Return the file of an artifact, to be read only. Whoever reads it by itself does not notice damage.
+
+        Raises:
+            NotFound: it is not here.
+        """
+        return self._path(self.record(sha256).sha256)
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Open the file of an artifact; as :meth:`path`."""
+        return self.path(sha256).open("rb")
+
+    def read(self, sha256: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Return the content in blocks.
+
+        The hash of a whole content is checked before its last block is handed out.
+
+        Raises:
+            NotFound: it is not here.
+            Damaged: it is not what was stored; it has been set aside.
+        """
+        record = self.record(sha256)
+        if start or (stop is not None and stop < record.size):
+            return self._read_part(record, start, record.size if stop is None else min(stop, record.size))
+        return self._read_whole(record)
+
+    def get(self, ref: ArtifactRef) -> bytes:
+        """Return a content.
+
+        Raises:
+            NotFound: it is not here, or damaged.
+        """
+        return b"".join(self.read(ref.sha256))
+
+    def listing(self, after: str = "", limit: int = 1000) -> list[tuple[Record, list[str]]]:
+        """Return artifacts in the order of their hashes, from behind ``after`` on, and who needs each."""
+        return [(record, self._known.owners(record.sha256)) for record in self._known.after(after, limit)]
+
+    def total(self) -> tuple[int, int]:
+        """Return how many artifacts there are, and their bytes."""
+        return self._known.total()
+
+    def verify(self, sha256: str | None = None) -> list[str]:
+        """Read one artifact or all, and return which are damaged; those are set aside."""
+        wanted = self._known.names() if sha256 is None else {sha256}
+        return sorted(name for name in wanted if not self._is_sound(name))
+
+    # -- storing ---------------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        data: bytes | BinaryIO,
+        *,
+        type: str = "application/octet-stream",  # noqa: A002 - the field's name
+    ) -> ArtifactRef:
+        """Store a content.
+
+        Raises:
+            TooLarge: it is over the limit.
+            NoRoom: there is no room for it.
+        """
+        content_type = check_type(type)
+        stream = io.BytesIO(data) if isinstance(data, bytes) else data
+        length = len(data) if isinstance(data, bytes) else None
+        self.check(length or 0)
+        upload = self._make(self._private("new"), sha256=None, offset=0, length=length, type=content_type)
+        try:
+            while block := stream.read(BLOCK):
+                upload.write(block)
+            return upload.finish()
+        except OSError as error:
+            raise self.explain(error) from error
+        finally:
+            upload.cut(discard=True)
+
+    def begin(
+        self,
+        sha256: str,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        type: str = "application/octet-stream",  # noqa: A002 - the field's name
+    ) -> Upload:
+        """Begin to take in a content, or go on where an earlier upload of it was cut.
+
+        Two who send the same content do not disturb each other; only a stalled upload is taken over.
+
+        Raises:
+            BadRequest: the hash or type is none.
+            TooLarge: it is over the limit.
+            NoRoom: there is no room for it.
+            WrongOffset: this is not where the earlier one ended.
+            Overloaded: too many uploads are on their way.
+        """
+        self._path(sha256)
+        content_type = check_type(type)
+        self.check(length or offset, offset)
+        with self._lock:
+            holder = self._holders.get(sha256)
+            if holder is not None and holder.stalled:
+                del self._holders[sha256]
+        if holder is not None and holder.stalled:
+            holder.cut()
+        try:
+            return self._begin(sha256, offset, length, content_type)
+        except OSError as error:
+            raise self.explain(error) from error
+
+    def offset(self, sha256: str) -> int:
+        """Return from which byte on an upload goes on."""
+        self._path(sha256)
+        with self._lock:
+            return self._offset(sha256)
+
+    def check(self, size: int, there: int = 0) -> None:
+        """Check that a content of so many bytes would be taken, of which some are there already.
+
+        Raises:
+            TooLarge: it is over the limit.
+            NoRoom: there is no room for it.
+        """
+        if size > self.limits.largest:
+            raise TooLarge(
+                f"{size} bytes are over the limit of {self.limits.largest} for an artifact (artifacts.limit_mb)"
+            )
+        self._check_room(size - there)
+
+    def explain(self, error: OSError) -> CallboardError:
+        """Return what to tell of an error of the disk."""
+        if error.errno in _FULL:
+            return NoRoom(f"the disk of {self._folder} is full; make room")
+        return StoreUnavailable(f"{self._folder}: {error.strerror or error}")
+
+    # -- keeping and removing --------------------------------------------------------------------------------
+
+    def pin(self, owner: str, sha256s: Iterable[str]) -> None:
+        """Keep artifacts for as long as their owner needs them, also such as have yet to come."""
+        names = list(sha256s)
+        for name in names:
+            self._path(name)
+        self._known.pin(owner, names)
+
+    def unpin(self, owner: str) -> None:
+        """Forget everything an owner needed."""
+        self._known.unpin(owner)
+
+    def remove(self, sha256: str, *, force: bool = False) -> None:
+        """Remove an artifact.
+
+        Raises:
+            NotFound: it is not here.
+            Conflict: somebody needs it, and it is not forced.
+        """
+        if self.find(sha256) is None:
+            raise NotFound(f"there is no artifact {sha256} (any more)")
+        owners = self._known.owners(sha256)
+        if owners and not force:
+            raise Conflict(f"artifact {sha256} is needed by {', '.join(owners[:5])}; remove that first")
+        self._drop(sha256)
+
+    def tidy(self) -> int:
+        """Remove what has not been used for long, or has no room; return how many. Does nothing most of the time."""
+        now = self._clock()
+        if now - self._tidied < _TIDY_EVERY:
+            return 0
+        self._tidied = now
+        self._touched = {name: t for name, t in self._touched.items() if now - t < _TOUCH_EVERY}
+        self._tidy_files(now)
+        removed = 0
+        while old := self._known.unused(now - max(self.limits.seconds, _GRACE), _STEP):
+            for record in old:
+                self._drop(record.sha256)
+            removed += len(old)
+        return removed + self._evict(0)
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    @property
+    def _known(self) -> Index:
+        assert self._index is not None, "load() comes first"  # noqa: S101 - a mistake of ours
+        return self._index
+
+    def _path(self, sha256: str) -> Path:
+        """The only place where a path is made of what somebody sent."""
+        if not _HASH.fullmatch(sha256):
+            raise BadRequest(f"{sha256[:80]!r} is no SHA-256: 64 digits of 0-9 and a-f")
+        return self._folder / sha256[:2] / sha256
+
+    def _private(self, name: str) -> Path:
+        return self._parts / f"{name}.{secrets.token_hex(8)}"
+
+    def _begin(self, sha256: str, offset: int, length: int | None, content_type: str) -> Upload:
+        with self._lock:
+            there = self._offset(sha256)
+            if offset not in {0, there}:
+                raise WrongOffset(f"the part that is here has {there} bytes, not {offset}", there)
+            if length is not None and offset > length:
+                raise BadRequest(f"Upload-Offset {offset} is beyond Upload-Length {length}")
+            alone = sha256 not in self._holders and sha256 not in self._opening
+            if alone:
+                self._opening.add(sha256)
+        part = self._parts / sha256 if alone else self._private(sha256)
+        upload: Upload | None = None
+        try:
+            upload = self._make(part, sha256=sha256, offset=offset, length=length, type=content_type)
+        finally:
+            with self._lock:
+                if alone:
+                    self._opening.discard(sha256)
+                if alone and upload is not None:
+                    self._holders[sha256] = upload
+        return upload
+
+    def _make(
+        self,
+        part: Path,
+        *,
+        sha256: str | None,
+        offset: int,
+        length: int | None,
+        type: str,  # noqa: A002 - the field's name
+    ) -> Upload:
+        if len(self._uploads) >= _UPLOADS:
+            raise Overloaded(f"{_UPLOADS} artifacts are being sent already; try again later")
+        upload = Upload(
+            part,
+            sha256=sha256,
+            offset=offset,
+            length=length,
+            largest=self.limits.largest,
+            check_room=self._check_room,
+            keep=lambda done, found: self._keep(done, found, type),
+            leave=self._leave,
+        )
+        self._uploads.add(upload)
+        return upload
+
+    def _offset(self, sha256: str) -> int:
+        holder = self._holders.get(sha256)
+        if holder is not None:
+            return holder.size if holder.stalled else 0
+        if sha256 in self._opening:
+            return 0
+        try:
+            return (self._parts / sha256).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _keep(self, upload: Upload, sha256: str, content_type: str) -> ArtifactRef:
+        path, now = self._path(sha256), self._clock()
+        self._evict(upload.size)
+        record = Record(sha256, upload.size, content_type, now, now)
+        if not path.parent.exists():
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            _sync(self._folder)
+        with self._lock:
+            upload.part.replace(path)
+            self._known.add(record)
+        _sync(path.parent)
+        return _refer(record)
+
+    def _leave(self, upload: Upload) -> None:
+        """An upload has ended; what a second one of its content leaves behind may be worth more than nothing."""
+        with self._lock:
+            self._uploads.discard(upload)
+            sha256 = upload.sha256
+            if sha256 is None:
+                return
+            if self._holders.get(sha256) is upload:
+                del self._holders[sha256]
+            if upload.part.name == sha256 or not upload.part.exists():
+                return
+            taken = sha256 in self._holders or sha256 in self._opening
+            if not taken and upload.size > self._offset(sha256):
+                upload.part.replace(self._parts / sha256)
+            else:
+                upload.part.unlink()
+
+    def _read_whole(self, record: Record) -> Iterator[bytes]:
+        found = hashlib.sha256()
+        held = b""
+        try:
+            with self._path(record.sha256).open("rb") as file:
+                while block := file.read(BLOCK):
+                    found.update(block)
+                    if held:
+                        yield held
+                    held = block
+        except OSError as error:
+            raise self._set_aside(record, f"it cannot be read: {error.strerror or error}") from error
+        if found.hexdigest() != record.sha256:
+            raise self._set_aside(record, "its bytes have changed on the disk")
+        if held:
+            yield held
+
+    def _read_part(self, record: Record, start: int, stop: int) -> Iterator[bytes]:
+        try:
+            with self._path(record.sha256).open("rb") as file:
+                file.seek(start)
+                while start < stop and (block := file.read(min(BLOCK, stop - start))):
+                    start += len(block)
+                    yield block
+        except OSError as error:
+            raise self._set_aside(record, f"it cannot be read: {error.strerror or error}") from error
+
+    def _is_sound(self, sha256: str) -> bool:
+        try:
+            record = self.find(sha256)
+            if record is None:
+                return False
+            for _ in self._read_whole(record):
+                pass
+        except Damaged:
+            return False
+        return True
+
+    def _set_aside(self, record: Record, what: str) -> Damaged:
+        """Put a damaged file where it does no harm, and say what to do."""
+        path = self._path(record.sha256)
+        with self._lock:
+            if path.exists():
+                path.replace(self._aside / record.sha256)
+            self._known.remove(record.sha256)
+            self.damaged += 1
+        _log.error(
+            "artifact %s (%d bytes, %s) was set aside: %s", record.sha256, record.size, record.type, what
+        )
+        return Damaged(f"artifact {record.sha256} is damaged: {what}; store it again")
+
+    def _touch(self, record: Record) -> None:
+        now = self._clock()
+        if now - max(record.used, self._touched.get(record.sha256, 0.0)) >= _TOUCH_EVERY:
+            self._touched[record.sha256] = now
+            self._known.touch(record.sha256, now)
+
+    def _check_room(self, size: int) -> None:
+        free = disk.room(self._parts) - size
+        if free < disk.minimum(self._parts, self.limits.min_free):
+            raise NoRoom(f"the disk of {self._folder} is full; make room (artifacts.min_free_mb)")
+        if size:
+            self._evict(size)
+
+    def _evict(self, size: int) -> int:
+        """Make room among the artifacts for one of so many bytes; return how many had to go.
+
+        Raises:
+            NoRoom: what is left is needed.
+        """
+        excess = self.total()[1] + size - self.limits.total
+        removed = 0
+        while excess > 0:
+            unused = self._known.unused(self._clock() - _GRACE, _STEP)
+            if not unused and size:
+                raise NoRoom(
+                    f"artifacts may take {self.limits.total // _MIB} MiB, and all that are here are in use; "
+                    "raise artifacts.keep_mb, or remove what needs them"
+                )
+            if not unused:
+                return removed
+            for record in unused:
+                if excess > 0:
+                    self._drop(record.sha256)
+                    excess -= record.size
+                    removed += 1
+        return removed
+
+    def _drop(self, sha256: str) -> None:
+        with self._lock:
+            self._known.remove(sha256)
+            self._path(sha256).unlink(missing_ok=True)
+
+    def _tidy_files(self, now: float) -> None:
+        for folder in (self._parts, self._aside):
+            for file in folder.iterdir():
+                with self._lock, suppress(FileNotFoundError):
+                    if file.name not in self._holders and now - file.stat().st_mtime > _PART_KEPT:
+                        file.unlink()
+
+    def _reconcile(self) -> None:
+        """A crash may have left a file that is not noted, or a note without a file."""
+        known, there = self._known.names(), dict(self._files())
+        for name in known - there.keys():
+            self._known.remove(name)
+        for name in there.keys() - known:
+            stat = there[name].stat()
+            self._known.add(
+                Record(name, stat.st_size, "application/octet-stream", stat.st_mtime, stat.st_mtime)
+            )
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        for folder in self._folder.iterdir():
+            if len(folder.name) == 2:  # noqa: PLR2004 - hex digits
+                for file in folder.iterdir():
+                    if _HASH.fullmatch(file.name):
+                        yield file.name, file
+
+
+def check_type(value: str) -> str:
+    """Return a content type if it is one.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    if not _TYPE.fullmatch(value):
+        raise BadRequest(f"{value[:80]!r} is no content type, such as image/png")
+    return value
+
+
+def _refer(record: Record) -> ArtifactRef:
+    url = f"/api/v1/artifacts/{record.sha256}"
+    return ArtifactRef(sha256=record.sha256, size=record.size, type=record.type, url=url)
+
+
+def _sync(folder: Path) -> None:
+    """Have the disk remember a file's name."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
