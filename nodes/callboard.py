@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from callboard_core.directory import Available, Changed, Directory, Dropped
     from callboard_core.errors import CallboardError
     from callboard_core.link import AsyncLink, Credential, Endpoint, Link
+    from callboard_core.messages import Severity
     from callboard_nodes.agents import Agent
     from callboard_nodes.client import Client, connect
     from callboard_nodes.declared import after, attribute, every, method, on
@@ -35,6 +36,7 @@ __all__ = [
     "Pool",
     "Proxy",
     "Request",
+    "Severity",
     "after",
     "attribute",
     "connect",
@@ -60,6 +62,7 @@ _HOMES = {
     "Pool": "callboard_core.calls.pool",
     "Proxy": "callboard_core.calls.proxy",
     "Request": "callboard_core.callee",
+    "Severity": "callboard_core.messages",
     "after": "callboard_nodes.declared",
     "attribute": "callboard_nodes.declared",
     "connect": "callboard_nodes.client",

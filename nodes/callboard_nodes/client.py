@@ -15,9 +15,11 @@ from callboard_core.calls.pool import Pool
 from callboard_core.calls.proxy import Proxy
 from callboard_core.directory import Directory, Event, Follower
 from callboard_core.errors import BadRequest
-from callboard_core.link import Credential, Link
+from callboard_core.link import Credential, Link, Subscription
 from callboard_core.settings import Settings, load_settings
 from callboard_core.topics import slug
+from callboard_nodes import events
+from callboard_nodes.events import Heard
 from callboard_nodes.locate import Locator
 
 __all__ = ["Client", "connect"]
@@ -68,9 +70,9 @@ class Client:
             site=found.site,
             credential=locator.credential,
         )
+        self.link.artifacts = HttpArtifacts.of(self.link, locator.credential)
         self.directory = Directory(self.link)
 
-        self.link.artifacts = HttpArtifacts.of(self.link, locator.credential)
     def start(self, *, timeout: float = TIMEOUT) -> Self:
         """Connect and read the directory.
 
@@ -107,6 +109,17 @@ class Client:
     ) -> Follower:
         """Follow who offers a service; see :meth:`Directory.follow`."""
         return self.directory.follow(service, callback=callback)
+
+    def listen(
+        self,
+        event: str,
+        hear: Callable[[Heard], object],
+        *,
+        node: str = "*",
+        where: Callable[[Heard], object] | None = None,
+    ) -> Subscription:
+        """Hear the events of nodes; see :meth:`Node.listen`. ``ready.result()`` waits until the broker knows."""
+        return events.listen(self.link, self.link.site, event, hear, node=node, where=where)
 
     def __enter__(self) -> Self:
         return self.start()

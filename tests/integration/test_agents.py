@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import callboard
-from callboard import Agent, Client, Heard, Node, after, attribute, every, method, on
+from callboard import Agent, Client, Heard, Node, Severity, after, attribute, every, method, on
 from callboard_core.errors import BadPayload, BadRequest, Conflict, Failed, NotFound, Unavailable
 from support.links import Collector
 from support.mosquitto import Mosquitto, mosquitto
@@ -304,3 +304,13 @@ def test_an_agent_may_end_itself(make_node: MakeNode, board: Client) -> None:
     make_node("studio", Shy("shy"))
     assert board.pool("shy:leave", wait=10).call(timeout=10) == "gone"
     wait_until(lambda: board.proxy("shy").fields() == [])
+
+
+def test_a_script_hears_events_with_filters(make_node: MakeNode, board: Client) -> None:
+    node = make_node("studio")
+    heard: Collector[Heard] = Collector()
+    board.listen("door", heard, where=lambda event: event.data["open"]).ready.result(5)
+    node.emit("door", open=False)
+    node.emit("door", open=True, message="who is there?", severity=Severity.WARNING)
+    [event] = heard.wait_for(1)
+    assert (event.node, event.message, event.severity) == ("studio", "who is there?", "warning")

@@ -1,0 +1,25 @@
+"""Early reply, then continue: the caller knows at once that its order was taken; the work goes on after that."""
+
+import time
+from queue import SimpleQueue
+
+import callboard
+from callboard import Heard, Node, Request
+
+node = Node("early-reply")
+
+
+@node.worker(service="order-cake")
+def order_cake(request: Request, flavour: str) -> None:
+    request.reply(f"your {flavour} cake is being baked")
+    time.sleep(0.5)
+    node.emit("baked", flavour=flavour)
+
+
+with node, callboard.connect() as board:
+    baked: SimpleQueue[Heard] = SimpleQueue()
+    board.listen("baked", baked.put).ready.result(5)
+    begun = time.monotonic()
+    print(board.pool("order-cake", wait=5).call(flavour="cherry"))
+    print("answered before it was done:", time.monotonic() - begun < 0.5)
+    print(f"the {baked.get(timeout=5).data['flavour']} cake is ready")
