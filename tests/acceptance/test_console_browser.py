@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from callboard_broker.access import Users, users_file
+from callboard_broker.access.rules import Role
 from callboard_core.directory import Directory
 from callboard_core.link import Credential, Endpoint, Link
 from support.browser import ROOT, Visitor, chromium, pictures_wanted, visitor
@@ -310,6 +312,17 @@ def test_whoever_logs_out_is_out_in_every_window(house, browser):
         one.page.click(".cb-out")
         one.page.wait_for_url("**/login")
         other.wait_for_url("**/login", timeout=5000)
+
+
+def test_whoever_is_disabled_is_out_within_five_seconds(house, browser):
+    users = Users(users_file(house.up.state))
+    users.put("guest", Role.VIEWER, "only for today")
+    with visitor(browser, house.url) as guest:
+        guest.log_in("guest", "only for today")
+        users.disable("guest")
+        guest.page.wait_for_url("**/login", timeout=5000)
+        guest.page.goto(house.url)
+        assert guest.page.url.endswith("/login")
 
 
 def test_a_node_that_appears_and_is_killed_shows_within_two_seconds_without_a_reload(operator, house):

@@ -199,6 +199,7 @@ class FakeApi(Api):
                 "items": [{"t": NOW, "topic": "a/b/c", "node": "b", "reason": "no", "size": 3}],
             },
             "nodes": {"items": []},
+            "/me": {"username": "operator", "role": "operator"},
         }
         self.asked: list[str] = []
 

@@ -90,6 +90,14 @@ class Api:
         except CallboardError:
             return
 
+    def role(self) -> str:
+        """Return the role that the board gives this user now.
+
+        Raises:
+            Unauthorized: the user is disabled, gone, or has another password.
+        """
+        return str(self._get("/api/v1/me")["role"])
+
     def nodes(self) -> list[dict[str, Any]]:
         """Return what the registry knows of every node."""
         return list(self._get("/api/v1/nodes")["items"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import time
@@ -17,13 +18,20 @@ from callboard_core.errors import CallboardError
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.listening import is_loopback, listen
 from callboard_core.settings import default_state_dir
+from callboard_core.steady import Steady
 from callboard_core.topics import slug
 
 if TYPE_CHECKING:
     from streamlit.starlette import App
 
+    from callboard_console.web.sessions import Sessions
+
 __all__ = ["serve"]
 
+_log = logging.getLogger(__name__)
+
+#: Seconds between two looks whether those who are logged in still may be.
+_RECHECK_EVERY = 2.0
 #: Seconds an operator's own link has to connect.
 _LINK_TIMEOUT = 5.0
 
@@ -163,9 +171,11 @@ def build(
         joining = Joining(state, local_only)
         runtime.install(runtime.Console(site=site, source=feed, sessions=sessions, joining=joining))
         gc.freeze()
+        checking = asyncio.create_task(_recheck(sessions))
         try:
             yield
         finally:
+            checking.cancel()
             runtime.install(None)
             await asyncio.to_thread(sessions.close)
             await asyncio.to_thread(feed.stop)
@@ -177,6 +187,14 @@ def build(
         routes=login.routes(),
         middleware=[Middleware(Gate, sessions=sessions)],
     )
+
+
+async def _recheck(sessions: Sessions) -> None:
+    steady = Steady(_log, "checking who may still be here")
+    while True:
+        await asyncio.sleep(_RECHECK_EVERY)
+        with steady:
+            await asyncio.to_thread(sessions.recheck)
 
 
 def _open_link(site: str, mqtt: Endpoint, credential: Credential) -> Link:

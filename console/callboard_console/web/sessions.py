@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from callboard_console.web.client import Api
 from callboard_console.web.commands import Ledger
-from callboard_core.errors import CallboardError
+from callboard_core.errors import CallboardError, Unauthorized
 from callboard_core.link import Credential, Link
 from callboard_core.topics import Address
 
@@ -62,6 +62,17 @@ class Session:
             return
         self.ledger.send(link, address, title, args, timeout=timeout)
 
+    def withdrawn(self) -> bool:
+        """Ask the board whether the user was disabled or removed, or has another role or password now.
+
+        Raises:
+            CallboardError: the board does not answer.
+        """
+        try:
+            return self.api.role() != self.role
+        except Unauthorized:
+            return True
+
     def close(self) -> None:
         """Close the link and give the token back."""
         with self._lock:
@@ -105,6 +116,18 @@ class Sessions:
             over = [token for token, session in self._by_token.items() if session.expires <= now]
         for token in over:
             self.remove(token)
+
+    def recheck(self) -> None:
+        """End the sessions whose users were withdrawn since they logged in; takes a request for each.
+
+        Raises:
+            CallboardError: the board does not answer; nobody is sent away for that.
+        """
+        with self._lock:
+            sessions = list(self._by_token.values())
+        for session in sessions:
+            if session.withdrawn():
+                self.remove(session.token)
 
     def close(self) -> None:
         """End every session."""

@@ -3,9 +3,11 @@
 import time
 from dataclasses import replace
 
+import pytest
+
 from callboard_console.web.commands import Stage
 from callboard_console.web.sessions import Attempts, Sessions
-from callboard_core.errors import Unauthorized
+from callboard_core.errors import Unauthorized, Unavailable
 from callboard_core.topics import Address
 from support.console import FakeApi, FakeLink, session
 
@@ -50,6 +52,28 @@ def test_closing_ends_every_session():
     sessions.close()
     assert link.stopped
     assert sessions.get("token") is None
+
+
+@pytest.mark.parametrize("answer", [Unauthorized("this user may not log in"), {"role": "viewer"}])
+def test_whoever_is_withdrawn_or_given_another_role_is_sent_away(answer):
+    sessions, one, other = Sessions(time.time), session(token="one"), session(token="other")
+    sessions.add(one)
+    sessions.add(other)
+    sessions.recheck()
+    assert sessions.get("one") is one
+    one.api.answers["/me"] = answer
+    sessions.recheck()
+    assert sessions.get("one") is None
+    assert sessions.get("other") is other
+
+
+def test_nobody_is_sent_away_because_the_board_is_away():
+    sessions, one = Sessions(time.time), session(token="one")
+    sessions.add(one)
+    one.api.answers["/me"] = Unavailable("the board does not answer")
+    with pytest.raises(Unavailable):
+        sessions.recheck()
+    assert sessions.get("one") is one
 
 
 def test_the_link_is_opened_at_the_first_command_and_kept():
