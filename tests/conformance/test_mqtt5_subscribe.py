@@ -149,6 +149,38 @@ def test_who_leaves_a_share_gets_nothing_more(engine: Engine, unique: str) -> No
         assert a.is_quiet()
 
 
+def test_mqtt_4_8_2_5_what_a_vanished_member_did_not_acknowledge_goes_to_another(
+    engine: Engine, unique: str
+) -> None:
+    with engine.connect(f"{unique}a", level=5) as a, engine.connect(f"{unique}p") as other:
+        a.subscribe((f"$share/g/{unique}", 1))
+        other.publish(unique, b"x", qos=1)
+        assert a.expect(p.PUBLISH).payload == b"x"
+        with engine.connect(f"{unique}b", level=5) as b:
+            b.subscribe((f"$share/g/{unique}", 1))
+            a.disconnect()
+            if deviates(engine, "MQTT-4.8.2-5"):
+                assert b.is_quiet()
+                return
+            assert b.message().payload == b"x"
+
+
+def test_mqtt_4_8_2_6_what_a_member_refuses_goes_to_nobody(engine: Engine, unique: str) -> None:
+    with (
+        engine.connect(f"{unique}a", level=5) as a,
+        engine.connect(f"{unique}b", level=5) as b,
+        engine.connect(f"{unique}p") as other,
+    ):
+        a.subscribe((f"$share/g/{unique}", 1))
+        other.publish(unique, b"x", qos=1)
+        message = a.expect(p.PUBLISH)
+        b.subscribe((f"$share/g/{unique}", 1))
+        a.send(p.ack(p.PUBACK, message.pid, code=0x80))
+        assert a.is_quiet()
+        a.disconnect()
+        assert b.is_quiet()
+
+
 def test_a_share_and_an_ordinary_subscription_of_one_client_are_two(engine: Engine, unique: str) -> None:
     with engine.connect(unique, level=5) as wire, engine.connect(f"{unique}p") as other:
         wire.subscribe((f"$share/g/{unique}", 1), props={"subscription_identifier": 1})

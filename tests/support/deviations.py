@@ -6,6 +6,7 @@ from support.engines import Engine
 
 MOSQUITTO = {
     "MQTT-3.3.5-1": "overlapping filters: the QoS of the first filter found, not the highest one",
+    "MQTT-4.8.2-5": "what a member of a share did not acknowledge before it vanished is lost",
     "MQTT-4.3.3-2": "the third copy of a QoS 2 PUBLISH closes the connection",
     "SUBACK from a client": "ignored",
     "UNSUBACK from a client": "ignored",

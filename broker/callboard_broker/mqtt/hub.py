@@ -254,6 +254,8 @@ class Hub:
         for subscription in session.subscriptions.values():
             self.tree.remove(session, split_share(subscription.filter)[1], subscription.group)
         session.subscriptions.clear()
+        for delivery in session.unfinished_shares():
+            self.router.share_again(delivery)
         if session.noted:
             self.journal.ended(session)
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from callboard_broker.mqtt.message import NEVER, Message
 from callboard_broker.mqtt.routes import Route
+from callboard_broker.mqtt.topics import split_share
 from callboard_broker.mqtt.tree import Group, RetainedTree, Subscription, SubscriptionTree
 
 if TYPE_CHECKING:
     from callboard_broker.mqtt.connection import Connection
     from callboard_broker.mqtt.hub import Hub
-    from callboard_broker.mqtt.session import Session
+    from callboard_broker.mqtt.session import Delivery, Session
 
 __all__ = ["Router"]
 
@@ -80,12 +81,23 @@ class Router:
             if not session.grant.may_receive(message.topic):
                 continue
             if session.connection is not None and not session.connection.choked:
-                session.deliver(message, min(message.qos, subscription.qos), False, subscription.identifiers)
-                return
+                break
             offline = offline or (session, subscription)
-        if offline is not None:
+        else:
+            if offline is None:
+                return
             session, subscription = offline
-            session.deliver(message, min(message.qos, subscription.qos), False, subscription.identifiers)
+        qos = min(message.qos, subscription.qos)
+        session.deliver(message, qos, False, subscription.identifiers, subscription)
+
+    def share_again(self, delivery: Delivery) -> None:
+        """Give what a member of a group left undone to another one (MQTT-4.8.2-5)."""
+        message, share = delivery.message, delivery.share
+        if share is None or message.expires <= self._hub.now:
+            return
+        group = self.tree.group(split_share(share.filter)[1], share.group)
+        if group is not None:
+            self._share(message, group)
 
     def forward(
         self,

@@ -41,12 +41,18 @@ class Delivery:
         retain: the flag the receiver sees.
         released: QoS 2 only: PUBREC has come, PUBREL is what is repeated.
         number: its key in the journal, 0 while it is not there.
+        share: the shared subscription through which it came: another member gets it if this session ends.
     """
 
-    __slots__ = ("identifiers", "message", "number", "qos", "released", "retain")
+    __slots__ = ("identifiers", "message", "number", "qos", "released", "retain", "share")
 
     def __init__(
-        self, message: Message, qos: int, retain: bool = False, identifiers: tuple[int, ...] = ()
+        self,
+        message: Message,
+        qos: int,
+        retain: bool = False,
+        identifiers: tuple[int, ...] = (),
+        share: Subscription | None = None,
     ) -> None:
         self.message = message
         self.qos = qos
@@ -54,6 +60,7 @@ class Delivery:
         self.identifiers = identifiers
         self.released = False
         self.number = 0
+        self.share = share
 
 
 class Session:
@@ -63,7 +70,7 @@ class Session:
         user: who made it; nobody else may take it over.
         expiry: seconds it outlives its connection; 0 is a clean session.
         inflight: what was sent and not acknowledged, by packet id; None where nothing will ever be sent again
-            (QoS 1 to a clean session).
+            (QoS 1 to a clean session, unless it is shared).
         received: packet ids of QoS 2 messages that were passed on and not yet released.
         silent: seconds without progress while publishers wait for it; below 0 while its queue is short enough.
         strained: seconds that publishers waited for it since its queue was short enough.
@@ -141,7 +148,12 @@ class Session:
     # ---- outwards
 
     def deliver(
-        self, message: Message, qos: int, retain: bool = False, identifiers: tuple[int, ...] = ()
+        self,
+        message: Message,
+        qos: int,
+        retain: bool = False,
+        identifiers: tuple[int, ...] = (),
+        share: Subscription | None = None,
     ) -> None:
         """Send a message now, or let it wait its turn, or count it as dropped."""
         connection = self.connection
@@ -158,7 +170,7 @@ class Session:
         ready = connection if self._may_go_at_once(connection) else None
         if ready is None and not self._has_room(message):
             return
-        delivery = Delivery(message, qos, retain, identifiers)
+        delivery = Delivery(message, qos, retain, identifiers, share)
         if self.persistent:
             self.hub.journal.queued(self, delivery)
         if ready is not None:
@@ -230,7 +242,8 @@ class Session:
 
     def _transmit(self, connection: Connection, delivery: Delivery) -> None:
         number = self.next_packet_id()
-        self.inflight[number] = delivery if self.persistent or delivery.qos > 1 else None
+        kept = self.persistent or delivery.qos > 1 or delivery.share is not None
+        self.inflight[number] = delivery if kept else None
         if delivery.number:
             self.hub.journal.sent(delivery, number)
         flags = delivery.qos << 1 | delivery.retain
@@ -359,6 +372,15 @@ class Session:
                 flags = 8 | delivery.qos << 1 | delivery.retain
                 connection.send_message(delivery.message, flags, packet_id, delivery.identifiers)
         self.pump()
+
+    def unfinished_shares(self) -> Iterator[Delivery]:
+        """Yield what this session had to do for a group and has not: not QoS 2 once it was sent (MQTT-4.8.2-4)."""
+        for sent in self.inflight.values():
+            if sent is not None and sent.share is not None and sent.qos == 1:
+                yield sent
+        for delivery in self.queue:
+            if delivery.share is not None:
+                yield delivery
 
     def detach(self) -> None:
         """Forget what only a live connection can use: QoS 0, and retained messages, which are looked up again."""

@@ -125,6 +125,13 @@ class SubscriptionTree:
             del node.groups[group]
         return True
 
+    def group(self, topic_filter: str, name: str) -> Group | None:
+        """Return the group that shares ``topic_filter`` under ``name``."""
+        node: _Node | None = self._root
+        for level in topic_filter.split("/"):
+            node = node.children.get(level) if node is not None else None
+        return node.groups.get(name) if node is not None else None
+
     def match(self, topic: str) -> Matches:
         """Return the sessions to serve, each with its merged subscription, and the groups to serve."""
         sessions: dict[Session, Subscription] = {}

@@ -203,6 +203,54 @@ def test_shared_messages_go_to_one_member_and_pass_over_the_absent() -> None:
     assert len(first) == len(second) == 3
 
 
+@pytest.mark.parametrize("vanishes", ["socket", "expiry", "take-over"])
+def test_what_a_vanished_member_of_a_share_left_undone_goes_to_another(vanishes: str) -> None:
+    broker = Broker(inflight=2, session_expiry=10)
+    lost = broker.client("lost", clean=vanishes != "expiry")
+    lost.subscribe(("$share/g/x", 1))
+    writer = broker.client("w")
+    for number in range(4):
+        writer.publish("x", b"%d" % number, qos=1)
+    assert len(lost.packets()) == 2  # what the window takes
+    lost.feed(p.ack(p.PUBACK, 1))
+    other = broker.client("other")
+    other.subscribe(("$share/g/x", 1))
+    assert other.payloads() == []
+    if vanishes == "take-over":
+        broker.client("lost")
+    else:
+        lost.connection.close()
+    broker.wait(0 if vanishes != "expiry" else 11)
+    assert other.everything() == [b"1", b"2", b"3"]
+    assert not broker.hub.tree.group("x", "other")
+
+
+def test_qos_2_that_was_sent_to_a_member_is_not_sent_to_another() -> None:
+    """MQTT-4.8.2-4: it might be handled twice. What was not sent yet may go to another."""
+    broker = Broker(inflight=1)
+    lost = broker.client("lost")
+    lost.subscribe(("$share/g/x", 2))
+    writer = broker.client("w")
+    for payload in (b"sent", b"queued"):
+        writer.publish("x", payload, qos=2)
+    other = broker.client("other")
+    other.subscribe(("$share/g/x", 2))
+    lost.connection.close()
+    broker.turn()
+    assert other.payloads() == [b"queued"]
+
+
+def test_what_the_last_member_of_a_share_left_undone_is_gone() -> None:
+    broker = Broker()
+    last = broker.client("last")
+    last.subscribe(("$share/g/x", 1))
+    broker.client("w").publish("x", qos=1)
+    last.connection.close()
+    broker.turn()
+    assert broker.hub.tree.count == 0
+    assert list(broker.hub.sessions) == ["w"]
+
+
 def test_a_subscriber_with_no_local_does_not_hear_itself() -> None:
     broker = Broker()
     client, other = broker.client("a", level=5), broker.client("b")
