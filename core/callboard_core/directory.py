@@ -18,6 +18,7 @@ from callboard_core.calls.names import service_filter
 from callboard_core.cards import WorkerCard
 from callboard_core.errors import BadRequest, CallboardError, TimedOut
 from callboard_core.follower import Available, Changed, Dropped, Event, Follower
+from callboard_core.link.hooks import Hook
 from callboard_core.link.link import Link
 from callboard_core.link.subscriptions import Subscription
 from callboard_core.link.values import Message
@@ -97,6 +98,14 @@ class Filter:
         return self.service is not None and self.service.fullmatch(service) is not None
 
 
+@dataclass(slots=True, eq=False)
+class _Lent:
+    """A pool that several use; whoever does not give it back has it for good."""
+
+    pool: Pool
+    borrowers: int = 0
+
+
 class Directory:
     """All cards and statuses of a site.
 
@@ -120,7 +129,8 @@ class Directory:
         self._subscriptions: list[Subscription] = []
         self._followers: tuple[Follower, ...] = ()
         self._refused_callbacks: list[Callable[[Refused], object]] = []
-        self._pools: dict[str | re.Pattern[str], Pool] = {}
+        self._greeting: Hook | None = None
+        self._pools: dict[str | re.Pattern[str], _Lent] = {}
         self._pools_lock = threading.Lock()
         self.refused = 0
 
@@ -133,7 +143,21 @@ class Directory:
         """Subscribe."""
         self._dropped = self._link.dropped
         self._subscribe()
-        self._link.on_connect(lambda: self._synchronise((self._link.session, self._round)))
+        self._greeting = self._link.on_connect(lambda: self._synchronise((self._link.session, self._round)))
+
+    def stop(self) -> None:
+        """Subscribe no more; ends its followers and closes its pools. Not needed before the link is stopped."""
+        if self._greeting is not None:
+            self._greeting.cancel()
+        for subscription in self._subscriptions:
+            subscription.cancel()
+        for follower in self._followers:
+            follower.close()
+        with self._pools_lock:
+            pools = [lent.pool for lent in self._pools.values()]
+            self._pools.clear()
+        for pool in pools:
+            pool.close()
 
     def wait_complete(self, timeout: float) -> None:
         """Wait until the directory is complete.
@@ -219,11 +243,30 @@ class Directory:
 
         if settings:
             return Pool(self, self._link, service, **settings)
+        return self.borrow(service)
+
+    def borrow(self, service: str | re.Pattern[str]) -> Pool:
+        """Return the pool that :meth:`pool` returns, to be given back; it is closed when nobody has it any more."""
+        from callboard_core.calls.pool import Pool  # noqa: PLC0415 - only who calls needs it
+
         with self._pools_lock:
-            pool = self._pools.get(service)
-            if pool is None or pool.closed:
-                pool = self._pools[service] = Pool(self, self._link, service)
-            return pool
+            lent = self._pools.get(service)
+            if lent is None or lent.pool.closed:
+                lent = self._pools[service] = _Lent(Pool(self, self._link, service))
+            lent.borrowers += 1
+            return lent.pool
+
+    def give_back(self, service: str | re.Pattern[str], pool: Pool) -> None:
+        """Give back a pool that was borrowed."""
+        with self._pools_lock:
+            lent = self._pools.get(service)
+            if lent is None or lent.pool is not pool:
+                return  # it was closed meanwhile
+            lent.borrowers -= 1
+            if lent.borrowers > 0:
+                return
+            del self._pools[service]
+        pool.close()
 
     def proxy(self, name: str) -> Proxy:
         """Return what is offered as ``name`` and ``name:…``, to be used like an object."""

@@ -43,8 +43,14 @@ class Cancellation(threading.Event):
         self._run()
 
     def _run(self) -> None:
-        while self._hooks:
-            self._hooks.pop()()
+        while (hook := self._next()) is not None:
+            hook()
+
+    def _next(self) -> Callable[[], object] | None:
+        try:
+            return self._hooks.pop()  # two may run them at a time, each hook once
+        except IndexError:
+            return None
 
 
 @dataclass(slots=True, eq=False)
@@ -111,12 +117,15 @@ class Tally:
 
 @dataclass(slots=True, eq=False)
 class Thing:
-    """Something that can be called, and what waits for it."""
+    """Something that can be called, and what waits for it.
+
+    The handler of a ``direct`` one runs where the call arrives: it does not wait, or only starts the work.
+    """
 
     handler: Handler
     timeout: float
     concurrency: int
-    inline: bool
+    direct: bool
     backlog: int
     traceback: bool
     running: int = 0
@@ -134,6 +143,7 @@ class Job:
     answer: Callable[[bytes], None]
     arrived: float
     timers: list[Timer] = field(default_factory=list)
+    expiry: Timer | None = None
     task: Future[Any] | None = None
     acknowledged: bool = False
     answered: bool = False

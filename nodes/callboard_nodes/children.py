@@ -48,14 +48,13 @@ class Children:
             Failed: the function raised (``type`` and ``traceback`` are its), or its process ended.
         """
         child = self._take()
-        cancelled.then(child.kill)
+        lease = _Lease(child)
+        cancelled.then(lease.kill)
         try:
-            result = child.call(arguments)
-        except BaseException:
+            return child.call(arguments)
+        finally:
+            lease.end()
             self._put(child)
-            raise
-        self._put(child)
-        return result
 
     def close(self) -> None:
         """End all processes; what they work on fails."""
@@ -100,6 +99,23 @@ class Children:
                 child = _Child(self._function)
                 self._all.add(child)
                 self._idle.append(child)
+
+
+class _Lease:
+    """A call's hold on its process: the process is killed for it while it has it, and not once another has it."""
+
+    def __init__(self, child: _Child) -> None:
+        self._lock = threading.Lock()
+        self._child: _Child | None = child
+
+    def kill(self) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.kill()
+
+    def end(self) -> None:
+        with self._lock:
+            self._child = None
 
 
 class _Child:

@@ -336,7 +336,7 @@ def test_a_waiting_call_can_be_cancelled_and_never_runs(alpha: Callee, caller: L
     alpha.handle(Kind.ACTION, "long", handler)
     first = caller.call(address("long"), {}, timeout=5, call_id="first")
     second = caller.call(address("long"), {}, timeout=5, call_id="second")
-    wait_until(lambda: any(job.call.id == "second" for job in alpha._jobs.values()))
+    wait_until(lambda: any(job.call.id == "second" for job in alpha._working._jobs.values()))
     caller.cancel(address("long"), "second")
     with pytest.raises(Failed, match="cancelled before it began"):
         second.result(5)
@@ -376,16 +376,13 @@ def test_more_calls_than_can_wait_are_overloaded_at_once(alpha: Callee, caller: 
         assert future.result(10) is True
 
 
-def test_more_handlers_than_threads_are_overloaded_at_once(
-    alpha: Callee, caller: Link, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(callee_module, "THREADS", 32)
-    alpha._pool = Pool("few", 32)
+def test_more_handlers_than_threads_are_overloaded_at_once(alpha: Callee, caller: Link) -> None:
+    alpha._working._pool = Pool("few", 32)
     release = threading.Event()
     alpha.handle(Kind.ACTION, "slow", lambda _: release.wait(10), concurrency=100)
     alpha.handle(Kind.ACTION, "other", lambda _: "fine")
-    futures = [caller.call(address("slow"), {}, timeout=10) for _ in range(callee_module.THREADS)]
-    wait_until(lambda: len(alpha._jobs) == callee_module.THREADS)
+    futures = [caller.call(address("slow"), {}, timeout=10) for _ in range(32)]
+    wait_until(lambda: len(alpha._working._jobs) == 32)
     with pytest.raises(Overloaded, match="busy"):
         caller.call(address("other"), {}, timeout=10).result(5)
     release.set()
@@ -507,7 +504,7 @@ def test_a_call_on_its_way_when_the_broker_dies_ends_in_time(
     release = threading.Event()
     alpha.handle(Kind.ACTION, "slow", lambda _: release.wait(10))
     future = caller.call(address("slow"), {}, timeout=10)
-    wait_until(lambda: alpha._jobs)
+    wait_until(lambda: alpha._working._jobs)
     mosquitto.kill()
     wait_until(lambda: not caller.connected)
     refused = caller.call(address("slow"), {}, timeout=10)
@@ -521,6 +518,40 @@ def test_a_call_on_its_way_when_the_broker_dies_ends_in_time(
     assert future.result(10) is True
 
 
+def test_a_call_that_waits_is_acknowledged_a_second_after_its_arrival(alpha: Callee, caller: Link) -> None:
+    alpha.handle(Kind.ACTION, "slow", lambda _: time.sleep(0.8))
+    first = caller.call(address("slow"), {}, timeout=10)
+    acks: Collector[float] = Collector()
+    begun = time.monotonic()
+    caller.call(address("slow"), {}, timeout=10, on_ack=lambda: acks(time.monotonic() - begun)).result(10)
+    assert 1.0 <= acks.wait_for(1)[0] < 1.4
+    first.result(0)
+
+
+def test_an_answer_that_may_have_been_lost_is_repeated_and_the_work_is_not(alpha: Callee, raw) -> None:
+    alpha._instance = "one"
+    runs: list[str] = []
+    release = threading.Event()
+    alpha.handle(Kind.ACTION, "quick", lambda request: runs.append(request.id) or len(runs))
+    alpha.handle(Kind.ACTION, "slow", lambda _: release.wait(10))
+    raw("quick", id="a")
+    raw.answers.wait_for(1)
+    raw("quick", id="a")
+    raw("quick", id="a", again="one")
+    raw("slow", id="b")
+    raw("slow", id="b", again="one")
+    raw("quick", id="c", again="one")
+    raw("quick", id="d", again="two")
+    raw.answers.wait_for(4)
+    release.set()
+    answers = [parse(Reply, message.payload) for message in raw.answers.wait_for(5)]
+    assert [(one.id, one.result) for one in answers if one.ok] == [("a", 1), ("a", 1), ("c", 2), ("b", True)]
+    [other] = [one for one in answers if not one.ok]
+    assert other.error.code == "unavailable"
+    assert "anew" in other.error.message
+    assert runs == ["a", "c"]
+
+
 def test_close_ends_waiting_work_and_a_handler_that_hangs_keeps_nobody(alpha: Callee, caller: Link) -> None:
     hang = threading.Event()
     alpha.handle(Kind.ACTION, "hang", lambda _: hang.wait(30))
@@ -528,7 +559,9 @@ def test_close_ends_waiting_work_and_a_handler_that_hangs_keeps_nobody(alpha: Ca
     hung = caller.call(address("hang"), {}, timeout=10)
     waiting = caller.call(address("hang"), {}, timeout=10)
     sleeping = caller.call(address("async"), {}, timeout=10)
-    wait_until(lambda: len(alpha._jobs) == 3 and any(job.task for job in alpha._jobs.values()))
+    wait_until(
+        lambda: len(alpha._working._jobs) == 3 and any(job.task for job in alpha._working._jobs.values())
+    )
     begun = time.monotonic()
     alpha.close()
     assert time.monotonic() - begun < 2

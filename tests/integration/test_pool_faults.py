@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -159,6 +160,54 @@ def test_a_killed_member_is_back_as_soon_as_its_new_life_announces_itself(
     assert time.monotonic() - begun < 20
 
 
+def test_an_answer_lost_with_the_callers_connection_is_asked_for_again(
+    endpoint: Endpoint, links: MakeLink, children: MakeChild
+) -> None:
+    nodes, away = children(endpoint, "a"), threading.Event()
+    nowhere = Endpoint("127.0.0.1", 1)
+    caller = links("caller", lambda: nowhere if away.is_set() else endpoint)
+    directory = Directory(caller)
+    directory.start()
+    pool = directory.pool("once:*")
+    pool.wait_ready(10)
+    future = pool.submit(seconds=0.5, tag="x", timeout=20)
+    wait_until(lambda: nodes[0].noted("once x"))
+    away.set()
+    session = caller._connector._session
+    assert session is not None
+    session._client.socket().shutdown(socket.SHUT_RDWR)
+    time.sleep(0.8)  # the answer goes to nobody
+    assert not future.done()
+    away.clear()
+    assert future.result(5) == "a"
+    assert len(nodes[0].noted("once x")) == 1
+
+
+def test_a_call_of_a_member_that_has_started_anew_ends_at_once(
+    endpoint: Endpoint, links: MakeLink, children: MakeChild
+) -> None:
+    [child], away = children(endpoint, "a"), threading.Event()
+    caller = links("caller", lambda: Endpoint("127.0.0.1", 1) if away.is_set() else endpoint)
+    directory = Directory(caller)
+    directory.start()
+    pool = directory.pool("once:*")
+    pool.wait_ready(10)
+    future = pool.submit(seconds=5, tag="x", timeout=30)
+    wait_until(lambda: child.noted("once x"))
+    away.set()
+    session = caller._connector._session
+    assert session is not None
+    session._client.socket().shutdown(socket.SHUT_RDWR)
+    child.kill()
+    children(endpoint, "a")
+    away.clear()
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match="whether the call was done is not known"):
+        future.result(10)
+    assert time.monotonic() - begun < 3
+    assert pool.call(seconds=0, tag="y", timeout=5) == "a"
+
+
 def test_a_call_never_takes_longer_than_its_time_out_when_the_broker_dies(
     broker: engines.Engine, endpoint: Endpoint, caller: Link, directory: Directory, children: MakeChild
 ) -> None:
@@ -176,6 +225,7 @@ def test_a_call_never_takes_longer_than_its_time_out_when_the_broker_dies(
         pool.call(seconds=0, tag="down", timeout=2.0)
     broker.start()
     caller.wait_connected(20)
+    directory.wait_complete(20)
     wait_until(lambda: len(pool.members()) == 2, timeout=20)
     begun = time.monotonic()
     assert pool.call(seconds=0, tag="up", timeout=10) in {"a", "b"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
 
 from pydantic import Field, JsonValue, ValidationError
@@ -11,7 +13,7 @@ from callboard_core.calls import codec
 from callboard_core.errors import BadPayload
 from callboard_core.messages import Payload, describe
 
-__all__ = ["LIMIT", "ArtifactRef", "ArtifactStore", "fetch", "reference", "store"]
+__all__ = ["LIMIT", "ArtifactRef", "ArtifactStore", "fetch", "reference", "resolve", "store"]
 
 #: Largest artifact, in bytes.
 LIMIT = 1024**3
@@ -92,3 +94,39 @@ def fetch(artifacts: ArtifactStore, ref: ArtifactRef) -> Any:
         return codec.from_json(json.loads(data)["result"])
     except (ValueError, KeyError, TypeError) as error:
         raise BadPayload(f"the artifact holds no result: {error}") from None
+
+
+def resolve(
+    artifacts: ArtifactStore | None, result: Any, take: Callable[[Any, BaseException | None], object]
+) -> bool:
+    """Have a result fetched that is somewhere else for its size; does not wait.
+
+    Args:
+        artifacts: where it may be; None: nothing is fetched.
+        result: what was answered.
+        take: called once, perhaps at once, with the result or with why there is none.
+
+    Returns:
+        False, and ``take`` is not called, if the result is no reference.
+    """
+    if artifacts is None or not isinstance(result, dict) or len(result) != 1 or _KEY not in result:
+        return False
+    keep = artifacts
+    try:
+        ref = reference(result)
+    except BadPayload as error:
+        take(None, error)
+        return True
+    if ref is None:
+        return False
+
+    def work() -> None:
+        try:
+            found = fetch(keep, ref)
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            take(None, error)
+        else:
+            take(found, None)
+
+    threading.Thread(target=work, name="artifact", daemon=True).start()
+    return True

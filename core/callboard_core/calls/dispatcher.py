@@ -5,25 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
 from callboard_core.calls import artifacts
+from callboard_core.calls.attempts import Pending, outcome_of, settle
+from callboard_core.calls.figures import MemberInfo, Stats
+from callboard_core.calls.member import Traits
 from callboard_core.calls.place import Nearness
-from callboard_core.calls.policy import Assign, Effect, Limits, Member, Outcome, Policy, Traits
-from callboard_core.calls.roads import NotSent, Road
+from callboard_core.calls.policy import Assign, Effect, Limits, Outcome, Policy
+from callboard_core.calls.roads import Road
 from callboard_core.cards import WorkerCard
 from callboard_core.errors import BadRequest, CallboardError, TimedOut, Unavailable
 from callboard_core.link.calls import LONGEST, new_id
 from callboard_core.link.lane import Timer
 from callboard_core.view import Entry, Key
 
-__all__ = ["Dispatcher", "MemberInfo", "Stats"]
-
-#: What a member says that did not begin a call.
-_DECLINED = frozenset({"overloaded", "not_found", "expired"})
+__all__ = ["Dispatcher"]
 
 
 class Clock(Protocol):
@@ -35,47 +34,6 @@ class Clock(Protocol):
 
     def later(self, delay: float, work: Callable[[], object]) -> Timer:
         """Run something later."""
-
-
-@dataclass(frozen=True, slots=True)
-class MemberInfo:
-    """One member of a pool, for people; times in seconds."""
-
-    node: str
-    name: str
-    service: str
-    standing: str
-    nearness: str
-    outstanding: int
-    response: float | None
-    done: int
-    failed: int
-    broken: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """A pool's figures: calls on members, calls that wait for one, and calls that were refused."""
-
-    members: int
-    outstanding: int
-    waiting: int
-    refused: int
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A call until its future is done."""
-
-    id: str
-    args: Mapping[str, Any]
-    deadline: float
-    timeout: float
-    future: Future[Any]
-    on_progress: Callable[[float], None] | None
-    attempt: int = 0
-    entry: Entry | None = None
-    timer: Timer | None = None
 
 
 class Dispatcher:
@@ -98,7 +56,7 @@ class Dispatcher:
         self._policy = Policy(limits)
         self._lock = threading.Lock()
         self._entries: dict[Key, Entry] = {}
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         self._waiters: list[tuple[int, Future[None]]] = []
         self._work = threading.local()
 
@@ -116,7 +74,7 @@ class Dispatcher:
         if self.closed:
             raise Unavailable(f"{self.service}: the pool was closed")
         now = monotonic()
-        pending = _Pending(new_id(), args, now + timeout, timeout, Future(), on_progress)
+        pending = Pending(new_id(), args, now + timeout, timeout, Future(), on_progress)
         with self._lock:
             self._pending[pending.id] = pending
             effects = self._policy.submit(pending.id, now, wait=self._patience())
@@ -127,12 +85,15 @@ class Dispatcher:
         return pending.future
 
     def close(self) -> None:
-        """End every call."""
+        """End every call, and the waiting for members."""
         with self._lock:
             self.closed = True
             pending = list(self._pending.values())
+            waiters, self._waiters = self._waiters, []
         for one in pending:
             self._end(one, error=Unavailable(f"{self.service}: the pool was closed"))
+        for _, future in waiters:
+            settle(future, error=Unavailable(f"{self.service}: the pool was closed"))
 
     def choose(self) -> Entry | None:
         """A member for a message that is not answered."""
@@ -149,13 +110,22 @@ class Dispatcher:
     def wait_ready(self, members: int, timeout: float) -> Future[None]:
         """A future that is done when so many members can be called, and fails after so many seconds."""
         ready: Future[None] = Future()
-        late = TimedOut(f"{self.service}: not {members} to call within {timeout:g} s")
         with self._lock:
+            if self.closed:
+                ready.set_exception(Unavailable(f"{self.service}: the pool was closed"))
+                return ready
             self._waiters.append((members, ready))
         self._tell_waiters()
         if not ready.done():
-            self._link.later(timeout, partial(_settle, ready, error=late))
+            late = TimedOut(f"{self.service}: not {members} to call within {timeout:g} s")
+            timer = self._link.later(timeout, partial(self._give_up, ready, late))
+            ready.add_done_callback(lambda _: timer.cancel())
         return ready
+
+    def _give_up(self, ready: Future[None], late: TimedOut) -> None:
+        with self._lock:
+            self._waiters = [one for one in self._waiters if one[1] is not ready]
+        settle(ready, error=late)
 
     def card(self) -> WorkerCard | None:
         """The card that was announced last among the members'."""
@@ -167,7 +137,7 @@ class Dispatcher:
         """The members and how they stand."""
         with self._lock:
             members = self._policy.members.values()
-            return [self._describe(one) for one in members if one.key in self._entries]
+            return [MemberInfo.of(self._entries[one.key], one) for one in members if one.key in self._entries]
 
     def stats(self) -> Stats:
         """The figures."""
@@ -202,26 +172,26 @@ class Dispatcher:
                 entry = self._entries.get(effect.member)  # type: ignore[call-overload]
                 if entry is None or effect.attempt <= pending.attempt:
                     return  # it has left meanwhile, and the call is somewhere else
-                pending.attempt, pending.entry = effect.attempt, entry
+                pending.attempt, pending.entry, pending.doubtful = effect.attempt, entry, False
         if isinstance(effect, Assign):
             self._send(pending, entry, effect.attempt)
         else:
             error = type(effect.error)(f"{self.service}: {effect.error.message}")
             self._end(pending, error=error)
 
-    def _send(self, pending: _Pending, entry: Entry, attempt: int) -> None:
+    def _send(self, pending: Pending, entry: Entry, attempt: int) -> None:
         answer = self._road.call(
             entry,
             pending.args,
             timeout=max(0.001, pending.deadline - monotonic()),
-            call_id=_attempt_id(pending.id, attempt),
+            call_id=pending.attempt_id(attempt),
             on_progress=pending.on_progress,
         )
         answer.add_done_callback(partial(self._on_answer, pending, entry, attempt))
 
-    def _on_answer(self, pending: _Pending, entry: Entry, attempt: int, answer: Future[Any]) -> None:
+    def _on_answer(self, pending: Pending, entry: Entry, attempt: int, answer: Future[Any]) -> None:
         error = answer.exception()
-        outcome = _outcome(error)
+        outcome = outcome_of(error)
         with self._lock:
             if pending.id not in self._pending:
                 return
@@ -236,37 +206,22 @@ class Dispatcher:
         elif outcome is Outcome.FAILED:
             self._end(pending, error=error)
             if isinstance(error, TimedOut) and monotonic() >= pending.deadline:
-                self._road.cancel(entry, _attempt_id(pending.id, attempt))
+                self._road.cancel(entry, pending.attempt_id(attempt))
         else:
             self._keep_time(pending)
         self._carry_out(effects)
 
-    def _take(self, pending: _Pending, result: Any) -> None:
+    def _take(self, pending: Pending, result: Any) -> None:
         """End a call with its result, which may be somewhere else for its size."""
-        keep = self._link.artifacts
-        if keep is None or not isinstance(result, dict):
-            self._end(pending, result)
-            return
-        try:
-            ref = artifacts.reference(result)
-        except CallboardError as error:
-            self._end(pending, error=error)
-            return
-        if ref is None:
-            self._end(pending, result)
-            return
-        self._keep_time(pending)
-        threading.Thread(target=self._fetch, args=(pending, keep, ref), daemon=True).start()
-
-    def _fetch(self, pending: _Pending, keep: artifacts.ArtifactStore, ref: artifacts.ArtifactRef) -> None:
-        try:
-            result = artifacts.fetch(keep, ref)
-        except Exception as error:  # noqa: BLE001 - it is the caller's
-            self._end(pending, error=error)
+        if artifacts.resolve(self._link.artifacts, result, partial(self._fetched, pending)):
+            self._keep_time(pending)
         else:
             self._end(pending, result)
 
-    def _keep_time(self, pending: _Pending) -> None:
+    def _fetched(self, pending: Pending, result: Any, error: BaseException | None) -> None:
+        self._end(pending, result, error=error)
+
+    def _keep_time(self, pending: Pending) -> None:
         """See to it that a call that is perhaps with no member ends in time; on the road, the road does."""
         left = max(0.0, pending.deadline - monotonic())
         with self._lock:
@@ -275,7 +230,7 @@ class Dispatcher:
             pending.timer = self._link.later(left, partial(self._expire, pending))
         self._link.later(min(left, self._patience()), self._expire_waiting)
 
-    def _expire(self, pending: _Pending) -> None:
+    def _expire(self, pending: Pending) -> None:
         late = TimedOut(f"{self.service}: no answer within {pending.timeout:g} s")
         with self._lock:
             effects = self._policy.finish(pending.id, Outcome.ABANDONED, monotonic())
@@ -287,15 +242,15 @@ class Dispatcher:
             effects = self._policy.expire(monotonic())
         self._carry_out(effects)
 
-    def _end(self, pending: _Pending, result: Any = None, *, error: BaseException | None = None) -> None:
+    def _end(self, pending: Pending, result: Any = None, *, error: BaseException | None = None) -> None:
         with self._lock:
             ours = self._pending.pop(pending.id, None) is not None
         if pending.timer is not None:
             pending.timer.cancel()
         if ours:
-            _settle(pending.future, result, error=error)
+            settle(pending.future, result, error=error)
 
-    def _on_done(self, pending: _Pending, future: Future[Any]) -> None:
+    def _on_done(self, pending: Pending, future: Future[Any]) -> None:
         if not future.cancelled():
             return
         with self._lock:
@@ -305,7 +260,7 @@ class Dispatcher:
         if pending.timer is not None:
             pending.timer.cancel()
         if entry is not None:
-            self._road.cancel(entry, _attempt_id(pending.id, pending.attempt))
+            self._road.cancel(entry, pending.attempt_id())
         self._carry_out(effects)
 
     # -- what the roster tells -------------------------------------------------------------------------------
@@ -343,17 +298,28 @@ class Dispatcher:
             effects = self._policy.hang(key, reason, monotonic())
         self._rescued(effects)
 
-    def woke(self, key: Key) -> None:
-        """A member that hung makes progress."""
+    def woke(self, key: Key, instance: str | None) -> None:
+        """A member that hung, or was not heard of since a reconnect, makes progress."""
         with self._lock:
             effects = self._policy.wake(key, monotonic())
+            unsure = [one for one in self._pending.values() if one.doubtful and _is_on(one, key)]
+            for pending in unsure:
+                pending.doubtful = False
+        for pending in unsure:
+            if instance is not None and pending.entry is not None:
+                self._road.ask_again(pending.entry, pending.attempt_id(), instance)
         self._tell_waiters()
         self._carry_out(effects)
 
     def reconnected(self) -> None:
-        """Answers may have been lost while there was no connection; members may be gone."""
+        """Answers may have been lost while there was no connection; members may be gone.
+
+        What may be repeated is. Of what must not be, the member is asked again once it is heard of.
+        """
         with self._lock:
             self._policy.doubt()
+            for pending in self._pending.values():
+                pending.doubtful = True
             effects = self._policy.retry(monotonic(), "the connection to the broker was lost")
         self._rescued(effects)
 
@@ -375,50 +341,8 @@ class Dispatcher:
             told = [future for wanted, future in self._waiters if wanted <= ready]
             self._waiters = [(wanted, future) for wanted, future in self._waiters if wanted > ready]
         for future in told:
-            _settle(future)
-
-    def _describe(self, member: Member) -> MemberInfo:
-        entry = self._entries[member.key]  # type: ignore[index]
-        card = entry.card
-        return MemberInfo(
-            node=entry.node,
-            name=entry.name,
-            service=card.service if isinstance(card, WorkerCard) else "",
-            standing=member.standing.name.lower(),
-            nearness=member.traits.nearness.name.lower(),
-            outstanding=len(member.outstanding),
-            response=member.recent,
-            done=member.done,
-            failed=member.failed,
-            broken=member.broken,
-        )
+            settle(future)
 
 
-def _attempt_id(call_id: str, attempt: int) -> str:
-    """Every attempt has an id of its own, so that a member that gets a call twice runs the second, too."""
-    return call_id if attempt == 1 else f"{call_id}.{attempt}"
-
-
-def _outcome(error: BaseException | None) -> Outcome:
-    """What became of an attempt.
-
-    An error with a ``type`` was raised by the worker's function; one without is about the call itself.
-    """
-    if error is None:
-        return Outcome.DONE
-    if isinstance(error, NotSent):
-        return Outcome.DECLINED
-    if not isinstance(error, CallboardError) or error.type is not None:
-        return Outcome.FAILED
-    if error.code in _DECLINED:
-        return Outcome.DECLINED
-    return Outcome.BROKEN if isinstance(error, Unavailable) else Outcome.FAILED
-
-
-def _settle(future: Future[Any], result: Any = None, *, error: BaseException | None = None) -> None:
-    if future.done() or not future.set_running_or_notify_cancel():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
+def _is_on(pending: Pending, key: Key) -> bool:
+    return pending.entry is not None and pending.entry.key == key

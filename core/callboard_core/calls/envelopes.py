@@ -20,7 +20,13 @@ _FORM = b'"$'
 
 
 def encode_call(
-    call_id: str, reply_to: str | None, args: Mapping[str, Any], *, now: float, timeout: float
+    call_id: str,
+    reply_to: str | None,
+    args: Mapping[str, Any],
+    *,
+    now: float,
+    timeout: float,
+    again: str | None = None,
 ) -> bytes:
     """Write a call: as JSON, or as MessagePack if its arguments hold bytes or arrays.
 
@@ -35,6 +41,8 @@ def encode_call(
         "expires": now + timeout,
         "accept": codec.MSGPACK,
     }
+    if again is not None:
+        fields["again"] = again
     try:
         data = Call(**fields, args=dict(args)).encode()
     except ValidationError:

@@ -40,31 +40,37 @@ class Heartbeats:
         self._session = link.session
         self._heard: dict[str, float] = {}
         self._listeners: tuple[Listener, ...] = ()
-        link.subscribe(f"{link.site}/+/event/heartbeat", self._receive, qos=0)
-        link.on_connect(self._connected)
-        link.on_stop(self._stopped)
+        self._ends = (
+            link.subscribe(f"{link.site}/+/event/heartbeat", self._receive, qos=0),
+            link.on_connect(self._connected),
+            link.on_stop(self._stopped),
+        )
 
     @classmethod
-    def of(cls, link: Link) -> Heartbeats:
-        """Return the link's, made when first asked for."""
+    def of(cls, link: Link, listener: Listener) -> Heartbeats:
+        """Return the link's, made for its first listener; ``listener`` is told from now on."""
         with _lock:
-            if link not in _by_link:
-                _by_link[link] = cls(link)
-            return _by_link[link]
+            found = _by_link.get(link)
+            if found is None:
+                found = _by_link[link] = cls(link)
+            found._listeners = (*found._listeners, listener)
+            return found
 
     def heard(self, node: str) -> float:
         """When a node was heard last, on the monotonic clock; minus infinity if never."""
         return self._heard.get(node, float("-inf"))
 
-    def listen(self, listener: Listener) -> None:
-        """Tell ``listener``."""
-        with _lock:
-            self._listeners = (*self._listeners, listener)
-
     def forget(self, listener: Listener) -> None:
-        """Tell it no more."""
+        """Tell it no more; after the last one nothing is heard any more."""
         with _lock:
             self._listeners = tuple(one for one in self._listeners if one is not listener)
+            link = self._link()
+            unheard = not self._listeners and link is not None and _by_link.get(link) is self
+            if unheard and link is not None:
+                del _by_link[link]
+        if unheard:
+            for end in self._ends:
+                end.cancel()
 
     def _receive(self, message: Message) -> None:
         if message.retain:

@@ -8,46 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from statistics import fmean
 
-from callboard_core.calls.place import Nearness
+from callboard_core.calls.member import SILENT, STALE, Key, Member, Standing, Token, Traits
 from callboard_core.errors import CallboardError, Overloaded, Unavailable
 
-__all__ = ["Assign", "Effect", "Limits", "Member", "Outcome", "Policy", "Refuse", "Standing", "Traits"]
+__all__ = ["Assign", "Effect", "Limits", "Outcome", "Policy", "Refuse"]
 
-Key = Hashable
-Token = Hashable
-
-#: Seconds. A member that answers faster may have more calls on it than it works on at a time, so that it need
-#: not wait for the network in between.
-BRISK = 0.05
-#: Most calls on a brisk member beyond its concurrency.
-AHEAD = 64
 #: Responses whose mean is held against the responsiveness.
 WINDOW = 32
-#: Seconds without a response after which what was measured counts no more.
-STALE = 30.0
-#: Weight of the newest response in a member's recent response time.
-_NEWEST = 0.2
-#: Seconds; response times are told apart by factors of two from here on, so that equals take turns.
-_FINEST = 0.001
-
-
-class Standing(Enum):
-    """How a member of the pool stands."""
-
-    READY = auto()
-    HUNG = auto()
-    DRAINING = auto()
-    DOUBTFUL = auto()  # not heard of since the connection was lost
-    RETIRED = auto()  # offers it no more and finishes what it has
-
-
-#: Those that end with a sign of life.
-_SILENT = frozenset({Standing.HUNG, Standing.DOUBTFUL})
 
 
 class Outcome(Enum):
@@ -62,17 +34,6 @@ class Outcome(Enum):
 
 #: Those after which a call is not over yet.
 _UNFINISHED = frozenset({Outcome.DECLINED, Outcome.BROKEN})
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What a member's card says."""
-
-    nearness: Nearness = Nearness.SITE
-    concurrency: int = 1
-    idempotent: bool = False
-    draining: bool = False
-    beats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,52 +72,6 @@ class Refuse:
 
 
 Effect = Assign | Refuse
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """One member and what is known of it."""
-
-    key: Key
-    traits: Traits
-    order: int
-    standing: Standing = Standing.READY
-    outstanding: dict[Token, float] = field(default_factory=dict)
-    recent: float | None = None
-    pace: int = 0
-    answered: float = -math.inf
-    done: int = 0
-    failed: int = 0
-    broken: int = 0
-
-    @property
-    def free(self) -> bool:
-        """True while it works on fewer calls than it can."""
-        return len(self.outstanding) < self.traits.concurrency
-
-    @property
-    def open(self) -> bool:
-        """True while it should be given another call."""
-        if self.free:
-            return True
-        brisk = self.recent is not None and self.recent <= BRISK
-        return brisk and len(self.outstanding) < self.traits.concurrency + AHEAD
-
-    def load(self, now: float) -> tuple[Nearness, float, int, int]:
-        """What the member with the least of it is chosen by."""
-        return (
-            self.traits.nearness,
-            len(self.outstanding) / self.traits.concurrency,
-            self.pace if now - self.answered <= STALE else 0,
-            self.order,
-        )
-
-    def note(self, response: float, now: float) -> None:
-        """Take in a response time, in seconds."""
-        fresh = self.recent is None or now - self.answered > STALE
-        self.recent = response if fresh else self.recent + _NEWEST * (response - self.recent)  # type: ignore[operator]
-        self.pace = math.ceil(math.log2(max(self.recent, _FINEST) / _FINEST))
-        self.answered = now
 
 
 @dataclass(slots=True, eq=False)
@@ -208,7 +123,7 @@ class Policy:
             self.members[key] = Member(key, traits, self._turn(), standing)
         else:
             member.traits = traits
-            if member.standing not in _SILENT:
+            if member.standing not in SILENT:
                 member.standing = standing
         return [*self._pull(now), *self.expire(now)]
 
@@ -245,7 +160,7 @@ class Policy:
     def wake(self, key: Key, now: float) -> list[Effect]:
         """Note that a member makes progress (again)."""
         member = self.members.get(key)
-        if member is None or member.standing not in _SILENT:
+        if member is None or member.standing not in SILENT:
             return []
         member.standing = Standing.DRAINING if member.traits.draining else Standing.READY
         return self._pull(now)

@@ -11,15 +11,17 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from callboard_core.calls.arguments import check_arguments
-from callboard_core.calls.dispatcher import Dispatcher, MemberInfo, Stats
+from callboard_core.calls.dispatcher import Dispatcher
+from callboard_core.calls.fetching import followed
+from callboard_core.calls.figures import MemberInfo, Stats
 from callboard_core.calls.gather import Answer, gather
 from callboard_core.calls.names import service_filter
 from callboard_core.calls.policy import Limits
-from callboard_core.calls.roads import Broker, Road
+from callboard_core.calls.roads import Road, road_of
 from callboard_core.calls.roster import Cards, Roster
 from callboard_core.calls.waiting import wait_here
 from callboard_core.cards import WorkerCard
-from callboard_core.errors import CallboardError, Unavailable
+from callboard_core.errors import CallboardError, TimedOut, Unavailable
 from callboard_core.link.calls import new_id
 from callboard_core.link.link import Link
 
@@ -49,7 +51,7 @@ class Pool:
         pass_share: share of these that pass all the same, 0 to 1.
         wait: seconds a call waits for a first member while there is none; then it is ``unavailable``.
         attempts: to how many members one call is given at most.
-        road: how calls travel; by default through the broker.
+        road: how calls travel; by default the link's usual one.
     """
 
     def __init__(
@@ -66,11 +68,14 @@ class Pool:
         road: Road | None = None,
     ) -> None:
         self.service = service if isinstance(service, str) else service.pattern
-        self._directory, self._wait = directory, wait
-        self._road: Road = road or Broker(link)
+        self._directory, self._wait, self._link = directory, wait, link
+        self._road: Road = road or road_of(link)
         limits = Limits(queue, responsiveness, pass_share, attempts)
         self._calls = Dispatcher(self.service, link, self._road, limits, self._patience)
         self._roster = Roster(directory, link, service_filter(service), self._calls, on_stop=self.close)
+        self._roster.start()
+        if link.stopped:  # and its hooks have run already
+            self.close()
 
     @property
     def closed(self) -> bool:
@@ -166,7 +171,9 @@ class Pool:
         given = self._check({**(args or {}), **more})
         entries = self._calls.ready()
         futures = [
-            self._road.call(entry, given, timeout=timeout, call_id=new_id(), on_progress=None)
+            self._whole(
+                self._road.call(entry, given, timeout=timeout, call_id=new_id(), on_progress=None), timeout
+            )
             for entry in entries
         ]
         return wait_here(gather(entries, futures))
@@ -194,6 +201,7 @@ class Pool:
 
         Raises:
             TimedOut: there were fewer.
+            Unavailable: the pool, or its link, was closed.
         """
         return wait_here(self._calls.wait_ready(members, timeout))
 
@@ -213,6 +221,11 @@ class Pool:
         if card is not None:
             check_arguments(card.parameters, args)
         return args
+
+    def _whole(self, answer: Future[Any], timeout: float) -> Future[Any]:
+        """A future of the result itself, wherever it is kept."""
+        late = TimedOut(f"{self.service}: no answer within {timeout:g} s")
+        return followed(self._link, answer, timeout, late)
 
     def _patience(self) -> float:
         """How long a call waits for a first member."""

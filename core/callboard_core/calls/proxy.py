@@ -25,10 +25,13 @@ READY = 10.0
 class Makes(Protocol):
     """What is needed of a directory."""
 
-    def pool(self, service: str | re.Pattern[str]) -> Pool:
-        """A pool."""
+    def borrow(self, service: str | re.Pattern[str]) -> Pool:
+        """A pool, to be given back."""
 
-    def find(self, *, kind: str, live: bool) -> list[Entry]:
+    def give_back(self, service: str | re.Pattern[str], pool: Pool) -> None:
+        """Take a pool back."""
+
+    def find(self, service: str | None = None, *, kind: str, live: bool) -> list[Entry]:
         """Entries."""
 
 
@@ -143,26 +146,33 @@ class Proxy:
         return sorted({one.removeprefix(start) for one in self._services() if one.startswith(start)})
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Follow nothing any more; what others use of it goes on. It begins anew when it is used again."""
         with self._lock:
-            pools = list(self._pools.values())
+            pools = list(self._pools.items())
             self._pools.clear()
-        for pool in pools:
-            pool.close()
+        for service, pool in pools:
+            self._directory.give_back(service, pool)
 
     def _services(self) -> list[str]:
         found = self._directory.find(kind="worker", live=True)
         return [one.card.service for one in found if isinstance(one.card, WorkerCard)]
 
     def _card(self, name: str) -> WorkerCard | None:
-        return self._pool(f"{self._name}:{field_of(name)}").card()
+        """The card of a field that is offered. Looking makes no pool: whoever asks for a name may only wonder."""
+        service = f"{self._name}:{field_of(name)}"
+        pool = self._pools.get(service)
+        if pool is not None and not pool.closed:
+            found: WorkerCard | None = pool.card()
+            return found
+        cards = [one.card for one in self._directory.find(service, kind="worker", live=True)]
+        return next((card for card in cards if isinstance(card, WorkerCard)), None)
 
     def _everything(self) -> Pool:
         return self._pool(re.compile(f"{re.escape(self._name)}(:.*)?"))
 
     def _pool(self, service: str | re.Pattern[str]) -> Pool:
         with self._lock:
-            if service not in self._pools:
-                self._pools[service] = self._directory.pool(service)
-            pool: Pool = self._pools[service]
+            pool: Pool | None = self._pools.get(service)
+            if pool is None or pool.closed:
+                pool = self._pools[service] = self._directory.borrow(service)
             return pool

@@ -13,7 +13,7 @@ from callboard_core.link.link import Link
 from callboard_core.topics import Address, Kind, Leaf
 from callboard_core.view import Entry
 
-__all__ = ["Broker", "NotSent", "Road", "address_of"]
+__all__ = ["Broker", "NotSent", "Road", "address_of", "road_of"]
 
 
 class NotSent(Unavailable):
@@ -35,7 +35,8 @@ class Road(Protocol):
         """Call a worker.
 
         Returns:
-            A future that fails with :class:`NotSent` if the call surely was not sent, with ``TimedOut`` after
+            A future of the answer, which for a result larger than a message is the reference to where it is kept.
+            It fails with :class:`NotSent` if the call surely was not sent, with ``TimedOut`` after
             ``timeout`` seconds at the latest, with ``Unavailable`` when the connection to the worker is lost, or
             with the worker's error.
         """
@@ -45,6 +46,15 @@ class Road(Protocol):
 
     def cancel(self, entry: Entry, call_id: str) -> None:
         """Ask the worker to interrupt a call."""
+
+    def ask_again(self, entry: Entry, call_id: str, instance: str) -> None:
+        """Ask what became of a call that is under way, for its answer may have been lost with a connection.
+
+        Args:
+            entry: the worker that has it.
+            call_id: which one; a call that is not on this road is left alone.
+            instance: of the worker's process when it got the call; no other one may begin it.
+        """
 
 
 class Broker:
@@ -68,7 +78,9 @@ class Broker:
             unsent.set_exception(NotSent("not connected to the broker"))
             return unsent
         address = address_of(self._link.site, entry)
-        return self._link.call(address, args, timeout=timeout, call_id=call_id, on_progress=on_progress)
+        return self._link.call(
+            address, args, timeout=timeout, call_id=call_id, on_progress=on_progress, fetch=False
+        )
 
     def tell(self, entry: Entry, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """See :class:`Road`."""
@@ -82,6 +94,15 @@ class Broker:
     def cancel(self, entry: Entry, call_id: str) -> None:
         """See :class:`Road`."""
         self._link.cancel(address_of(self._link.site, entry), call_id)
+
+    def ask_again(self, entry: Entry, call_id: str, instance: str) -> None:
+        """See :class:`Road`."""
+        self._link.ask_again(address_of(self._link.site, entry), call_id, instance)
+
+
+def road_of(link: Link) -> Road:
+    """The road that pools of a link take unless they are given another."""
+    return Broker(link)
 
 
 def address_of(site: str, entry: Entry) -> Address:

@@ -60,8 +60,8 @@ class Listener(Protocol):
     def hung(self, key: Key, reason: str) -> None:
         """A member makes no progress."""
 
-    def woke(self, key: Key) -> None:
-        """A member that hung, or was not heard of since a reconnect, makes progress."""
+    def woke(self, key: Key, instance: str | None) -> None:
+        """A member that hung, or was not heard of since a reconnect, makes progress; in the process ``instance``."""
 
     def reconnected(self) -> None:
         """The connection was lost and is there again; who is heard of from now on is told as woken."""
@@ -116,22 +116,33 @@ class Roster:
         self._hung: set[Key] = set()
         self._doubtful: set[Key] = set()
         self._looking = False
+        self._look_lock = threading.Lock()
         self._closed = False
-        self._heartbeats = Heartbeats.of(link)
-        self._heartbeats.listen(self)
-        self._follower = directory.follow(kind="worker", callback=self._on_event)
+        self._heartbeats: Heartbeats | None = None
+        self._follower: Follower | None = None
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._heartbeats = Heartbeats.of(self._link, self)
+        self._follower = self._directory.follow(kind="worker", callback=self._on_event)
+        if self._closed:
+            self.close()
 
     def close(self) -> None:
         """Follow no more."""
         self._closed = True
-        self._follower.close()
-        self._heartbeats.forget(self)
+        if self._follower is not None:
+            self._follower.close()
+        if self._heartbeats is not None:
+            self._heartbeats.forget(self)
 
     def watch(self) -> None:
-        """Look after the members from now on, as long as the listener is busy."""
-        if not self._looking and not self._closed:
+        """Look after the members from now on, as long as the listener is busy (which it must be already)."""
+        with self._look_lock:
+            if self._looking or self._closed:
+                return
             self._looking = True
-            self._look()
+        self._look()
 
     # -- cards -----------------------------------------------------------------------------------------------
 
@@ -151,6 +162,9 @@ class Roster:
 
     def _join(self, entry: Entry, near: Nearness) -> None:
         key = entry.key
+        before = self._entries.get(key)
+        if before is not None and _life(before) != _life(entry):
+            self._leave(key, f"{entry.node} has started anew")
         node = self._directory.node(entry.node)
         self._alive[key] = node.status if node is not None else None
         self._entries[key] = entry
@@ -210,16 +224,18 @@ class Roster:
             for key in [key for key in (*self._hung, *self._doubtful) if key[0] == node]:
                 self._hung.discard(key)
                 self._doubtful.discard(key)
-                self._listener.woke(key)
+                alive = self._alive.get(key)
+                self._listener.woke(key, alive.instance if alive is not None else None)
             for entry in [one for key, one in self._leftovers.items() if key[0] == node]:
                 near = nearness(entry.card, self._place) if isinstance(entry.card, WorkerCard) else None
                 if near is not None:
                     self._join(entry, near)
 
     def _look(self) -> None:
-        if self._closed or not self._listener.busy():
-            self._looking = False
-            return
+        with self._look_lock:
+            self._looking = not self._closed and self._listener.busy()
+            if not self._looking:
+                return
         self._link.later(LOOK, self._look)
         if self._link.connected and self._silent():
             self._link.round_trip(ECHO).add_done_callback(self._confirm)
@@ -245,10 +261,16 @@ class Roster:
 
     def _late(self, entry: Entry, now: float) -> bool:
         every = _heartbeat(entry)
-        if every is None:
+        if every is None or self._heartbeats is None:
             return False
         heard = max(self._heartbeats.heard(entry.node), self._since[entry.key])
         return now - heard > MISSED * every
+
+
+def _life(entry: Entry) -> tuple[int | None, str | None]:
+    """What changes when a worker's process is another."""
+    process = entry.card.process if isinstance(entry.card, WorkerCard) else None
+    return entry.card.epoch, process
 
 
 def _heartbeat(entry: Entry) -> float | None:

@@ -8,13 +8,15 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import Any, Protocol
 
 from pydantic import JsonValue
 
 from callboard_core import topics
+from callboard_core.calls import artifacts
 from callboard_core.calls.envelopes import encode_call, read_reply
 from callboard_core.errors import BadPayload, BadRequest, CallboardError, Failed, TimedOut, Unavailable
 from callboard_core.link.inbox import Inbox
@@ -46,7 +48,10 @@ class Waiting:
     future: Future[JsonValue]
     on_progress: Callable[[float], None] | None = None
     on_ack: Callable[[], None] | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    deadline: float = 0.0
     timer: Timer | None = None
+    fetch: bool = True
 
 
 class Calls:
@@ -65,6 +70,10 @@ class Calls:
     def add(self, call_id: str, waiting: Waiting) -> None:
         """Wait for the answers to a call."""
         self._waiting[call_id] = waiting
+
+    def get(self, call_id: str) -> Waiting | None:
+        """A call, if it still waits."""
+        return self._waiting.get(call_id)
 
     def answer(self, reply: Reply) -> None:
         """Hand an answer to whoever waits for it."""
@@ -112,6 +121,10 @@ class Line(Protocol):
     reply_topic: str
 
     @property
+    def artifacts(self) -> artifacts.ArtifactStore | None:
+        """Where results are that are larger than a message."""
+
+    @property
     def connected(self) -> bool:
         """True while the broker is there."""
 
@@ -147,6 +160,7 @@ class Caller:
         on_progress: Callable[[float], None] | None,
         on_ack: Callable[[], None] | None,
         call_id: str | None,
+        fetch: bool,
     ) -> Future[JsonValue]:
         """Send a call; see :meth:`callboard_core.link.Link.call`."""
         future: Future[JsonValue] = Future()
@@ -156,7 +170,7 @@ class Caller:
         except CallboardError as error:
             future.set_exception(error)
             return future
-        waiting = Waiting(future, on_progress, on_ack)
+        waiting = Waiting(future, on_progress, on_ack, args, monotonic() + timeout)
         waiting.timer = self._worker.later(timeout, partial(self._end_late, call_id, address.node, timeout))
         self._calls.add(call_id, waiting)  # before the answer can come
         try:
@@ -169,6 +183,17 @@ class Caller:
         """Send a call without a reply topic; see :meth:`callboard_core.link.Link.tell`."""
         payload = self._make(new_id(), args, timeout, answered=False)
         return self._line.publish(_command(address), payload, qos=1, expires_in=timeout)
+
+    def ask_again(self, address: Address, call_id: str, instance: str) -> None:
+        """Send a call again that still waits; see :meth:`callboard_core.link.Link.ask_again`."""
+        waiting = self._calls.get(call_id)
+        left = 0.0 if waiting is None else waiting.deadline - monotonic()
+        if waiting is None or left <= 0:
+            return
+        payload = encode_call(
+            call_id, self._line.reply_topic, waiting.args, now=time.time(), timeout=left, again=instance
+        )
+        self._line.post(_command(address), payload, qos=1, expires_in=left)
 
     def cancel(self, address: Address, call_id: str) -> None:
         """Ask the callee to interrupt a call."""
@@ -218,7 +243,8 @@ class Caller:
         return encode_call(call_id, reply_to, args, now=time.time(), timeout=timeout)
 
     def _end_late(self, call_id: str, node: str, timeout: float) -> None:
-        self._calls.fail(call_id, TimedOut(f"{node} did not answer within {timeout:g} s"))
+        away = "" if self._line.connected else "; the connection to the broker is lost"
+        self._calls.fail(call_id, TimedOut(f"{node} did not answer within {timeout:g} s{away}"))
 
     def _answer(self, payload: bytes) -> None:
         try:
@@ -226,7 +252,18 @@ class Caller:
         except BadPayload as error:
             _log.warning("an answer that does not parse was ignored: %s", error)
             return
-        self._calls.answer(reply)
+        waiting = self._calls.get(reply.id)
+        keep = self._line.artifacts if waiting is not None and waiting.fetch else None
+        if not (reply.ok and artifacts.resolve(keep, reply.result, partial(self._take, reply.id))):
+            self._calls.answer(reply)
+
+    def _take(self, call_id: str, result: Any, error: BaseException | None) -> None:
+        """End a call whose result was fetched from elsewhere (a thread of its own)."""
+        if error is None:
+            self._calls.answer(Reply.model_construct(id=call_id, ok=True, result=result))
+        else:
+            told = error if isinstance(error, CallboardError) else Failed(f"{type(error).__name__}: {error}")
+            self._calls.fail(call_id, told)
 
     def _end_round(self, nonce: bytes, error: CallboardError | None) -> None:
         future = self._rounds.pop(nonce, None)

@@ -13,6 +13,7 @@ from time import monotonic
 
 from callboard_core.errors import CallboardError, Conflict, Expired, Unauthorized, Unavailable
 from callboard_core.link.backoff import Backoff
+from callboard_core.link.hooks import Hook, Hooks
 from callboard_core.link.inbox import Inbox
 from callboard_core.link.lane import Lane
 from callboard_core.link.outbox import Outbox, Outgoing, fail, settle
@@ -87,11 +88,11 @@ class Connector:
         self._failed = False
         self.trouble: CallboardError = Unavailable("the link was not started")
         self.gate: Callable[[Endpoint], None] | None = None
-        self.connect_hooks: list[Callable[[], None]] = []
-        self.disconnect_hooks: list[Callable[[str], None]] = []
+        self.connect_hooks = Hooks()
+        self.disconnect_hooks = Hooks()
         self.number = 0
-        self.up = False  # this session's subscriptions are in force
         self.endpoint: Endpoint | None = None
+        self.up = False  # this session's subscriptions are in force
         self.greeted = False  # … and its hooks have run
 
     @property
@@ -108,12 +109,13 @@ class Connector:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def greet_with(self, hook: Callable[[], None]) -> None:
-        """Run ``hook`` at every connect, and now if connected."""
+    def greet_with(self, run: Callable[[], None]) -> Hook:
+        """Run ``run`` at every connect, and now if connected."""
         with self._changed:
-            self.connect_hooks.append(hook)
+            hook = self.connect_hooks.add(run)
             if self.up:
                 self._greeter.post(hook)
+        return hook
 
     def wait(self, timeout: float, *, retry: bool) -> None:
         """Wait until greeted; raises the trouble that prevents it."""
@@ -185,9 +187,9 @@ class Connector:
                 self.gate(endpoint)
             session = Session(self._login.identity(), self, self._outbox, self._waker)
             session.open(endpoint)
+            self.endpoint = endpoint
         except CallboardError as error:
             self._note_trouble(error)
-            self.endpoint = endpoint
             return False
         except Exception as error:  # noqa: BLE001 - whatever it was, the thread must go on
             _log.exception("%s: cannot try to connect", self._login.client_id)

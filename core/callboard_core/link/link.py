@@ -27,6 +27,7 @@ from callboard_core.link import inbox
 from callboard_core.link.backoff import Backoff
 from callboard_core.link.calls import Caller
 from callboard_core.link.connector import Connector, Login
+from callboard_core.link.hooks import Hook, Hooks
 from callboard_core.link.inbox import Handler, Inbox
 from callboard_core.link.lane import Lane, Timer
 from callboard_core.link.outbox import Outbox, Outgoing, fail
@@ -84,7 +85,7 @@ class Link:
         self.reply_topic = topics.reply(site, client_id)
         self.artifacts: ArtifactStore | None = None
         self._limit = message_limit
-        self._stop_hooks: list[Callable[[], None]] = []
+        self._stop_hooks = Hooks()
         self._waker = Waker()
         self._outbox = Outbox(outbox_limit)
         patience = min(inbox.PATIENCE, keepalive / 3)  # the broker's pings must not wait too long
@@ -116,9 +117,19 @@ class Link:
         return self._connector.up
 
     @property
+    def stopped(self) -> bool:
+        """True once :meth:`stop` was called."""
+        return self._connector.stopped
+
+    @property
     def session(self) -> int:
         """Number of the current or last connection, from 1; 0 before the first."""
         return self._connector.number
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the broker is that the link is, or last was, connected to; None before that."""
+        return self._connector.endpoint
 
     @property
     def trouble(self) -> str:
@@ -126,11 +137,6 @@ class Link:
         return self._connector.trouble.message
 
     @property
-    @property
-    def endpoint(self) -> Endpoint | None:
-        """Where the broker is that the link is, or last was, connected to; None before that."""
-        return self._connector.endpoint
-
     def dropped(self) -> int:
         """QoS 0 messages dropped because the handlers were stuck."""
         return self._inbox.dropped
@@ -154,17 +160,20 @@ class Link:
     def will(self, will: Will | None) -> None:
         self._login.will = will
 
-    def on_connect(self, hook: Callable[[], None]) -> None:
+    def on_connect(self, hook: Callable[[], None]) -> Hook:
         """Run ``hook`` at every connect, after the link's subscriptions are in force again.
 
         Hooks run in the order of registration on the greeter thread. What they publish goes before everything
         that waits in the outbox. A hook registered while connected also runs now.
-        """
-        self._connector.greet_with(hook)
 
-    def on_disconnect(self, hook: Callable[[str], None]) -> None:
-        """Run ``hook`` with the reason whenever an established connection ends (greeter thread)."""
-        self._connector.disconnect_hooks.append(hook)
+        Returns:
+            What cancels it.
+        """
+        return self._connector.greet_with(hook)
+
+    def on_disconnect(self, hook: Callable[[str], None]) -> Hook:
+        """Run ``hook`` with the reason whenever an established connection ends (greeter thread), until cancelled."""
+        return self._connector.disconnect_hooks.add(hook)
 
     def before_first_connect(self, gate: Callable[[Endpoint], None]) -> None:
         """Run ``gate`` on the network thread before the first connect.
@@ -174,9 +183,9 @@ class Link:
         """
         self._connector.gate = gate
 
-    def on_stop(self, hook: Callable[[], None]) -> None:
+    def on_stop(self, hook: Callable[[], None]) -> Hook:
         """Run ``hook`` at the end of :meth:`stop`, on its thread; what still waits for something should give up."""
-        self._stop_hooks.append(hook)
+        return self._stop_hooks.add(hook)
 
     def start(self) -> None:
         """Connect in the background, and again after every loss, until :meth:`stop`."""
@@ -327,6 +336,7 @@ class Link:
         on_progress: Callable[[float], None] | None = None,
         on_ack: Callable[[], None] | None = None,
         call_id: str | None = None,
+        fetch: bool = True,
     ) -> Future[JsonValue]:
         """Call a thing.
 
@@ -337,13 +347,15 @@ class Link:
             on_progress: called with 0 to 1 on the worker thread.
             on_ack: called on the worker thread when the callee says that it works on it.
             call_id: by default a new ULID.
+            fetch: have a result that is larger than a message fetched from where it is kept; otherwise the result
+                is the reference to it.
 
         Returns:
             A future of the result; it fails with the ``CallboardError`` of the callee's code, with
             ``TimedOut``, or at once with ``Unavailable`` (not connected), ``Overloaded`` or ``BadRequest``.
             A reply that comes later is dropped.
         """
-        return self._caller.call(address, args, timeout, on_progress, on_ack, call_id)
+        return self._caller.call(address, args, timeout, on_progress, on_ack, call_id, fetch)
 
     def tell(self, address: Address, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """Send a thing a call without wanting an answer.
@@ -362,6 +374,18 @@ class Link:
             Overloaded: too many messages wait already.
         """
         return self._caller.tell(address, args, timeout)
+
+    def ask_again(self, address: Address, call_id: str, instance: str) -> None:
+        """Send a call again that still waits for its answer, which may have been lost with a connection.
+
+        The callee does not run it twice: it repeats the answer if it has given one.
+
+        Args:
+            address: the thing that was called.
+            call_id: the call's; nothing is sent if it waits no more.
+            instance: of the callee's process that was called; another one refuses with ``unavailable``.
+        """
+        self._caller.ask_again(address, call_id, instance)
 
     def cancel(self, address: Address, call_id: str) -> None:
         """Ask the callee to interrupt a call; its final reply still comes."""

@@ -24,7 +24,7 @@ def test_the_log_agrees_with_a_list_of_everything_ever_seen(calls) -> None:
     for caller, call_id, pause, valid in calls:
         now += pause
         key = (caller, call_id)
-        alive = {k for k, until in seen if until >= now}
+        alive = {k for k, until in seen if math.ceil(until) >= now}  # rounded up to a second
         verdict = log.admit(key, now, valid)
         if key in alive:
             assert verdict is Verdict.DUPLICATE
@@ -41,6 +41,20 @@ def test_nothing_is_remembered_for_ever() -> None:
     log.admit((None, "x"), 0.0, 1e12)
     assert log.admit((None, "x"), LONGEST_VALIDITY - 1, 1.0) is Verdict.DUPLICATE
     assert log.admit((None, "x"), LONGEST_VALIDITY + 1, 1.0) is Verdict.NEW
+
+
+def test_the_latest_answers_are_kept_within_bounds_and_while_the_call_is_valid() -> None:
+    log = CallLog(answers=3 * 1000)
+    for number in range(5):
+        log.admit((None, str(number)), 0.0, 5.0)
+        log.keep((None, str(number)), bytes(700))
+    assert [log.answer((None, str(number))) is not None for number in range(5)] == [False] * 2 + [True] * 3
+    log.keep((None, "unknown"), b"x")
+    assert log.answer((None, "unknown")) is None
+    log.admit((None, "later"), 7.0, 5.0)
+    assert log.answer((None, "4")) is None
+    log.keep((None, "later"), bytes(4000))
+    assert log.answer((None, "later")) is None, "one that is too long for the whole"
 
 
 def test_equal_ids_of_two_callers_are_two_calls() -> None:

@@ -7,20 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from callboard_core.calls.member import AHEAD, BRISK, STALE, Standing, Traits
 from callboard_core.calls.place import Nearness
-from callboard_core.calls.policy import (
-    AHEAD,
-    BRISK,
-    STALE,
-    Assign,
-    Effect,
-    Limits,
-    Outcome,
-    Policy,
-    Refuse,
-    Standing,
-    Traits,
-)
+from callboard_core.calls.policy import Assign, Effect, Limits, Outcome, Policy, Refuse
 from callboard_core.errors import Overloaded, Unavailable
 
 SITE = Traits()
