@@ -42,6 +42,7 @@ from callboard_core.errors import (
     error_from_code,
 )
 from callboard_core.link.link import Link
+from callboard_core.link.subscriptions import Subscription
 from callboard_core.link.values import Credential, Message
 from callboard_core.listening import is_loopback
 from callboard_core.topics import BOARD
@@ -100,8 +101,8 @@ class BoardHttp:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._changed = threading.Condition()
-        self._subscribed = False
+        self._lock = threading.Lock()
+        self._subscription: Subscription | None = None
         self._card: NodeCard | None = None
 
     def __call__(self) -> str:
@@ -110,23 +111,28 @@ class BoardHttp:
         Raises:
             Unavailable: the board is not there, or does not tell.
         """
-        with self._changed:
-            if not self._subscribed:
-                self._subscribed = True
-                self._link.subscribe(topics.announce(self._link.site, BOARD), self._take, qos=0)
-            self._changed.wait_for(lambda: self._card is not None, _CARD)
-            card, endpoint = self._card, self._link.endpoint
+        if self._card is None:
+            self._look()
+        card, endpoint = self._card, self._link.endpoint
         if card is None or endpoint is None:
-            raise Unavailable("the board has not announced itself; artifacts need a board that runs")
+            raise Unavailable("no board has announced itself; artifacts need a board that runs")
         return http_url(card, endpoint.host)
+
+    def _look(self) -> None:
+        """Wait until everything the broker has retained about it is here."""
+        with self._lock:
+            if self._subscription is None:
+                topic = topics.announce(self._link.site, BOARD)
+                self._subscription = self._link.subscribe(topic, self._take, qos=0)
+        with suppress(TimeoutError, CallboardError):
+            self._subscription.ready.result(_CARD)
+            self._link.round_trip(_CARD).result()
 
     def _take(self, message: Message) -> None:
         with suppress(CallboardError):
             card = parse_card(message.payload)
             if isinstance(card, NodeCard):
-                with self._changed:
-                    self._card = card
-                    self._changed.notify_all()
+                self._card = card
 
 
 class HttpArtifacts:
