@@ -226,6 +226,7 @@ class WorkerCard(Card):
     attribute: bool = Field(
         default=False, description="reads a value, or sets it when args holds 'value', instead of working"
     )
+    together: int = Field(default=1, ge=1, description="workers that are announced with it: all of an agent's")
     draining: bool = Field(default=False, description="finishes what it has and wants no more")
     traceback: bool = Field(default=False, description="errors carry the traceback")
     host: str | None = Field(default=None, description="the machine; equal for all processes on it")

@@ -145,7 +145,7 @@ class Agent:
             raise BadRequest(f"agent {self.name!r} belongs to node {self._node.id!r} already")
         offered = [*self._methods(), *self._attributes(), self._timer_worker()]
         self._node = node
-        return offered
+        return [worker.with_card(together=len(offered)) for worker in offered]
 
     def begin(self) -> None:
         """Start the thread and the timers."""

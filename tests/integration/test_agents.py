@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 import callboard
-from callboard import Agent, Client, Heard, Node, Severity, after, attribute, every, method, on
-from callboard_core.errors import BadPayload, BadRequest, Conflict, Failed, NotFound, Unavailable
+from callboard import Agent, Client, Heard, Link, Node, Severity, after, attribute, every, method, on
+from callboard_core import topics
+from callboard_core.cards import WorkerCard
+from callboard_core.errors import BadPayload, BadRequest, Conflict, Failed, NotFound, TimedOut, Unavailable
+from callboard_core.messages import Status, StatusName
+from callboard_core.topics import Kind
 from support.links import Collector
 from support.mosquitto import Mosquitto, mosquitto
 from support.nodes import node_settings
@@ -314,3 +318,27 @@ def test_a_script_hears_events_with_filters(make_node: MakeNode, board: Client) 
     node.emit("door", open=True, message="who is there?", severity=Severity.WARNING)
     [event] = heard.wait_for(1)
     assert (event.node, event.message, event.severity) == ("studio", "who is there?", "warning")
+
+
+def test_a_proxy_is_ready_when_all_parts_of_the_agent_are_there(mosquitto: Mosquitto, board: Client) -> None:
+    link = Link(client_id="slow", endpoint=mosquitto.endpoint)
+    link.start()
+    link.wait_connected(10)
+
+    def announce(part: str) -> None:
+        card = WorkerCard(name=part, service=f"camera-1:{part}", epoch=1, attribute=True, together=2)
+        link.publish(
+            topics.announce("callboard", "slow", Kind.WORKER, part), card, qos=1, retain=True
+        ).result(5)
+
+    status = Status(status=StatusName.READY, epoch=1, t=0)
+    link.publish(topics.status("callboard", "slow"), status, qos=1, retain=True).result(5)
+    announce("exposure")
+    proxy = board.proxy("camera-1")
+    board.pool("camera-1:exposure").wait_ready(5)
+    with pytest.raises(TimedOut, match="not all to call"):
+        proxy.wait_ready(0.2)
+    announce("pictures")
+    proxy.wait_ready(5)
+    assert proxy.fields() == ["exposure", "pictures"]
+    link.stop()

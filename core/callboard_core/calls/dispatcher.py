@@ -57,7 +57,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._entries: dict[Key, Entry] = {}
         self._pending: dict[str, Pending] = {}
-        self._waiters: list[tuple[int, Future[None]]] = []
+        self._waiters: list[tuple[int | None, Future[None]]] = []
         self._work = threading.local()
 
     def submit(
@@ -107,8 +107,11 @@ class Dispatcher:
             ready = [self._entries[member.key] for member in self._policy.ready()]  # type: ignore[index]
         return sorted(ready, key=lambda entry: (entry.node, entry.name))
 
-    def wait_ready(self, members: int, timeout: float) -> Future[None]:
-        """A future that is done when so many members can be called, and fails after so many seconds."""
+    def wait_ready(self, members: int | None, timeout: float) -> Future[None]:
+        """A future that is done when so many members can be called, and fails after so many seconds.
+
+        Without a number: when everybody can who is announced together with the first.
+        """
         ready: Future[None] = Future()
         with self._lock:
             if self.closed:
@@ -117,7 +120,7 @@ class Dispatcher:
             self._waiters.append((members, ready))
         self._tell_waiters()
         if not ready.done():
-            late = TimedOut(f"{self.service}: not {members} to call within {timeout:g} s")
+            late = TimedOut(f"{self.service}: not {members or 'all'} to call within {timeout:g} s")
             timer = self._link.later(timeout, partial(self._give_up, ready, late))
             ready.add_done_callback(lambda _: timer.cancel())
         return ready
@@ -337,11 +340,18 @@ class Dispatcher:
 
     def _tell_waiters(self) -> None:
         with self._lock:
+            if not self._waiters:
+                return
             ready = len(self._policy.ready())
-            told = [future for wanted, future in self._waiters if wanted <= ready]
-            self._waiters = [(wanted, future) for wanted, future in self._waiters if wanted > ready]
-        for future in told:
+            together = self._together()
+            told = [one for one in self._waiters if ready >= (together if one[0] is None else one[0])]
+            self._waiters = [one for one in self._waiters if one not in told]
+        for _, future in told:
             settle(future)
+
+    def _together(self) -> int:
+        cards = (entry.card for entry in self._entries.values())
+        return max((card.together for card in cards if isinstance(card, WorkerCard)), default=1)
 
 
 def _is_on(pending: Pending, key: Key) -> bool:

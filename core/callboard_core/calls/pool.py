@@ -192,12 +192,12 @@ class Pool:
         """The pool's figures."""
         return self._calls.stats()
 
-    def wait_ready(self, timeout: float, *, members: int = 1) -> Any:
+    def wait_ready(self, timeout: float, *, members: int | None = 1) -> Any:
         """Wait until so many members can be called; on an event loop's thread, await what it returns.
 
         Args:
             timeout: seconds.
-            members: how many.
+            members: how many; None: all that are announced together, as the parts of an agent are.
 
         Raises:
             TimedOut: there were fewer.

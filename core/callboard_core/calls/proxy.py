@@ -106,11 +106,11 @@ class Proxy:
         return f"<proxy of {self._name}>"
 
     def __await__(self) -> Generator[Any, None, Proxy]:
-        yield from self._everything().wait_ready(READY).__await__()
+        yield from self._everything().wait_ready(READY, members=None).__await__()
         return self
 
     def wait_ready(self, timeout: float = READY) -> Any:
-        """Wait until somebody offers it; on an event loop's thread, await what it returns.
+        """Wait until somebody offers it, with all of its parts; on an event loop's thread, await what it returns.
 
         Args:
             timeout: seconds.
@@ -118,7 +118,7 @@ class Proxy:
         Raises:
             TimedOut: nobody does.
         """
-        return self._everything().wait_ready(timeout)
+        return self._everything().wait_ready(timeout, members=None)
 
     def method(self, name: str) -> Method:
         """Return a method by its Python name, or this very service for an empty one."""
