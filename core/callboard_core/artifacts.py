@@ -23,7 +23,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 from callboard_core import topics
@@ -171,6 +171,12 @@ class HttpArtifacts:
             idle, self._idle = self._idle, []
         for _, _, connection in idle:
             connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # -- ArtifactStore -----------------------------------------------------------------------------------------
 

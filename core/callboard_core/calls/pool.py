@@ -168,7 +168,15 @@ class Pool:
             One :class:`Answer` each, in the order of nodes and services; on an event loop's thread, something to
             await.
         """
-        given = self._check({**(args or {}), **more})
+        return wait_here(self.submit_to_all({**(args or {}), **more}, timeout=timeout))
+
+    def submit_to_all(self, args: Mapping[str, Any], *, timeout: float = TIMEOUT) -> Future[list[Answer]]:
+        """Call every member and return at once, with a future of what :meth:`scatter` returns.
+
+        Raises:
+            BadRequest: an argument is wrong; the message names it.
+        """
+        given = self._check(args)
         entries = self._calls.ready()
         futures = [
             self._whole(
@@ -176,7 +184,7 @@ class Pool:
             )
             for entry in entries
         ]
-        return wait_here(gather(entries, futures))
+        return gather(entries, futures)
 
     # -- members ---------------------------------------------------------------------------------------------
 

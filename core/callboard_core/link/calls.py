@@ -170,7 +170,7 @@ class Caller:
         except CallboardError as error:
             future.set_exception(error)
             return future
-        waiting = Waiting(future, on_progress, on_ack, args, monotonic() + timeout)
+        waiting = Waiting(future, on_progress, on_ack, args, monotonic() + timeout, fetch=fetch)
         waiting.timer = self._worker.later(timeout, partial(self._end_late, call_id, address.node, timeout))
         self._calls.add(call_id, waiting)  # before the answer can come
         try:
