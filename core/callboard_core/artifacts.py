@@ -278,11 +278,11 @@ class HttpArtifacts:
         while True:
             try:
                 offset = self._offset(sha256, size)
-                tries.note(offset or 0)
-                if offset is None:
+                if isinstance(offset, ArtifactRef):
                     if progress is not None:
                         progress(size, size)
-                    return _refer(sha256, size, content_type)
+                    return offset
+                tries.note(offset)
                 file.seek(offset)
                 found = self._send(file, sha256, offset, size, content_type, progress)
             except _PASSING as error:
@@ -291,12 +291,12 @@ class HttpArtifacts:
                 if found is not None:
                     return found
 
-    def _offset(self, sha256: str, size: int) -> int | None:
-        """Ask from which byte on to send; None if the board has it."""
+    def _offset(self, sha256: str, size: int) -> int | ArtifactRef:
+        """Ask from which byte on to send; if the board has it all, return how it is referred to."""
         with self._request("HEAD", sha256, {"Upload-Length": str(size)}) as response:
             response.read()
             if response.status == 200:  # noqa: PLR2004 - OK
-                return None
+                return _refer(sha256, size, response.getheader("Content-Type") or BYTES)
             if response.status != 404:  # noqa: PLR2004 - Not Found
                 raise _of_head(response, size)
             offset = int(response.getheader("Upload-Offset") or 0)

@@ -90,16 +90,18 @@ class Index:
             )
         ]
 
-    def add(self, record: Record) -> None:
-        """Note an artifact; of one that is known, when it was used."""
+    def add(self, record: Record) -> Record:
+        """Note an artifact; of one that is known, when it was used. Returns what is known now."""
         with self._lock, self._db:
-            if self._db.execute(
-                "UPDATE artifacts SET used = ? WHERE sha256 = ?", (record.used, record.sha256)
-            ).rowcount:
-                return
+            touched = self._db.execute(
+                "UPDATE artifacts SET used = ? WHERE sha256 = ? RETURNING *", (record.used, record.sha256)
+            ).fetchone()
+            if touched is not None:
+                return Record(*touched)
             self._db.execute("INSERT INTO artifacts VALUES (?, ?, ?, ?, ?)", record)
             self._count += 1
             self._size += record.size
+            return record
 
     def remove(self, sha256: str) -> None:
         """Forget an artifact, but not who needs it: it may come again."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import logging
-import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,19 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from callboard_broker.errors import Damaged, NoRoom, StoreUnavailable, WrongOffset
+from callboard_broker.errors import Damaged, NoRoom, StoreUnavailable
 from callboard_broker.services import disk
+from callboard_broker.services.artifacts.files import Files, sync
 from callboard_broker.services.artifacts.index import Index, Record
+from callboard_broker.services.artifacts.intake import Intake
 from callboard_broker.services.artifacts.upload import BLOCK, Upload
 from callboard_core.calls.artifacts import ArtifactRef
-from callboard_core.errors import BadRequest, CallboardError, Conflict, NotFound, Overloaded, TooLarge
+from callboard_core.errors import BadRequest, CallboardError, Conflict, NotFound, TooLarge
 from callboard_core.settings import Artifacts as Settings
 
 __all__ = ["Artifacts", "Limits"]
 
 _log = logging.getLogger(__name__)
 
-_HASH = re.compile(r"[0-9a-f]{64}")
 _TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}( ?; ?[\w-]+=[\w.-]+)*", re.ASCII)
 _DAY = 86_400.0
 _MIB = 1024 * 1024
@@ -42,8 +40,6 @@ _TIDY_EVERY = 60.0
 _PART_KEPT = _DAY
 #: Artifacts removed at a time.
 _STEP = 1000
-#: Uploads at a time.
-_UPLOADS = 256
 #: Threads that wait for the disk.
 _THREADS = 4
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -91,11 +87,15 @@ class Artifacts:
         self.threads = ThreadPoolExecutor(_THREADS, "artifacts")
         self.damaged = 0
         self._folder, self._clock = folder, clock
-        self._parts, self._aside = folder / "parts", folder / "damaged"
         self._lock = threading.Lock()
-        self._uploads: set[Upload] = set()
-        self._holders: dict[str, Upload] = {}
-        self._opening: set[str] = set()
+        self._files = Files(folder)
+        self._intake = Intake(
+            self._files,
+            self._lock,
+            largest=self.limits.largest,
+            check_room=self._check_room,
+            keep=self._keep,
+        )
         self._tidied = 0.0
         self._touched: dict[str, float] = {}
         self._index: Index | None = None
@@ -107,12 +107,8 @@ class Artifacts:
             StoreUnavailable: the folder cannot be used.
         """
         try:
-            for folder in (self._parts, self._aside):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._files.make()
             self._index = Index(self._folder / "index.db")
-            for part in self._parts.iterdir():
-                if not _HASH.fullmatch(part.name):
-                    part.unlink()
             self._reconcile()
         except OSError as error:
             raise StoreUnavailable(
@@ -122,8 +118,7 @@ class Artifacts:
 
     def close(self) -> None:
         """Cut what is on its way, and close."""
-        for upload in list(self._uploads):
-            upload.cut()
+        self._intake.close()
         self.threads.shutdown(wait=True, cancel_futures=True)
         if self._index is not None:
             self._index.close()
@@ -140,7 +135,7 @@ class Artifacts:
         Raises:
             BadRequest: that is no SHA-256 in lower-case hex.
         """
-        path = self._path(sha256)
+        path = self._files.path(sha256)
         with self._lock:
             record = self._known.find(sha256)
             if record is None:
@@ -148,7 +143,7 @@ class Artifacts:
             with suppress(OSError):
                 if path.stat().st_size == record.size:
                     return record
-        self._set_aside(record, "it is not on the disk as it was stored")
+        self._set_aside(record, Damaged(f"artifact {sha256} is not on the disk as it was stored"))
         return None
 
     def record(self, sha256: str) -> Record:
@@ -177,7 +172,7 @@ class Artifacts:
         Raises:
             NotFound: it is not here.
         """
-        return self._path(self.record(sha256).sha256)
+        return self._files.path(self.record(sha256).sha256)
 
     def open(self, sha256: str) -> BinaryIO:
         """Open the file of an artifact; as :meth:`path`."""
@@ -194,8 +189,9 @@ class Artifacts:
         """
         record = self.record(sha256)
         if start or (stop is not None and stop < record.size):
-            return self._read_part(record, start, record.size if stop is None else min(stop, record.size))
-        return self._read_whole(record)
+            stop = record.size if stop is None else min(stop, record.size)
+            return self._watched(record, self._files.between(sha256, start, stop))
+        return self._watched(record, self._files.whole(sha256))
 
     def get(self, ref: ArtifactRef) -> bytes:
         """Return a content.
@@ -236,7 +232,7 @@ class Artifacts:
         stream = io.BytesIO(data) if isinstance(data, bytes) else data
         length = len(data) if isinstance(data, bytes) else None
         self.check(length or 0)
-        upload = self._make(self._private("new"), sha256=None, offset=0, length=length, type=content_type)
+        upload = self._intake.make(self._files.private("new"), None, 0, length, content_type)
         try:
             while block := stream.read(BLOCK):
                 upload.write(block)
@@ -265,25 +261,18 @@ class Artifacts:
             WrongOffset: this is not where the earlier one ended.
             Overloaded: too many uploads are on their way.
         """
-        self._path(sha256)
+        self._files.path(sha256)
         content_type = check_type(type)
         self.check(length or offset, offset)
-        with self._lock:
-            holder = self._holders.get(sha256)
-            if holder is not None and holder.stalled:
-                del self._holders[sha256]
-        if holder is not None and holder.stalled:
-            holder.cut()
         try:
-            return self._begin(sha256, offset, length, content_type)
+            return self._intake.begin(sha256, offset, length, content_type)
         except OSError as error:
             raise self.explain(error) from error
 
     def offset(self, sha256: str) -> int:
         """Return from which byte on an upload goes on."""
-        self._path(sha256)
-        with self._lock:
-            return self._offset(sha256)
+        self._files.path(sha256)
+        return self._intake.offset(sha256)
 
     def check(self, size: int, there: int = 0) -> None:
         """Check that a content of so many bytes would be taken, of which some are there already.
@@ -310,7 +299,7 @@ class Artifacts:
         """Keep artifacts for as long as their owner needs them, also such as have yet to come."""
         names = list(sha256s)
         for name in names:
-            self._path(name)
+            self._files.path(name)
         self._known.pin(owner, names)
 
     def unpin(self, owner: str) -> None:
@@ -353,152 +342,40 @@ class Artifacts:
         assert self._index is not None, "load() comes first"  # noqa: S101 - a mistake of ours
         return self._index
 
-    def _path(self, sha256: str) -> Path:
-        """The only place where a path is made of what somebody sent."""
-        if not _HASH.fullmatch(sha256):
-            raise BadRequest(f"{sha256[:80]!r} is no SHA-256: 64 digits of 0-9 and a-f")
-        return self._folder / sha256[:2] / sha256
-
-    def _private(self, name: str) -> Path:
-        return self._parts / f"{name}.{secrets.token_hex(8)}"
-
-    def _begin(self, sha256: str, offset: int, length: int | None, content_type: str) -> Upload:
-        with self._lock:
-            there = self._offset(sha256)
-            if offset not in {0, there}:
-                raise WrongOffset(f"the part that is here has {there} bytes, not {offset}", there)
-            if length is not None and offset > length:
-                raise BadRequest(f"Upload-Offset {offset} is beyond Upload-Length {length}")
-            alone = sha256 not in self._holders and sha256 not in self._opening
-            if alone:
-                self._opening.add(sha256)
-        part = self._parts / sha256 if alone else self._private(sha256)
-        upload: Upload | None = None
-        try:
-            upload = self._make(part, sha256=sha256, offset=offset, length=length, type=content_type)
-        finally:
-            with self._lock:
-                if alone:
-                    self._opening.discard(sha256)
-                if alone and upload is not None:
-                    self._holders[sha256] = upload
-        return upload
-
-    def _make(
-        self,
-        part: Path,
-        *,
-        sha256: str | None,
-        offset: int,
-        length: int | None,
-        type: str,  # noqa: A002 - the field's name
-    ) -> Upload:
-        if len(self._uploads) >= _UPLOADS:
-            raise Overloaded(f"{_UPLOADS} artifacts are being sent already; try again later")
-        upload = Upload(
-            part,
-            sha256=sha256,
-            offset=offset,
-            length=length,
-            largest=self.limits.largest,
-            check_room=self._check_room,
-            keep=lambda done, found: self._keep(done, found, type),
-            leave=self._leave,
-        )
-        self._uploads.add(upload)
-        return upload
-
-    def _offset(self, sha256: str) -> int:
-        holder = self._holders.get(sha256)
-        if holder is not None:
-            return holder.size if holder.stalled else 0
-        if sha256 in self._opening:
-            return 0
-        try:
-            return (self._parts / sha256).stat().st_size
-        except FileNotFoundError:
-            return 0
-
     def _keep(self, upload: Upload, sha256: str, content_type: str) -> ArtifactRef:
-        path, now = self._path(sha256), self._clock()
+        now = self._clock()
         self._evict(upload.size)
-        record = Record(sha256, upload.size, content_type, now, now)
-        if not path.parent.exists():
-            path.parent.mkdir(exist_ok=True, mode=0o700)
-            _sync(self._folder)
+        path = self._files.prepare(sha256)
         with self._lock:
             upload.part.replace(path)
-            self._known.add(record)
-        _sync(path.parent)
+            record = self._known.add(Record(sha256, upload.size, content_type, now, now))
+        sync(path.parent)
         return _refer(record)
 
-    def _leave(self, upload: Upload) -> None:
-        """An upload has ended; what a second one of its content leaves behind may be worth more than nothing."""
-        with self._lock:
-            self._uploads.discard(upload)
-            sha256 = upload.sha256
-            if sha256 is None:
-                return
-            if self._holders.get(sha256) is upload:
-                del self._holders[sha256]
-            if upload.part.name == sha256 or not upload.part.exists():
-                return
-            taken = sha256 in self._holders or sha256 in self._opening
-            if not taken and upload.size > self._offset(sha256):
-                upload.part.replace(self._parts / sha256)
-            else:
-                upload.part.unlink()
-
-    def _read_whole(self, record: Record) -> Iterator[bytes]:
-        found = hashlib.sha256()
-        held = b""
+    def _watched(self, record: Record, blocks: Iterator[bytes]) -> Iterator[bytes]:
         try:
-            with self._path(record.sha256).open("rb") as file:
-                while block := file.read(BLOCK):
-                    found.update(block)
-                    if held:
-                        yield held
-                    held = block
-        except OSError as error:
-            raise self._set_aside(record, f"it cannot be read: {error.strerror or error}") from error
-        if found.hexdigest() != record.sha256:
-            raise self._set_aside(record, "its bytes have changed on the disk")
-        if held:
-            yield held
-
-    def _read_part(self, record: Record, start: int, stop: int) -> Iterator[bytes]:
-        try:
-            with self._path(record.sha256).open("rb") as file:
-                file.seek(start)
-                while start < stop and (block := file.read(min(BLOCK, stop - start))):
-                    start += len(block)
-                    yield block
-        except OSError as error:
-            raise self._set_aside(record, f"it cannot be read: {error.strerror or error}") from error
+            yield from blocks
+        except Damaged as error:
+            self._set_aside(record, error)
+            raise
 
     def _is_sound(self, sha256: str) -> bool:
+        record = self.find(sha256)
+        if record is None:
+            return False
         try:
-            record = self.find(sha256)
-            if record is None:
-                return False
-            for _ in self._read_whole(record):
+            for _ in self._watched(record, self._files.whole(sha256)):
                 pass
         except Damaged:
             return False
         return True
 
-    def _set_aside(self, record: Record, what: str) -> Damaged:
-        """Put a damaged file where it does no harm, and say what to do."""
-        path = self._path(record.sha256)
+    def _set_aside(self, record: Record, error: Damaged) -> None:
         with self._lock:
-            if path.exists():
-                path.replace(self._aside / record.sha256)
+            self._files.put_aside(record.sha256)
             self._known.remove(record.sha256)
             self.damaged += 1
-        _log.error(
-            "artifact %s (%d bytes, %s) was set aside: %s", record.sha256, record.size, record.type, what
-        )
-        return Damaged(f"artifact {record.sha256} is damaged: {what}; store it again")
+        _log.error("%s (%d bytes, %s); it was set aside", error.message, record.size, record.type)
 
     def _touch(self, record: Record) -> None:
         now = self._clock()
@@ -507,8 +384,8 @@ class Artifacts:
             self._known.touch(record.sha256, now)
 
     def _check_room(self, size: int) -> None:
-        free = disk.room(self._parts) - size
-        if free < disk.minimum(self._parts, self.limits.min_free):
+        free = disk.room(self._files.parts) - size
+        if free < disk.minimum(self._files.parts, self.limits.min_free):
             raise NoRoom(f"the disk of {self._folder} is full; make room (artifacts.min_free_mb)")
         if size:
             self._evict(size)
@@ -540,18 +417,18 @@ class Artifacts:
     def _drop(self, sha256: str) -> None:
         with self._lock:
             self._known.remove(sha256)
-            self._path(sha256).unlink(missing_ok=True)
+            self._files.path(sha256).unlink(missing_ok=True)
 
     def _tidy_files(self, now: float) -> None:
-        for folder in (self._parts, self._aside):
+        for folder in (self._files.parts, self._files.aside):
             for file in folder.iterdir():
                 with self._lock, suppress(FileNotFoundError):
-                    if file.name not in self._holders and now - file.stat().st_mtime > _PART_KEPT:
+                    if not self._intake.holds(file) and now - file.stat().st_mtime > _PART_KEPT:
                         file.unlink()
 
     def _reconcile(self) -> None:
         """A crash may have left a file that is not noted, or a note without a file."""
-        known, there = self._known.names(), dict(self._files())
+        known, there = self._known.names(), dict(self._files.all())
         for name in known - there.keys():
             self._known.remove(name)
         for name in there.keys() - known:
@@ -559,13 +436,6 @@ class Artifacts:
             self._known.add(
                 Record(name, stat.st_size, "application/octet-stream", stat.st_mtime, stat.st_mtime)
             )
-
-    def _files(self) -> Iterator[tuple[str, Path]]:
-        for folder in self._folder.iterdir():
-            if len(folder.name) == 2:  # noqa: PLR2004 - hex digits
-                for file in folder.iterdir():
-                    if _HASH.fullmatch(file.name):
-                        yield file.name, file
 
 
 def check_type(value: str) -> str:
@@ -582,12 +452,3 @@ def check_type(value: str) -> str:
 def _refer(record: Record) -> ArtifactRef:
     url = f"/api/v1/artifacts/{record.sha256}"
     return ArtifactRef(sha256=record.sha256, size=record.size, type=record.type, url=url)
-
-
-def _sync(folder: Path) -> None:
-    """Have the disk remember a file's name."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
