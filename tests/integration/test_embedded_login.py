@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 from callboard_core.errors import Failed
 from support import packets as p
 from support import wire
 from support.embedded import embedded_engine
+from support.engines import Options, password, running
 
 
 class User(NamedTuple):
@@ -77,9 +85,13 @@ def test_200_wrong_passwords_leave_no_session() -> None:
     users = Slow()
     users.allowed.set()
     with embedded_engine(users=users) as engine:
-        for number in range(200):
-            with wire.Wire(engine.address()) as wrong:
-                assert wrong.connect(f"c{number}", username="a", password="b").code == 4
+        clients = [wire.Wire(engine.address()) for _ in range(200)]
+        for number, wrong in enumerate(clients):
+            wrong.send(p.connect(f"c{number}", username="a", password="b"))
+        for wrong in clients:
+            assert wrong.receive().code == 4
+            assert wrong.is_closed()
+            wrong.close()
         assert engine.call(lambda: (len(engine.engine.hub.sessions), len(engine.engine.hub.connections))) == (
             0,
             0,
@@ -96,3 +108,74 @@ def test_users_that_cannot_be_read_refuse_log_ins_and_nothing_else() -> None:
 def test_no_user_name_is_not_authorised() -> None:
     with embedded_engine(users=Slow()) as engine, wire.Wire(engine.address()) as client:
         assert client.connect("a").code == 5
+
+
+class Flood:
+    """Clients that log in from one address with wrong passwords, again and again, until the block ends."""
+
+    def __init__(self, address: tuple[str, int], source: str, names: Callable[[int], str]) -> None:
+        self._address, self._source, self._names = address, source, names
+        self.refused = 0
+        self._raging = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+        assert self._raging.wait(20)
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+
+    async def _run(self) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        clients = [asyncio.create_task(self._try_for_ever(number)) for number in range(150)]
+        await self._ended.wait()
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+    async def _try_for_ever(self, number: int) -> None:
+        for attempt in itertools.count():
+            with contextlib.suppress(ConnectionError):
+                reader, writer = await asyncio.open_connection(*self._address, local_addr=(self._source, 0))
+                with contextlib.closing(writer):
+                    name = self._names(number * 100_000 + attempt)
+                    writer.write(p.connect(f"f{number}", username=name, password=f"{number} {attempt}"))
+                    answered = await reader.read(4)
+                    self.refused += bool(answered)
+            if self.refused > 20:
+                self._raging.set()
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("127.0.0.1", lambda number: f"nobody-{number}"),
+        ("127.0.0.1", lambda number: ("viewer", "operator", "node")[number % 3]),
+        ("127.0.0.2", lambda number: "admin"),
+    ],
+    ids=["unknown names", "other users", "his name from elsewhere"],
+)
+def test_an_honest_client_gets_in_while_wrong_passwords_rain(
+    tmp_path: Path, source: str, names: Callable[[int], str]
+) -> None:
+    """Its credential is unknown to this broker so far; the CONNECT time-out (10 s) is what would refuse it."""
+    with running("embedded", tmp_path, Options(access=True)) as engine, Flood(engine.address, source, names):
+        for number in range(2):
+            with wire.Wire(engine.address) as honest:
+                name = ("admin", "board")[number]
+                assert honest.connect(f"honest{number}", username=name, password=password(name)).code == 0
+
+
+def test_who_guesses_the_same_name_from_the_same_address_does_not_keep_its_owner_out(tmp_path: Path) -> None:
+    """Nothing tells them apart, so it may take several attempts; the test's time-out ends this."""
+    with (
+        running("embedded", tmp_path, Options(access=True)) as engine,
+        Flood(engine.address, "127.0.0.1", lambda number: "admin"),
+    ):
+        code = -1
+        while code:
+            with wire.Wire(engine.address) as honest, contextlib.suppress(ConnectionError):
+                code = honest.connect("honest", username="admin", password=password("admin")).code
+                assert code in {0, 3}

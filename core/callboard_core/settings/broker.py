@@ -37,6 +37,11 @@ class BrokerLimits(_Section):
     connections_per_address: int = Field(default=10_000, ge=1, description="clients at once from one address")
     connect_rate: int = Field(default=10_000, ge=1, description="new connections a second")
     connect_timeout: float = Field(default=10.0, gt=0, description="from accepting a socket to its CONNECT")
+    logins_waiting: int = Field(
+        default=10,
+        ge=1,
+        description="different passwords for one user from one address that wait to be checked at once",
+    )
     subscriptions: int = Field(default=10_000, ge=1, description="filters of one session")
     retained_messages: int = Field(default=200_000, ge=0, description="topics with a retained message")
     retained_bytes: int = Field(default=268_435_456, ge=0, description="the same, in bytes")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, Protocol
 
+from callboard_broker.engine.embedded.waiting import Attempt, Waiting
 from callboard_broker.mqtt.access import Everything, Grant
 from callboard_broker.mqtt.connection import Connection
 from callboard_broker.mqtt.hub import Hub
 from callboard_broker.mqtt.packets import Connect
 from callboard_broker.mqtt.phase import Phase
 from callboard_broker.mqtt.reasons import Reason
+from callboard_broker.services.brake import Brake
 from callboard_core.errors import CallboardError
 
 log = logging.getLogger("callboard.broker")
@@ -21,6 +23,9 @@ __all__ = ["Grants", "Login", "Users", "WhoLike"]
 
 #: Password verifications at once; more would only wait for the same cores.
 _AT_ONCE = 2
+#: Failures of an address that cost nothing; from then on each refusal is told so many seconds later, at first and at most,
+#: until nothing has failed for so long.
+_FREE, _FIRST, _LONGEST, _REMEMBERED = 5, 0.5, 4.0, 60.0
 
 
 class WhoLike(Protocol):
@@ -64,11 +69,15 @@ class _Verdict(NamedTuple):
 class Login:
     """Decides about CONNECTs.
 
+    A password nobody has verified yet takes a core for a while, so such checks wait for each other: addresses take turns,
+    those that have been failing come last, one at a time, and are told late. Nobody is locked out.
+
     Args:
         users: None lets everybody in (a broker for tests, or one whose plugins decide).
         grants: role, site and client id to a grant; None allows everything.
         plugins: asked as well where given; all must agree.
         restrict: lets plugins take something away from a grant.
+        done: called when something was decided late.
     """
 
     def __init__(
@@ -88,7 +97,13 @@ class Login:
         self._plugins = plugins
         self._restrict = restrict
         self._done = done
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._loop = asyncio.get_running_loop()
+        self._brake = Brake(free=_FREE, first=_FIRST, longest=_LONGEST, remembered=_REMEMBERED)
+        self._waiting = Waiting(hub.limits.logins_waiting)
+        self._suspects = Waiting(hub.limits.logins_waiting)
+        self._checking = 0
+        self._suspected = 0
+        self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def decide(self, connection: Connection) -> None:
@@ -98,15 +113,12 @@ class Login:
             return
         try:
             verdict = self._at_once(connection, login)
+            if verdict is None and self._users is not None and not connection.certificate:
+                self._wait(self._users, connection, login)
+            else:
+                self._conclude(connection, verdict)
         except CallboardError as error:
             self._fail(connection, error)
-            return
-        if verdict is not None and self._plugins is None:
-            self._admit(connection, login, verdict)
-            return
-        task = asyncio.get_running_loop().create_task(self._slowly(connection, login, verdict))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _at_once(self, connection: Connection, login: Connect) -> _Verdict | None:
         if self._users is None:
@@ -124,31 +136,95 @@ class Login:
         log.error("a log-in cannot be checked: %s", error)
         connection.refuse(Reason.SERVER_UNAVAILABLE)
 
-    async def _slowly(self, connection: Connection, login: Connect, verdict: _Verdict | None) -> None:
+    # ---- passwords
+
+    def _wait(self, users: Users, connection: Connection, login: Connect) -> None:
+        if login.username is None or login.password is None:
+            self._conclude(connection, None)
+            return
+        attempt = Attempt(connection.address, login.username, login.password, [connection])
+        # Names that do not exist share one turn: there is no end of them.
+        known = login.username if login.username in users.roles() else ""
+        queue = self._suspects if self._penalty(connection.address) else self._waiting
+        if queue.put(attempt, known):
+            self._check_more(users)
+        else:
+            self._hub.counters.bounds["logins_waiting"] += 1
+            self._refuse(connection, Reason.SERVER_BUSY)
+
+    def _penalty(self, address: str) -> float:
+        return self._brake.wait(address, self._loop.time())
+
+    def _check_more(self, users: Users) -> None:
+        while self._checking < _AT_ONCE and not self._stopped:
+            attempt, suspect = self._waiting.take(), False
+            if attempt is None and not self._suspected:
+                attempt, suspect = self._suspects.take(), True
+            if attempt is None:
+                return
+            self._checking += 1
+            self._suspected += suspect
+            self._start(self._check(users, attempt, suspect=suspect))
+
+    async def _check(self, users: Users, attempt: Attempt, *, suspect: bool) -> None:
         try:
-            await self._decide_slowly(connection, login, verdict)
+            found = await asyncio.to_thread(users.verify, attempt.name, _text(attempt.password))
+        except Exception as error:  # noqa: BLE001 - whatever keeps users from being read refuses their log-ins only
+            for connection in attempt.connections:
+                self._fail(connection, error)
+        else:
+            if found is None:
+                self._brake.failed(attempt.address, self._loop.time())
+            for connection in attempt.connections:
+                self._conclude(connection, None if found is None else _Verdict(found.name, found.role))
+        finally:
+            self._checking -= 1
+            self._suspected -= suspect
+            self._check_more(users)
+            self._done()
+
+    # ---- answers
+
+    def _conclude(self, connection: Connection, verdict: _Verdict | None) -> None:
+        login = connection.login
+        if login is None or connection.phase is not Phase.CHECKING:
+            return
+        if verdict is None:
+            named = login.username is not None
+            self._refuse(connection, Reason.BAD_USER_NAME_OR_PASSWORD if named else Reason.NOT_AUTHORIZED)
+        elif self._plugins is None:
+            self._admit(connection, login, verdict)
+        else:
+            self._start(self._ask_plugins(self._plugins, connection, login, verdict))
+
+    def _refuse(self, connection: Connection, reason: Reason) -> None:
+        """Refuse; who has failed again and again is told later, so that he cannot try as often."""
+        penalty = self._penalty(connection.address)
+        if penalty:
+            self._loop.call_later(penalty, self._refuse_late, connection, reason)
+        else:
+            connection.refuse(reason)
+
+    def _refuse_late(self, connection: Connection, reason: Reason) -> None:
+        connection.refuse(reason)
+        self._done()
+
+    async def _ask_plugins(
+        self, plugins: PluginCheck, connection: Connection, login: Connect, verdict: _Verdict
+    ) -> None:
+        try:
+            if await plugins(connection, login):
+                self._admit(connection, login, verdict)
+            else:
+                self._conclude(connection, None)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; that is one refused log-in
             self._fail(connection, error)
         self._done()
 
-    async def _decide_slowly(self, connection: Connection, login: Connect, verdict: _Verdict | None) -> None:
-        if verdict is None:
-            verdict = await self._verify(connection, login)
-        agreed = verdict is not None and (self._plugins is None or await self._plugins(connection, login))
-        if verdict is None or not agreed:
-            has_name = login.username is not None
-            connection.refuse(Reason.BAD_USER_NAME_OR_PASSWORD if has_name else Reason.NOT_AUTHORIZED)
-        else:
-            self._admit(connection, login, verdict)
-
-    async def _verify(self, connection: Connection, login: Connect) -> _Verdict | None:
-        if self._users is None or login.username is None or login.password is None:
-            return None
-        async with self._slots:
-            if connection.phase is not Phase.CHECKING:
-                return None
-            found = await asyncio.to_thread(self._users.verify, login.username, _text(login.password))
-        return None if found is None else _Verdict(found.name, found.role)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _admit(self, connection: Connection, login: Connect, verdict: _Verdict) -> None:
         grant: Grant = Everything()
@@ -158,6 +234,7 @@ class Login:
 
     async def stop(self) -> None:
         """Give up decisions still under way."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
