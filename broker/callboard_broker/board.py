@@ -19,6 +19,7 @@ from callboard_broker.services.artifacts import Artifacts, Limits
 from callboard_broker.services.brake import Brake
 from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
+from callboard_broker.services.calling import Calling
 from callboard_broker.services.clocks import Clocks
 from callboard_broker.services.feed import Feed
 from callboard_broker.services.forgetting import Forgetting
@@ -27,6 +28,7 @@ from callboard_broker.services.historian import Historian
 from callboard_broker.services.history import History
 from callboard_broker.services.logins import Logins, Verifier
 from callboard_broker.services.metrics import Metrics
+from callboard_broker.services.pools import Pools
 from callboard_broker.services.refusals import Refusals
 from callboard_broker.services.registry import Registry
 from callboard_broker.services.upkeep import Keep, Upkeep
@@ -176,7 +178,9 @@ class Board:
         await self._http.start()
         await asyncio.to_thread(self._wait_for_broker)
         tidying = asyncio.create_task(self._tidy(), name="tidy")
+        telling = asyncio.create_task(self.calling.tell(), name="calls")
         self._started.callback(tidying.cancel)
+        self._started.callback(telling.cancel)
 
     def _make_link(self, client_id: str) -> Link:
         return Link(
@@ -191,6 +195,8 @@ class Board:
     def _build(self) -> None:
         clocks = Clocks()
         self.directory = Directory(self.link)
+        self.pools = Pools(self.directory, self.link)
+        self.calling = Calling(self.pools, self.link)
         self.historian = Historian(
             buffer=self.buffer, values=Values(), clocks=clocks, refusals=self.refusals, feed=self._feed
         )
@@ -223,6 +229,7 @@ class Board:
 
     def _listen(self) -> None:
         self.directory.start()
+        self.pools.start()
         self.registry.listen(self.link)
         self.broker_figures.listen(self.link)
         self.historian.listen(self.history_link)
@@ -240,6 +247,7 @@ class Board:
         self.presence.on_conflict(self._give_up)
         self.callee = Callee(self.link, self.presence)
         Workers(self.forgetting, self.history, self.registry).offer(self.presence, self.callee)
+        self.calling.offer(self.presence, self.callee)
 
     def _services(self) -> Services:
         links = (self.link, self.history_link)
@@ -256,6 +264,7 @@ class Board:
             refusals=self.refusals,
             logins=self.logins,
             artifacts=self.artifacts,
+            pools=self.pools,
             feed=self._feed,
             health=health,
             metrics=Metrics(
@@ -286,6 +295,7 @@ class Board:
             with steady:
                 await asyncio.to_thread(self.registry.tidy)
                 await asyncio.to_thread(self.artifacts.tidy)
+                await asyncio.to_thread(self.pools.tidy)
             await asyncio.sleep(_TIDY_EVERY)
 
     def _give_up(self, error: CallboardError) -> None:

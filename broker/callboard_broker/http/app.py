@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -17,11 +18,13 @@ from callboard_broker.http import (
     history,
     nodes,
     refused,
+    services,
     session,
     values,
 )
 from callboard_broker.http.context import Services
 from callboard_broker.http.limits import BodyLimit
+from callboard_broker.http.openapi import with_services
 from callboard_core.messages import MESSAGE_LIMIT
 
 __all__ = ["make_app"]
@@ -31,20 +34,20 @@ _ABOUT = """Everything on the board over HTTP: who is there, what is offered, wh
 Send `Authorization: Bearer TOKEN` (from `POST /api/v1/session`) or HTTP Basic. Every error is
 `{"error": {"code", "message"}}`.
 """
-_NOUNS = (session, nodes, cards, values, history, refused, calls, artifacts, events)
+_NOUNS = (session, nodes, cards, values, history, refused, calls, services, artifacts, events)
 
 
-def make_app(services: Services) -> FastAPI:
+def make_app(use: Services) -> FastAPI:
     """Return the application for these services."""
     # Its pages bring their scripts along: many boards have no way to the internet.
     app: FastAPI = FastAPIOffline(
         title="Callboard",
-        version=services.version,
+        version=use.version,
         description=_ABOUT,
         redirect_slashes=False,
         responses={"default": {"model": errors.ErrorAnswer, "description": "what went wrong"}},
     )
-    app.state.services = services
+    app.state.services = use
     errors.install(app)
     app.add_middleware(BodyLimit, limit=MESSAGE_LIMIT, streamed="/api/v1/artifacts/")
     api = APIRouter(prefix="/api/v1")
@@ -52,8 +55,23 @@ def make_app(services: Services) -> FastAPI:
         api.include_router(noun.router)
     app.include_router(api)
     app.include_router(health.router)
-    app.openapi = _without_422(app)  # type: ignore[method-assign]  # the way FastAPI documents
+    app.openapi = _described(app, use)  # type: ignore[method-assign]  # the way FastAPI documents
     return app
+
+
+def _described(app: FastAPI, use: Services) -> Callable[[], dict[str, Any]]:
+    """The document with what is offered now."""
+    original = _without_422(app)
+    made: tuple[int, dict[str, Any]] | None = None
+
+    def openapi() -> dict[str, Any]:
+        nonlocal made
+        version = use.pools.version
+        if made is None or made[0] != version:
+            made = version, with_services(original(), use.pools.services())
+        return made[1]
+
+    return openapi
 
 
 def _without_422(app: FastAPI) -> Any:

@@ -20,7 +20,7 @@ from callboard_broker.services.artifacts import Artifacts, Record, Upload
 from callboard_core.calls.artifacts import ArtifactRef
 from callboard_core.errors import BadRequest, CallboardError, TimedOut, TooLarge
 
-__all__ = ["router"]
+__all__ = ["HARMLESS", "content", "router"]
 
 router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
@@ -34,7 +34,7 @@ _PATIENCE = 60.0
 _INSUFFICIENT_STORAGE = 507
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 #: A browser must never run what somebody stored: it would do so in the name of the board.
-_HARMLESS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'"}
+HARMLESS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'"}
 
 Sha256 = Annotated[
     str, Path(description="of the content, in lower-case hex", pattern=r"^[0-9a-f]{64}$", max_length=64)
@@ -203,6 +203,15 @@ async def delete(
     await _wait(use.artifacts, lambda: use.artifacts.remove(sha256, force=force))
 
 
+async def content(store: Artifacts, sha256: str) -> Response:
+    """Stream an artifact as the answer to something else."""
+    record = await _wait(store, lambda: store.record(sha256))
+    blocks = store.read(sha256)
+    first = await _wait(store, lambda: next(blocks, b""))
+    headers = {"Content-Type": record.type, "Content-Length": str(record.size), **HARMLESS}
+    return _Content(_stream(store, first, blocks), 200, headers | {"Cache-Control": "no-store"})
+
+
 async def _receive(store: Artifacts, upload: Upload, request: Request) -> Response:
     try:
         async for block in _blocks(request):
@@ -280,7 +289,7 @@ def _headers(record: Record) -> dict[str, str]:
         "ETag": f'"{record.sha256}"',
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=31536000, immutable",
-        **_HARMLESS,
+        **HARMLESS,
     }
 
 

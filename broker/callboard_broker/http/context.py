@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,13 +17,26 @@ from callboard_broker.services.health import Health
 from callboard_broker.services.history import History
 from callboard_broker.services.logins import Logins, Person
 from callboard_broker.services.metrics import Metrics
+from callboard_broker.services.pools import Pools
 from callboard_broker.services.refusals import Refusals
 from callboard_broker.services.registry import Registry
 from callboard_broker.services.values import Values
 from callboard_core.errors import Forbidden, Unauthorized
 from callboard_core.link import Endpoint, Link
 
-__all__ = ["Asker", "Commander", "Depositor", "Fetcher", "Reader", "Services", "Use", "address", "bearer"]
+__all__ = [
+    "Asker",
+    "Commander",
+    "Depositor",
+    "Fetcher",
+    "Reader",
+    "Services",
+    "Use",
+    "address",
+    "asking_commander",
+    "bearer",
+    "services",
+]
 
 #: Who may read over HTTP. Nodes speak MQTT, where they see only what is theirs.
 _READERS = frozenset({"viewer", "operator", "admin"})
@@ -49,6 +63,7 @@ class Services:
     health: Health
     metrics: Metrics
     artifacts: Artifacts
+    pools: Pools
 
 
 def services(request: Request) -> Services:
@@ -117,6 +132,20 @@ def _commander(person: Annotated[Person, Depends(_reader)]) -> Person:
     if not person.may_command:
         raise Forbidden(f"the role {person.role} can only read; this needs operator or admin")
     return person
+
+
+async def asking_commander(request: Request) -> Person:
+    """Return who is asking, who may command; for endpoints that the framework gives nothing.
+
+    Raises:
+        Unauthorized: nobody who is known.
+        Forbidden: somebody who may not.
+    """
+    use, header = services(request), request.headers.get("authorization", "")
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return _commander(_reader(use.logins.identify(value.strip())))
+    return _commander(_reader(await asyncio.to_thread(_asker, request, header, use)))
 
 
 def _depositor(person: Annotated[Person, Depends(_asker)]) -> Person:

@@ -44,15 +44,23 @@ class Dispatcher:
         clock: keeps the time.
         road: how calls travel.
         limits: what the pool puts up with.
+        fetch: have results fetched that are larger than a message.
         patience: returns how many seconds a call waits for a first member.
     """
 
     def __init__(
-        self, service: str, clock: Clock, road: Road, limits: Limits, patience: Callable[[], float]
+        self,
+        service: str,
+        clock: Clock,
+        road: Road,
+        limits: Limits,
+        patience: Callable[[], float],
+        *,
+        fetch: bool = True,
     ) -> None:
         self.service = service
         self.closed = False
-        self._link, self._road, self._patience = clock, road, patience
+        self._link, self._road, self._patience, self._fetches = clock, road, patience, fetch
         self._policy = Policy(limits)
         self._lock = threading.Lock()
         self._entries: dict[Key, Entry] = {}
@@ -216,7 +224,8 @@ class Dispatcher:
 
     def _take(self, pending: Pending, result: Any) -> None:
         """End a call with its result, which may be somewhere else for its size."""
-        if artifacts.resolve(self._link.artifacts, result, partial(self._fetched, pending)):
+        store = self._link.artifacts if self._fetches else None
+        if artifacts.resolve(store, result, partial(self._fetched, pending)):
             self._keep_time(pending)
         else:
             self._end(pending, result)

@@ -51,6 +51,7 @@ class Pool:
         pass_share: share of these that pass all the same, 0 to 1.
         wait: seconds a call waits for a first member while there is none; then it is ``unavailable``.
         attempts: to how many members one call is given at most.
+        fetch: have results fetched that are larger than a message; otherwise the result is the reference to it.
         road: how calls travel; by default the link's usual one.
     """
 
@@ -65,13 +66,14 @@ class Pool:
         pass_share: float = 0.1,
         wait: float = 0.0,
         attempts: int = 5,
+        fetch: bool = True,
         road: Road | None = None,
     ) -> None:
         self.service = service if isinstance(service, str) else service.pattern
-        self._directory, self._wait, self._link = directory, wait, link
+        self._directory, self._wait, self._link, self._fetch = directory, wait, link, fetch
         self._road: Road = road or road_of(link)
         limits = Limits(queue, responsiveness, pass_share, attempts)
-        self._calls = Dispatcher(self.service, link, self._road, limits, self._patience)
+        self._calls = Dispatcher(self.service, link, self._road, limits, self._patience, fetch=fetch)
         self._roster = Roster(directory, link, service_filter(service), self._calls, on_stop=self.close)
         self._roster.start()
         if link.stopped:  # and its hooks have run already
@@ -234,6 +236,8 @@ class Pool:
         """A future of the result itself, wherever it is kept."""
         late = TimedOut(f"{self.service}: no answer within {timeout:g} s")
         return followed(self._link, answer, timeout, late)
+        if not self._fetch:
+            return answer
 
     def _patience(self) -> float:
         """How long a call waits for a first member."""

@@ -161,12 +161,13 @@ class Caller:
         on_ack: Callable[[], None] | None,
         call_id: str | None,
         fetch: bool,
+        again: str | None = None,
     ) -> Future[JsonValue]:
         """Send a call; see :meth:`callboard_core.link.Link.call`."""
         future: Future[JsonValue] = Future()
         try:
             call_id = call_id or new_id()
-            payload = self._make(call_id, args, timeout)
+            payload = self._make(call_id, args, timeout, again=again)
         except CallboardError as error:
             future.set_exception(error)
             return future
@@ -234,17 +235,25 @@ class Caller:
         for nonce in list(self._rounds):
             self._end_round(nonce, error)
 
-    def _make(self, call_id: str, args: Mapping[str, Any], timeout: float, *, answered: bool = True) -> bytes:
+    def _make(
+        self,
+        call_id: str,
+        args: Mapping[str, Any],
+        timeout: float,
+        *,
+        answered: bool = True,
+        again: str | None = None,
+    ) -> bytes:
         if not self._line.connected:
             raise Unavailable("not connected to the broker")
         if not 0 < timeout <= LONGEST:
             raise BadRequest(f"timeout {timeout}: use more than 0 and at most {LONGEST:g} seconds")
         reply_to = self._line.reply_topic if answered else None
-        return encode_call(call_id, reply_to, args, now=time.time(), timeout=timeout)
+        return encode_call(call_id, reply_to, args, now=time.time(), timeout=timeout, again=again)
 
     def _end_late(self, call_id: str, node: str, timeout: float) -> None:
         away = "" if self._line.connected else "; the connection to the broker is lost"
-        self._calls.fail(call_id, TimedOut(f"{node} did not answer within {timeout:g} s{away}"))
+        self._calls.fail(call_id, TimedOut(f"{node} did not answer within {round(timeout, 2):g} s{away}"))
 
     def _answer(self, payload: bytes) -> None:
         try:

@@ -155,6 +155,7 @@ class TestReading:
     def test_the_board_is_a_node_and_offers_its_workers(self, operator):
         cards = operator.get("/api/v1/cards", params={"node": "board"}).json()["items"]
         assert [(card["kind"], card["name"]) for card in cards] == [
+            ("worker", "call"),
             ("worker", "forget"),
             ("worker", "history"),
         ]

@@ -1,0 +1,169 @@
+"""Arguments that people and URLs give as texts, read as a worker's JSON Schema wants them. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+__all__ = ["read_arguments", "resolved"]
+
+Schema = Mapping[str, Any]
+
+#: Words people use for booleans.
+_BOOLEANS = {
+    "true": True,
+    "on": True,
+    "yes": True,
+    "1": True,
+    "false": False,
+    "off": False,
+    "no": False,
+    "0": False,
+}
+_WHOLE = re.compile(r"[+-]?\d+")
+#: References followed from one schema to the next; more go in a circle.
+_DEEPEST = 32
+#: Alternatives that are tried.
+_MOST = 64
+_ABSENT = object()
+
+
+def read_arguments(schema: Schema, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Read arguments.
+
+    Args:
+        schema: JSON Schema of the arguments' object; of what it does not describe, JSON is taken as such, else text.
+        texts: what was given for each argument; more than one for a list's items.
+
+    Returns:
+        The arguments. A text that cannot be read as what is wanted stays one, so that the check names it.
+    """
+    properties = resolved(schema, schema).get("properties", {})
+    known = properties if isinstance(properties, Mapping) else {}
+    return {name: _read_all(known.get(name, {}), list(given), schema) for name, given in texts.items()}
+
+
+def resolved(schema: Any, root: Schema) -> Schema:
+    """Return a schema itself where it is only a reference into ``root``; what is none, or a circle, is empty."""
+    for _ in range(_DEEPEST):
+        if not isinstance(schema, Mapping):
+            return {}
+        if "$ref" not in schema:
+            return schema
+        found: Any = root
+        for part in str(schema["$ref"]).removeprefix("#").strip("/").split("/"):
+            if part and isinstance(found, Mapping):
+                found = found.get(part.replace("~1", "/").replace("~0", "~"), {})
+        schema = found
+    return {}
+
+
+def _read_all(schema: Any, given: list[str], root: Schema) -> Any:
+    options = _choices(schema, root)
+    if len(given) == 1:
+        return _read(options, given[0], root)
+    items = next((one.get("items", {}) for one in options if "array" in _types(one)), {})
+    return [_read(_choices(items, root), text, root) for text in given]
+
+
+def _choices(schema: Any, root: Schema) -> list[Schema]:
+    """The schemas among which a value may choose; of very many the first ones."""
+    return list(islice(_options(schema, root), _MOST))
+
+
+def _options(schema: Any, root: Schema, depth: int = 0) -> Iterable[Schema]:
+    found = resolved(schema, root)
+    parts = [part for key in ("anyOf", "oneOf", "allOf") for part in _listed(found.get(key))]
+    if not parts or depth > _DEEPEST:
+        yield found
+        return
+    for part in parts:
+        yield from _options(part, root, depth + 1)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _types(schema: Schema) -> frozenset[str]:
+    wanted = schema.get("type")
+    if not isinstance(wanted, str | list):
+        return frozenset()
+    return frozenset([wanted] if isinstance(wanted, str) else [one for one in wanted if isinstance(one, str)])
+
+
+def _read(options: list[Schema], text: str, root: Schema) -> Any:
+    for option in options:
+        for value in (
+            _listed(option["enum"]) if "enum" in option else [option["const"]] if "const" in option else []
+        ):
+            if text == value or text == json.dumps(value):
+                return value
+    types = frozenset[str]().union(*map(_types, options))
+    if not types and not any("enum" in one or "const" in one for one in options):
+        return _from_json(text, text)
+    for kind in ("null", "boolean", "integer", "number", "object"):
+        if kind in types and (value := _READERS[kind](text)) is not _ABSENT:
+            return value
+    if "array" in types and (value := _read_list(options, text, root)) is not _ABSENT:
+        return value
+    return text
+
+
+def _read_list(options: list[Schema], text: str, root: Schema) -> Any:
+    found = _from_json(text, _ABSENT)
+    if isinstance(found, list):
+        return found
+    if any("string" in _types(one) for one in options):
+        return _ABSENT
+    items = next((one.get("items", {}) for one in options if "array" in _types(one)), {})
+    return [_read(_choices(items, root), part, root) for part in text.split(",")] if text else []
+
+
+def _read_null(text: str) -> Any:
+    return None if text in {"null", "none", "None"} else _ABSENT
+
+
+def _read_boolean(text: str) -> Any:
+    return _BOOLEANS.get(text.lower(), _ABSENT)
+
+
+def _read_whole(text: str) -> Any:
+    if _WHOLE.fullmatch(text) and len(text) <= 400:  # noqa: PLR2004 - digits; longer ones are no number anybody means
+        return int(text)
+    return _ABSENT
+
+
+def _read_number(text: str) -> Any:
+    if (whole := _read_whole(text)) is not _ABSENT:
+        return whole
+    try:
+        value = float(text)
+    except ValueError:
+        return _ABSENT
+    return value if math.isfinite(value) else _ABSENT
+
+
+def _read_object(text: str) -> Any:
+    found = _from_json(text, _ABSENT)
+    return found if isinstance(found, dict) else _ABSENT
+
+
+_READERS = {
+    "null": _read_null,
+    "boolean": _read_boolean,
+    "integer": _read_whole,
+    "number": _read_number,
+    "object": _read_object,
+}
+
+
+def _from_json(text: str, otherwise: Any) -> Any:
+    try:
+        return json.loads(text, parse_constant=lambda _: text)
+    except (ValueError, RecursionError):
+        return otherwise
