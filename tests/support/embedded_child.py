@@ -20,7 +20,7 @@ async def main(wanted: dict[str, Any]) -> None:
 
     state = Path(wanted["state"])
     engine = EmbeddedEngine(
-        bind="127.0.0.1",
+        bind=wanted.get("bind", "127.0.0.1"),
         port=wanted["port"],
         site="callboard",
         users=Users(users_file(state)) if wanted["access"] else None,

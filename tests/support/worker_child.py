@@ -1,6 +1,7 @@
 """A node that offers workers, in a process of its own, for tests to kill, stop and go on.
 
-Arguments: node id, ``mqtt://host:port``, state folder, file in which runs are noted, JSON of settings for the workers.
+Arguments: node id, ``mqtt://host:port``, state folder, file in which runs are noted, JSON of settings for the workers,
+and perhaps JSON of settings for the node; ``days`` puts its clock wrong.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ import threading
 import time
 from pathlib import Path
 
-from callboard import Node
-from callboard_core.settings import Settings
-
 node_id, board, folder, runs, extra = sys.argv[1:6]
 more = json.loads(extra)
-node = Node(node_id, settings=Settings(state=Path(folder) / node_id, node={"board": board}))
+node_settings = json.loads(sys.argv[6]) if len(sys.argv) > 6 else {}
+if days := node_settings.pop("days", 0):
+    honest = time.time
+    time.time = lambda: honest() + days * 86400
+
+from callboard import Node  # noqa: E402 - the clock must be wrong before
+from callboard_core.settings import Settings  # noqa: E402 - likewise
+
+node = Node(node_id, settings=Settings(state=Path(folder) / node_id, node={"board": board, **node_settings}))
 _writing = threading.Lock()
 
 
