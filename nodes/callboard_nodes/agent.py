@@ -15,6 +15,7 @@ from callboard_core.settings import Settings
 from callboard_nodes import hardware, power, sensors
 from callboard_nodes.hosting import until_signal
 from callboard_nodes.node import Node
+from callboard_nodes.running import Part, Running
 from callboard_nodes.things import Sensor, sensor
 
 __all__ = ["make_agent", "run_agent"]
@@ -80,9 +81,17 @@ def make_agent(settings: Settings, *, modules: Iterable[Path] = (), restart: Cal
         node.add(*sensors.builtin(), _waiting(node))
     node.add(*power.actions(mine.allow, node=mine.id, restart=restart))
     node.add(*hardware.things(settings.sensors, settings.controls))
+    if mine.farm.slots != "none":
+        node.extend(lambda running: _slots(running, settings))
     for module in modules:
         _set_up(node, module)
     return node
+
+
+def _slots(running: Running, settings: Settings) -> Part:
+    from callboard_nodes.slots.bank import Bank  # noqa: PLC0415 - only for who has slots
+
+    return Bank(running, settings, settings.node.state)
 
 
 def _waiting(node: Node) -> Sensor:

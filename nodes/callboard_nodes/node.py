@@ -24,7 +24,7 @@ from callboard_nodes.hosting import NodeThread, until_signal
 from callboard_nodes.locate import Locator
 from callboard_nodes.offering import Offers
 from callboard_nodes.readings import Mode
-from callboard_nodes.running import Plan, Running
+from callboard_nodes.running import Part, Plan, Running
 from callboard_nodes.sensing import to_reading
 from callboard_nodes.serving import Serving
 
@@ -92,8 +92,19 @@ class Node(Offers):
         if settings is not None and self._flags:
             raise BadRequest(f"{next(iter(self._flags))} is given twice: as an argument and in settings")
         self._settings = settings
+        self._parts: list[Callable[[Running], Part]] = []
         self._running: Running | None = None
         self._thread: NodeThread | None = None
+
+    def extend(self, make: Callable[[Running], Part]) -> None:
+        """Have something else run with the node; ``make`` is called on its event loop at each start.
+
+        Raises:
+            BadRequest: the node is running.
+        """
+        if self._running is not None:
+            raise BadRequest(f"node {self.id!r} is running; extend it before it starts")
+        self._parts.append(make)
 
     # -- what it tells and hears -------------------------------------------------------------------------------
 
@@ -329,7 +340,7 @@ class Node(Offers):
     def _open(self) -> Running:
         if self._running is not None:
             raise BadRequest(f"node {self.id!r} is running already")
-        self._running = Running(self._plan(), self._things, self._workers)
+        self._running = Running(self._plan(), self._things, self._workers, self._parts)
         return self._running
 
     def _plan(self) -> Plan:
@@ -352,6 +363,7 @@ class Node(Offers):
             endpoint=locator.endpoint,
             credential=locator.credential,
             outbox_limit=node.outbox_limit,
+            lane=node.lane,
         )
 
     def _in_force(self) -> tuple[Settings, Path]:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 
@@ -27,10 +27,12 @@ from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.messages import ErrorBody, Event, Severity, State, Value
 from callboard_core.presence import Presence, new_instance
 from callboard_core.runners import Pool
+from callboard_core.settings import LaneSettings
 from callboard_core.topics import Kind
 from callboard_nodes.acting import ActionRun
 from callboard_nodes.audience import Audience
 from callboard_nodes.controlling import ControlRun
+from callboard_nodes.direct import Direct
 from callboard_nodes.lock import StateLock
 from callboard_nodes.outbox import Outbox
 from callboard_nodes.readings import Readings
@@ -40,7 +42,7 @@ from callboard_nodes.store import ControlStore
 from callboard_nodes.things import Action, Control, Handler, Sensor, Things, is_async
 from callboard_nodes.workers import Worker
 
-__all__ = ["Plan", "Running"]
+__all__ = ["Part", "Plan", "Running"]
 
 _log = logging.getLogger("callboard.node")
 
@@ -64,6 +66,17 @@ class Plan:
     endpoint: Callable[[], Endpoint]
     credential: Callable[[], Credential | None]
     outbox_limit: int
+    lane: LaneSettings = LaneSettings()
+
+
+class Part(Protocol):
+    """Something else that runs with a node, on its event loop."""
+
+    def start(self) -> None:
+        """Begin; just before the node connects."""
+
+    async def stop(self) -> None:
+        """End; while the node is still connected."""
 
 
 class Running:
@@ -75,7 +88,13 @@ class Running:
         link: the connection.
     """
 
-    def __init__(self, plan: Plan, things: Things, workers: Iterable[Worker] = ()) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        things: Things,
+        workers: Iterable[Worker] = (),
+        parts: Iterable[Callable[[Running], Part]] = (),
+    ) -> None:
         self._plan = plan
         self._node = plan.card.name
         self._loop = asyncio.get_running_loop()
@@ -90,6 +109,7 @@ class Running:
         self._lock = StateLock(plan.state, self._node)
         try:
             self._build(things, workers)
+            self._parts = [make(self) for make in parts]
         except OSError as error:
             self._lock.release()
             raise Unavailable(f"the state folder {plan.state} cannot be used: {error}") from error
@@ -119,6 +139,13 @@ class Running:
         self.actions = {one.card.name: ActionRun(one, self) for one in things.actions()}
         for thing in things:
             self._announce(thing)
+        self.direct = Direct(
+            self.link,
+            self.callee,
+            plan.lane,
+            instance=instance,
+            changed=lambda: self.serving.announce_anew(),
+        )
         self.serving = Serving(
             link=self.link,
             presence=self.presence,
@@ -127,6 +154,7 @@ class Running:
             node=self._node,
             directory=lambda: self.directory,
             tell=self.event,
+            lane=self.direct.lane,
         )
         for worker in workers:
             self.serving.serve(worker)
@@ -147,6 +175,8 @@ class Running:
         self.link.on_connect(partial(self._soon, self._connected))
         self.link.on_disconnect(lambda reason: self._soon(self._disconnected, reason))
         self.presence.on_conflict(partial(self._soon, self._fail))
+        for part in self._parts:
+            part.start()
         self.link.start()
         for action in self.actions.values():
             action.start()
@@ -177,11 +207,13 @@ class Running:
             task.cancel()
         for call in list(self._calls):
             call.cancel()
+        await asyncio.gather(*(part.stop() for part in self._parts))
         await asyncio.to_thread(self.serving.stop)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for sensor in self.sensors.values():
             sensor.send(force=True)
         await asyncio.to_thread(self.callee.close)
+        await asyncio.to_thread(self.direct.close)
         await self._settle_in()
         await asyncio.to_thread(self.link.stop, farewell=self.presence.farewell(), timeout=_PATIENCE)
         for sensor in self.sensors.values():

@@ -42,10 +42,17 @@ def node(
     keepalive: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="Lost after 1.5 times this. [default: 10]")
     ] = None,
+    slots: Annotated[
+        str | None,
+        typer.Option(metavar="ENGINE=N,…", help="Render slots to offer. [default: one for each engine found]"),
+    ] = None,
+    no_slots: Annotated[bool, typer.Option("--no-slots", help="Offer no render slots.")] = False,
 ) -> None:
     """Join this machine to the board, which is found by itself, until Ctrl-C or SIGTERM.
 
     Example: callboard node --id greenhouse --board mqtt://192.168.1.10 --password-file node.password
+
+    A render node: callboard node --slots blender=2,povray=1 --tag gpu
     """
     flags = {
         "state": state,
@@ -55,6 +62,7 @@ def node(
         "node.label": label,
         "node.tags": tag or None,
         "node.keepalive": keepalive,
+        "node.farm.slots": "none" if no_slots else slots,
     }
     settings = with_credential(
         load(config, flags).value, Access(username=username, password_file=password_file)

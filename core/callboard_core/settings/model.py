@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 from collections.abc import Mapping
@@ -25,7 +26,9 @@ __all__ = [
     "Discovery",
     "History",
     "Http",
+    "LaneSettings",
     "Mqtt",
+    "NodeFarm",
     "NodeSettings",
     "Registry",
     "Settings",
@@ -128,13 +131,13 @@ class Mqtt(_Section):
     )
     username: str | None = Field(default=None, description="for an existing broker")
     password_file: Folder | None = Field(default=None, description="for an existing broker; one line")
-    limits: BrokerLimits = Field(default_factory=BrokerLimits)
     sys_interval: int = Field(
         default=10,
         ge=1,
         le=3_600,
         description="seconds between two reports under $SYS (embedded and mosquitto)",
     )
+    limits: BrokerLimits = Field(default_factory=BrokerLimits)
     durability: BrokerDurability = Field(default_factory=BrokerDurability)
 
 
@@ -209,6 +212,47 @@ class Discovery(_Section):
     mdns: bool = Field(default=True, description="true or false")
 
 
+class NodeFarm(_Section):
+    """What this machine does for the farm."""
+
+    slots: Annotated[str, Flag("--slots")] = Field(
+        default="auto",
+        description="auto: as [[slot]] tables say, else one for each engine found; none; or blender=2,povray=1",
+    )
+    shared: list[Folder] = Field(
+        default_factory=list,
+        description="shared folders that jobs may read and write; nothing else is touched",
+    )
+    variables: dict[str, str] = Field(
+        default_factory=dict, description="path variables as this machine has them; they win over a job's"
+    )
+    scripts: bool = Field(default=False, description="whether jobs may run the scripts in their files")
+    cache_mb: float = Field(default=20_480, ge=0, description="MiB of jobs' inputs kept on this machine")
+    min_free_mb: float = Field(default=256, ge=0, description="MiB of free disk below which no task is begun")
+
+
+def _bind(value: str) -> str:
+    if value in {"auto", ""}:
+        return value
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError("should be auto, an IP address, or empty for this host only") from None
+    return value
+
+
+class LaneSettings(_Section):
+    """Calls that go straight to a worker's process, past the broker; by this node, and to it."""
+
+    enabled: bool = Field(default=True, description="true or false")
+    bind: Annotated[str, AfterValidator(_bind)] = Field(
+        default="auto",
+        description="address to listen on for callers on other hosts; auto: the one by which the broker is reached, "
+        "unless that is on this host; empty: for callers on this host only",
+    )
+    port: Port = 0
+
+
 class NodeSettings(_Section):
     """The node agent on this machine."""
 
@@ -228,6 +272,8 @@ class NodeSettings(_Section):
     builtin_sensors: bool = Field(default=True, description="true or false")
     state: Folder = Field(default=Path(), description="a folder; STATE/nodes/ID when not set")
     outbox_limit: int = Field(default=100_000, ge=1, description="readings kept on disk while offline")
+    lane: LaneSettings = Field(default_factory=LaneSettings)
+    farm: NodeFarm = Field(default_factory=NodeFarm)
 
 
 class Settings(BaseModel):
@@ -249,6 +295,8 @@ class Settings(BaseModel):
     node: NodeSettings = Field(default_factory=NodeSettings)
     sensors: Annotated[Tables, TomlName("sensor")] = Field(default_factory=list)
     controls: Annotated[Tables, TomlName("control")] = Field(default_factory=list)
+    slots: Annotated[Tables, TomlName("slot")] = Field(default_factory=list)
+    commands: Annotated[Tables, TomlName("command")] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _derive(self) -> Settings:
