@@ -47,6 +47,9 @@ def listen(bind: str, port: int, *, what: str, flag: str, backlog: int = 256) ->
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Its connections inherit this (Linux, tcp(7)); asyncio forgets it for sockets made without a protocol number,
+        # and then an answer in two parts waits 40 ms for the acknowledgement of the first.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind((bind, port))
         listener.listen(backlog)
     except OSError as error:

@@ -49,3 +49,12 @@ def test_loopback_is_told_from_the_network():
     assert not any(
         is_loopback(host) for host in ("0.0.0.0", "192.0.2.1", "example.org", "127.example.org", "")
     )
+
+
+def test_answers_on_its_connections_do_not_wait_to_be_sent_together():
+    with (
+        listen("127.0.0.1", 0, **WORDS) as listener,
+        socket.create_connection(listener.getsockname()[:2]),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
