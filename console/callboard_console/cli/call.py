@@ -1,30 +1,31 @@
-"""``callboard set`` and ``callboard call``: commands to controls, actions and workers."""
+"""``callboard set`` and ``callboard call``: commands to controls and actions, and services by name."""
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, connect, read_directory
-from callboard_console.cli.output import print_json, value_text
+from callboard_console.cli.output import print_json, table, value_text
 from callboard_core.errors import BadRequest, NotFound
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
+    from callboard_core.calls.gather import Answer
     from callboard_core.cards import ControlCard
     from callboard_core.directory import Directory, Entry
     from callboard_core.link import Link
 
 __all__ = [
     "call",
-    "parse_arguments",
+    "find_service",
     "parse_value",
+    "read_checked",
     "set_control",
+    "split_arguments",
     "split_target",
 ]
 
@@ -39,8 +40,6 @@ _WORDS = {
     "no": False,
     "0": False,
 }
-#: Seconds an interrupted call has to come to an end.
-_CANCEL_TIMEOUT = 5.0
 
 
 def set_control(
@@ -78,11 +77,14 @@ def set_control(
 
 def call(
     *,
-    target: Annotated[str, typer.Argument(metavar="NODE/ACTION")],
+    target: Annotated[str, typer.Argument(metavar="SERVICE|NODE/ACTION")],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Values are JSON, else taken as text."),
+        typer.Argument(metavar="KEY=VALUE", help="Values are read as the card's schema says."),
     ] = None,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Call every worker that offers the service.")
+    ] = False,
     timeout: Annotated[
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="[default: what the card says]")
     ] = None,
@@ -95,25 +97,26 @@ def call(
     password_file: options.PasswordFile = None,
     as_json: options.Json = False,
 ) -> None:
-    """Call an action or a worker and print its result. Ctrl-C asks the node to interrupt it.
+    """Call a service, whoever offers it, or a node's action or worker, and print the result. Ctrl-C interrupts it.
 
-    Example: callboard call greenhouse/open-vent degrees=30 --yes
+    Examples: callboard call texture x=2 y=2; callboard call greenhouse/open-vent degrees=30 --yes
     """
-    node, name = split_target(target)
-    args = parse_arguments(arguments or [])
+    pairs = split_arguments(arguments or [])
+    thing = split_target(target) if "/" in target else None
+    if thing is not None and everybody:
+        raise BadRequest("--all goes with the name of a service, not with NODE/NAME")
     access = Access(
         state=state, config=config, site=site, board=board, username=username, password_file=password_file
     )
     with connect(access, "operator") as link, read_directory(link) as directory:
-        entry = find_thing(directory, node, name, ("action", "worker"))
-        question = getattr(entry.card, "confirm", None)
-        if question and not yes:
-            typer.confirm(question, abort=True, err=True)
-        result = _call(link, entry, args, timeout or float(getattr(entry.card, "timeout", 30.0)))
-    if as_json or isinstance(result, dict | list):
-        print_json(result)
-    elif result is not None:
-        print(value_text(result))
+        if thing is None and everybody:
+            _print_answers(_call_all(directory, target, pairs, timeout), as_json=as_json)
+            return
+        if thing is None:
+            result = _call_service(directory, target, pairs, timeout)
+        else:
+            result = _call_thing(link, directory, thing, pairs, timeout, yes=yes)
+    _print_result(result, as_json=as_json)
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -149,22 +152,55 @@ def parse_value(card: ControlCard, text: str) -> bool | float | str:
         raise BadRequest(str(error)) from None
 
 
-def parse_arguments(pairs: list[str]) -> dict[str, Any]:
-    """Turn ``key=value`` pairs into arguments; a value that is no JSON is taken as text.
+def split_arguments(pairs: list[str]) -> dict[str, list[str]]:
+    """Split ``key=value`` pairs; a key that comes again has several values.
 
     Raises:
         BadRequest: a pair has no ``=``.
     """
-    args: dict[str, Any] = {}
+    found: dict[str, list[str]] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise BadRequest(f"{pair!r}: say KEY=VALUE")
-        try:
-            args[key] = json.loads(text)
-        except ValueError:
-            args[key] = text
+        found.setdefault(key, []).append(text)
+    return found
+
+
+def read_checked(schema: Mapping[str, Any], pairs: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Read arguments as the schema says; of what it does not describe, JSON is taken as such, else text.
+
+    Raises:
+        BadRequest: one is missing, unknown or wrong; the message names it.
+    """
+    from callboard_core.calls.arguments import check_arguments
+    from callboard_core.calls.texts import read_arguments
+
+    args = read_arguments(schema, pairs)
+    check_arguments(schema, args)
     return args
+
+
+def find_service(directory: Directory, service: str) -> list[Entry]:
+    """Return who offers a service, or services like a glob.
+
+    Raises:
+        NotFound: nobody; the message names services that are called alike.
+    """
+    import difflib
+
+    from callboard_core.cards import WorkerCard
+
+    found = directory.find(service)
+    if found:
+        return found
+    workers = [entry.card for entry in directory.find(kind="worker")]
+    known = sorted({card.service for card in workers if isinstance(card, WorkerCard)})
+    alike = difflib.get_close_matches(service, known, n=5, cutoff=0.5)
+    hint = (
+        f"; did you mean {', '.join(alike)}?" if alike else "; `callboard ls workers` shows what is offered"
+    )
+    raise NotFound(f"nobody offers {service!r} at the moment{hint}")
 
 
 def find_thing(directory: Directory, node: str, name: str, kinds: tuple[str, ...]) -> Entry:
@@ -202,58 +238,102 @@ def _value_in(result: Any, default: Any) -> Any:
 
 
 def _call(link: Link, entry: Entry, args: dict[str, Any], timeout: float) -> Any:
+    from callboard_console.cli.progress import Bar, wait
     from callboard_core.link import new_id
     from callboard_core.topics import Address, Leaf
 
     address = Address(link.site, entry.node, Leaf.COMMAND, entry.kind, entry.name)
     call_id = new_id()
-    with _Bar(f"{entry.node}/{entry.name}") as bar:
+    with Bar(f"{entry.node}/{entry.name}") as bar:
         future = link.call(
-            address, args, timeout=timeout, call_id=call_id, on_progress=bar.progress, on_ack=bar.acknowledged
+            address, args, timeout=timeout, call_id=call_id, on_progress=bar.progress, on_ack=bar.show
         )
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            link.cancel(address, call_id)
-            return _interrupted(future)
+        return wait(future, bar, lambda: link.cancel(address, call_id))
 
 
-def _interrupted(future: Future[Any]) -> Any:
-    """Wait for the end of a call that was asked to stop; a second Ctrl-C does not wait."""
-    print("asked the node to interrupt it; waiting for the end …", file=sys.stderr)
-    try:
-        return future.result(_CANCEL_TIMEOUT)
-    except TimeoutError:
-        from callboard_core.errors import TimedOut
+def _call_thing(
+    link: Link,
+    directory: Directory,
+    thing: tuple[str, str],
+    pairs: Mapping[str, list[str]],
+    timeout: float | None,
+    *,
+    yes: bool,
+) -> Any:
+    entry = find_thing(directory, *thing, ("action", "worker"))
+    args = read_checked(getattr(entry.card, "parameters", {}), pairs)
+    question = getattr(entry.card, "confirm", None)
+    if question and not yes:
+        typer.confirm(question, abort=True, err=True)
+    return _call(link, entry, args, timeout or float(getattr(entry.card, "timeout", 30.0)))
 
-        raise TimedOut("the node has not ended the call; it may still be running there") from None
+
+def _call_service(
+    directory: Directory, service: str, pairs: Mapping[str, list[str]], timeout: float | None
+) -> Any:
+    from callboard_console.cli.progress import Bar, wait
+
+    args, longest = _arguments(directory, service, pairs)
+    with directory.pool(service, wait=1.0) as pool, Bar(service) as bar:
+        future = pool.submit(args, timeout=timeout or longest, on_progress=bar.progress)
+        return wait(future, bar, future.cancel)
 
 
-class _Bar:
-    """A progress bar that appears when the callee says that it works on the call, if a person watches."""
+def _call_all(
+    directory: Directory, service: str, pairs: Mapping[str, list[str]], timeout: float | None
+) -> list[Answer]:
+    from callboard_console.cli.progress import Bar, wait
 
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._bar: Any = None
-        self._task: Any = None
+    args, longest = _arguments(directory, service, pairs)
+    with directory.pool(service, wait=1.0) as pool, Bar(service) as bar:
+        answers = pool.submit_to_all(args, timeout=timeout or longest)
+        found: list[Answer] = wait(answers, bar, answers.cancel)
+        return found
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+def _arguments(
+    directory: Directory, service: str, pairs: Mapping[str, list[str]]
+) -> tuple[dict[str, Any], float]:
+    """The arguments as the newest card wants them, and how long the slowest worker may take, in seconds."""
+    cards = [entry.card for entry in find_service(directory, service)]
+    newest = cards[-1]
+    args = read_checked(getattr(newest, "parameters", {}), pairs)
+    return args, max(float(getattr(card, "timeout", 30.0)) for card in cards)
 
-    def acknowledged(self) -> None:
-        if self._bar is None and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress
 
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(self._title, total=None)
-            self._bar.start()
+def _print_result(result: Any, *, as_json: bool) -> None:
+    if isinstance(result, bytes) and not as_json:
+        sys.stdout.buffer.write(result)
+        sys.stdout.flush()
+    elif as_json or isinstance(result, dict | list):
+        _print_json(result)
+    elif result is not None:
+        print(value_text(result))
 
-    def progress(self, done: float) -> None:
-        self.acknowledged()
-        if self._bar is not None:
-            self._bar.update(self._task, total=1.0, completed=done)
+
+def _print_answers(answers: list[Answer], *, as_json: bool) -> None:
+    """Print one line for each; whoever failed makes the whole fail."""
+    from callboard_core.errors import Failed
+
+    rows = [{"node": one.node, "service": one.service, **_told(one)} for one in answers]
+    if as_json:
+        _print_json(rows)
+    else:
+        table(("node", "service", "result", "error"), rows, empty="nobody offers it")
+    failed = [one.node for one in answers if one.error is not None]
+    if failed:
+        raise Failed(f"{len(failed)} of {len(answers)} failed: {', '.join(failed)}")
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    error = answer.error
+    return {"result": answer.result} if error is None else {"error": f"{error.code}: {error.message}"}
+
+
+def _print_json(value: Any) -> None:
+    """Print JSON, with bytes and arrays in the forms that they have on the wire."""
+    import json
+
+    from callboard_core.calls.codec import to_json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=to_json), flush=True)

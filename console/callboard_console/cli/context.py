@@ -171,6 +171,7 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
     import logging
     import secrets
 
+    from callboard_core.artifacts import HttpArtifacts
     from callboard_core.link import Link
 
     # What goes wrong is told as the error it leads to, once.
@@ -181,6 +182,7 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
     link = Link(
         client_id=f"cli-{secrets.token_hex(4)}", endpoint=endpoint, site=settings.site, credential=credential
     )
+    link.artifacts = HttpArtifacts.of(link, credential)
     link.start()
     try:
         _wait_connected(link, credential, endpoint, timeout)

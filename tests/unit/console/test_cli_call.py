@@ -1,6 +1,6 @@
 import pytest
 
-from callboard_console.cli.call import parse_arguments, parse_value, split_target
+from callboard_console.cli.call import parse_value, read_checked, split_arguments, split_target
 from callboard_core.cards import ControlCard
 from callboard_core.errors import BadRequest
 
@@ -55,7 +55,8 @@ def test_a_value_the_control_does_not_take_is_refused_with_what_it_takes(card: C
 
 
 def test_arguments_are_json_or_text():
-    assert parse_arguments(["a=1", "b=[1, 2]", "c=text", "d=", "e=x=y", "f=true"]) == {
+    given = split_arguments(["a=1", "b=[1, 2]", "c=text", "d=", "e=x=y", "f=true"])
+    assert read_checked({}, given) == {
         "a": 1,
         "b": [1, 2],
         "c": "text",
@@ -68,4 +69,21 @@ def test_arguments_are_json_or_text():
 @pytest.mark.parametrize("pair", ["a", "=1", ""])
 def test_an_argument_without_key_or_value_is_refused(pair: str):
     with pytest.raises(BadRequest, match="KEY=VALUE"):
-        parse_arguments([pair])
+        split_arguments([pair])
+
+
+def test_arguments_are_read_as_the_schema_says_and_refused_by_name():
+    schema = {
+        "properties": {"x": {"type": "integer"}, "name": {"type": "string"}, "sizes": {"type": "array"}},
+        "required": ["x"],
+        "additionalProperties": False,
+    }
+    given = split_arguments(["x=2", "name=2", "sizes=1", "sizes=b"])
+    assert read_checked(schema, given) == {"x": 2, "name": "2", "sizes": [1, "b"]}
+    for pairs, message in (
+        (["x=two"], "x: expected a whole number"),
+        (["name=a"], "x: missing"),
+        (["x=1", "y=1"], "y"),
+    ):
+        with pytest.raises(BadRequest, match=message):
+            read_checked(schema, split_arguments(pairs))

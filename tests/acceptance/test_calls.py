@@ -1,0 +1,136 @@
+"""Services called by name from a shell and from plain MQTT clients, on a whole board."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.up import CALLBOARD, OwnNode, Up, eventually, running_board
+
+NODE = '''
+import threading, time
+from callboard import Node
+
+node = Node("studio")
+
+@node.worker(idempotent=True)
+def texture(x: int, y: int, name: str = ""):
+    """A table."""
+    return [[row * column for column in range(x)] for row in range(y)]
+
+@node.worker(service="who:one")
+def one():
+    return "one"
+
+@node.worker(service="who:two")
+def two(fail: bool = False):
+    if fail:
+        raise LookupError("two is lost")
+    return "two"
+
+@node.worker
+def picture():
+    return bytes(range(256))
+
+@node.worker
+def large():
+    return "x" * 3_000_000
+
+cancelled = 0
+
+@node.worker(timeout=60, concurrency=4)
+def slow(request):
+    global cancelled
+    request.progress(0.1)
+    if request.cancelled.wait(30):
+        cancelled += 1
+
+@node.worker
+def how_many_cancelled():
+    return cancelled
+
+node.run()
+'''
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with running_board(tmp_path_factory.mktemp("board"), node=False) as up, OwnNode(up, "studio", NODE):
+        eventually(lambda: "ready" in up.nodes().get("studio", ""), "the node is there")
+        yield up
+
+
+def test_a_service_is_called_by_its_name(board: Up) -> None:
+    assert board.json("call", "texture", "x=2", "y=2", "name=7") == [[0, 0], [0, 1]]
+    assert board.cli("call", "who:one").stdout == "one\n"
+    assert board.cli("call", "who:*").stdout in {"one\n", "two\n"}
+    assert len(board.json("call", "large")) == 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["texture", "x=2"], "y: missing", 2),
+        (["texture", "x=2", "y=two"], "y: expected a whole number, got 'two'", 2),
+        (["texture", "x=2", "y=2", "z=1"], "z: unknown; known are x, y, name", 2),
+        (["textur", "x=2", "y=2"], "did you mean texture?", 1),
+        (["who:two", "fail=yes"], "LookupError: two is lost", 1),
+        (["slow", "--timeout", "0.3"], "0.3 s", 1),
+        (["studio/texture", "x=a", "y=1"], "x: expected a whole number", 2),
+        (["studio/texture", "--all"], "--all", 2),
+    ],
+)
+def test_what_cannot_be_called_is_one_line_that_says_why(
+    board: Up, arguments: list[str], said: str, code: int
+) -> None:
+    done = board.cli("call", *arguments, check=False)
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.returncode == code
+
+
+def test_everybody_is_called_with_all(board: Up) -> None:
+    found = board.json("call", "who:*", "--all")
+    assert [(one["node"], one["service"], one["result"]) for one in found] == [
+        ("studio", "who:one", "one"),
+        ("studio", "who:two", "two"),
+    ]
+    done = board.cli("call", "who:two", "--all", "fail=true", check=False)
+    assert "LookupError" in done.stdout
+    assert done.returncode == 1
+
+
+def test_ctrl_c_cancels_the_call(board: Up) -> None:
+    before = board.json("call", "how-many-cancelled")
+    command = [*CALLBOARD, "call", "--state", str(board.state), "slow"]
+    listen = ["mosquitto_sub", *login(board, "viewer"), "-t", "callboard/+/reply"]
+    with (
+        subprocess.Popen(listen, stdout=subprocess.PIPE, text=True) as replies,
+        subprocess.Popen(command, env=board.env, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        try:
+            assert replies.stdout is not None
+            assert any("progress" in line for line in replies.stdout)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            replies.kill()
+    assert "Traceback" not in err
+    assert process.returncode == 1
+    eventually(lambda: board.json("call", "how-many-cancelled") == before + 1, "it was cancelled")
+
+
+def login(board: Up, user: str) -> list[str]:
+    mqtt = board.runtime.mqtt
+    return ["-h", mqtt.host, "-p", str(mqtt.port), "-u", user, "-P", board.password(user)]
+
+
+def run(*command: str) -> Any:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    return json.loads(done.stdout)
