@@ -46,11 +46,12 @@ class Audience:
     async def wait(self) -> None:
         """Wait until the board answers; not at all if this broker has never seen a board.
 
-        While the board is away this does not return: call it anew at each change.
+        While the board is away, or there is no connection, this does not return: call it anew at each change.
         """
         await self._settled()
         for _ in range(_PINGS):
-            if self._status is not None and self._status.status not in _HERE:
+            away = self._status is not None and self._status.status not in _HERE
+            if away or not self._link.connected:
                 await (
                     asyncio.get_running_loop().create_future()
                 )  # for ever: whoever waits begins anew at a change

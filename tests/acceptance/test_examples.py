@@ -139,6 +139,10 @@ SAYS = {
     "patterns/ventilator_sink.py": """
         8 sacks, 0.90 s of work
         quicker than one mill: True""",
+    "multihosting/run.py": """
+        a table of 2 rows and 2 columns
+        64 calls were answered by 8 workers
+        the late worker has joined: True""",
 }
 
 Runs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
