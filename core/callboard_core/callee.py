@@ -140,7 +140,16 @@ class Callee:
             return
         self.take(call, kind, name, message.arrived, partial(self._reply_to, call.reply_to))
 
-    def take(self, call: Call, kind: Kind, name: str, arrived: float, answer: Answer) -> None:
+    def take(
+        self,
+        call: Call,
+        kind: Kind,
+        name: str,
+        arrived: float,
+        answer: Answer,
+        *,
+        run: Callable[[Callable[[], object]], bool] | None = None,
+    ) -> None:
         """Take a call, whichever way it came; one that came before is dropped, by whichever way.
 
         Args:
@@ -149,11 +158,12 @@ class Callee:
             name: of the thing it is for.
             arrived: the monotonic clock at its arrival, in seconds.
             answer: takes what is to be sent to the caller; called from any thread, must not wait.
+            run: runs a handler that waits, if it can begin at once; by default a thread of the callee's does.
         """
         if call.cancel is not None:
             self._cancel(call, call.cancel, answer)
         else:
-            self._admit(call, kind, name, arrived, answer)
+            self._admit(call, kind, name, arrived, answer, run)
 
     def _check_reply_topic(self, call: Call) -> None:
         """Answers go to reply topics of this site only, so that nobody can make us publish elsewhere."""
@@ -172,7 +182,15 @@ class Callee:
         )
         self._send(topics.event(self._site, self.node, "refused"), event.encode())
 
-    def _admit(self, call: Call, kind: Kind, name: str, arrived: float, answer: Answer) -> None:
+    def _admit(
+        self,
+        call: Call,
+        kind: Kind,
+        name: str,
+        arrived: float,
+        answer: Answer,
+        run: Callable[[Callable[[], object]], bool] | None,
+    ) -> None:
         now = monotonic()
         waited = max(0.0, now - arrived)
         left = remaining(call, waited=waited, wall=time.time() - waited)
@@ -192,7 +210,7 @@ class Callee:
         elif thing is None:
             answer(refusal(call, NotFound(f"{self.node} has no {kind}/{name}")))
         else:
-            self._working.take(self._make_job(call, kind, name, thing, answer, arrived), left)
+            self._working.take(self._make_job(call, kind, name, thing, answer, arrived), left, run)
 
     def _repeat(self, call: Call, answer: Answer) -> None:
         """Give an answer once more to a caller that may have lost its connection before it got it."""

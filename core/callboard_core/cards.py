@@ -21,6 +21,7 @@ __all__ = [
     "Card",
     "ControlCard",
     "Host",
+    "Lane",
     "LoopCard",
     "NodeCard",
     "Range",
@@ -204,6 +205,22 @@ class ActionCard(Card):
     interruptible: bool = False
 
 
+class Lane(Payload):
+    """Where a process takes calls directly, past the broker; who may call gets a ticket from the node's action ``lane``."""
+
+    id: str = Field(min_length=1, max_length=64, description="new at every start of the process")
+    unix: str | None = Field(
+        default=None, max_length=100, description="name of an abstract Unix socket, for callers on the same host"
+    )
+    hosts: list[str] = Field(default_factory=list, max_length=16, description="addresses, the likeliest first")
+    port: int | None = Field(default=None, ge=1, le=65535, description="TCP port under TLS 1.3")
+    fingerprint: str | None = Field(
+        default=None,
+        json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
+        description="SHA-256, in hex, of the certificate that is shown there",
+    )
+
+
 class WorkerCard(Card):
     """A callable function; several workers whose services match one pattern form a pool."""
 
@@ -231,6 +248,7 @@ class WorkerCard(Card):
     traceback: bool = Field(default=False, description="errors carry the traceback")
     host: str | None = Field(default=None, description="the machine; equal for all processes on it")
     process: str | None = Field(default=None, description="the process; equal for all workers in it")
+    lane: Lane | None = Field(default=None, description="where calls may go directly")
     heartbeat: float | None = Field(
         default=None,
         gt=0,

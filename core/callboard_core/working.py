@@ -66,8 +66,8 @@ class Working:
         self._jobs: dict[tuple[str | None, str], Job] = {}
         self._pool = Pool(f"{node}-handler", THREADS)
 
-    def take(self, job: Job, left: float) -> None:
-        """Run a job now or in its turn, which must come within ``left`` seconds."""
+    def take(self, job: Job, left: float, run: Callable[[Callable[[], object]], bool] | None = None) -> None:
+        """Run a job now (with ``run``, if it needs a thread) or in its turn, which must come within ``left`` seconds."""
         thing = job.thing
         with self._lock:
             thing.tally.note_caller(job.call.reply_to)
@@ -83,7 +83,7 @@ class Working:
                 job.expiry = self._clock.later(left, partial(self._expire, job))
                 return
             thing.running += 1
-        self._start(job)
+        self._start(job, run or self._pool.run)
 
     def busy(self, thing: Thing) -> tuple[int, int]:
         """How many calls a thing works on, and how many wait for it."""
@@ -149,12 +149,12 @@ class Working:
 
     # -- running ---------------------------------------------------------------------------------------------
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job, run: Callable[[Callable[[], object]], bool]) -> None:
         thing = job.thing
         job.timers.append(self._clock.later(thing.timeout, partial(self._time_out, job)))
         if thing.direct:
             self._run(job)
-        elif not self._pool.run(partial(self._run, job)):
+        elif not run(partial(self._run, job)):
             self._refuse(job, Overloaded(f"all {THREADS} handler threads of {self.node} are busy"))
             self._release(job)
 
@@ -209,7 +209,7 @@ class Working:
                 return
             if following.expiry is not None:
                 following.expiry.cancel()
-        self._start(following)
+        self._start(following, self._pool.run)
 
     # -- interrupting ----------------------------------------------------------------------------------------
 

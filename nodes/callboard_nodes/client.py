@@ -71,6 +71,7 @@ class Client:
             credential=locator.credential,
         )
         self.link.artifacts = HttpArtifacts.of(self.link, locator.credential)
+        self.link.direct = found.node.lane.enabled
         self.directory = Directory(self.link)
 
     def start(self, *, timeout: float = TIMEOUT) -> Self:

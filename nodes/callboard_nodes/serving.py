@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from callboard_core.callee import Callee, Request
 from callboard_core.calls.codec import Array
 from callboard_core.calls.names import numbered
-from callboard_core.cards import AnyCard
+from callboard_core.cards import AnyCard, Lane
 from callboard_core.directory import Directory
 from callboard_core.errors import BadRequest, Conflict, Failed, NotFound
 from callboard_core.jobs import Tally
@@ -108,6 +108,7 @@ class Serving:
         node: the node's id.
         directory: made when it is needed.
         tell: publishes an event of the node.
+        lane: where calls may go directly; None: nowhere.
     """
 
     def __init__(
@@ -120,7 +121,9 @@ class Serving:
         node: str,
         directory: Callable[[], Directory],
         tell: Tell,
+        lane: Callable[[], Lane | None] = lambda: None,
     ) -> None:
+        self._lane = lane
         self._directory, self._tell = directory, tell
         self._claims: Claims | None = None
         self._link, self._presence, self._callee, self._loop, self._node = link, presence, callee, loop, node
@@ -146,7 +149,7 @@ class Serving:
         served = _Served(worker, self._here)
         with self._lock:
             self._served[worker.card.name] = served
-        card = worker.card
+        card = worker.card.model_copy(update={"lane": self._lane()})
         served.tally = self._callee.handle(
             Kind.WORKER,
             card.name,
@@ -187,7 +190,18 @@ class Serving:
         if served is None:
             raise NotFound(f"{self._node} has no worker {name!r}")
         served.draining = on
-        self._presence.pin(served.worker.card.model_copy(update={"draining": on}))
+        self._pin(served)
+
+    def announce_anew(self) -> None:
+        """Tell all of it again: where calls may go directly has changed."""
+        with self._lock:
+            served = list(self._served.values())
+        for one in served:
+            self._pin(one)
+
+    def _pin(self, served: _Served) -> None:
+        told = {"draining": served.draining, "lane": self._lane()}
+        self._presence.pin(served.worker.card.model_copy(update=told))
 
     def stop(self) -> None:
         """Cancel what runs and end what was started for it."""

@@ -32,6 +32,7 @@ PUBLISH = {
     f"callboard/{OTHER}/reply": "nba",
     f"callboard/{OTHER}/command/control/x": "oba",
     f"callboard/{OTHER}/command/action/ping": "onba",
+    f"callboard/{OTHER}/command/action/lane": "onba",
     "callboard/board/command/worker/submit": "oba",
     "callboard/board/command/worker/attempt": "onba",
     "callboard": "ba",

@@ -35,7 +35,9 @@ def endpoint(broker: engines.Engine) -> Endpoint:
 
 @pytest.fixture
 def caller(endpoint: Endpoint, links: MakeLink) -> Link:
-    return links("caller", endpoint)
+    found = links("caller", endpoint)
+    found.direct = False  # through the broker; what lanes make of it is in test_lane_faults
+    return found
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ RULES: dict[Role, Rule] = {
             "{site}/{client}/#",
             "{site}/+/reply",
             "{site}/+/command/action/ping",
+            "{site}/+/command/action/lane",
             "{site}/+/command/worker/+",
         ),
         subscribe=("{site}/{client}/#", "{site}/+/announce/#", "{site}/+/status", "{site}/+/event/+"),

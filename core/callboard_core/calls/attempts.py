@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from callboard_core.calls.policy import Outcome
-from callboard_core.calls.roads import NotSent
+from callboard_core.calls.roads import Driven, NotSent
 from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.link.lane import Timer
 from callboard_core.view import Entry
@@ -33,6 +33,8 @@ class Pending:
     entry: Entry | None = None
     timer: Timer | None = None
     doubtful: bool = False  # under way while the connection was lost
+    waiter: int | None = None  # the thread that is about to wait for it, while it may read the answer itself
+    driven: Driven | None = None
 
     def attempt_id(self, attempt: int | None = None) -> str:
         """Every attempt has an id of its own, so that a member that gets a call twice runs the second, too."""

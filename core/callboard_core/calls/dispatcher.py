@@ -15,7 +15,7 @@ from callboard_core.calls.figures import MemberInfo, Stats
 from callboard_core.calls.member import Traits
 from callboard_core.calls.place import Nearness
 from callboard_core.calls.policy import Assign, Effect, Limits, Outcome, Policy
-from callboard_core.calls.roads import Road
+from callboard_core.calls.roads import Driven, Road
 from callboard_core.cards import WorkerCard
 from callboard_core.errors import BadRequest, CallboardError, TimedOut, Unavailable
 from callboard_core.link.calls import LONGEST, new_id
@@ -77,20 +77,48 @@ class Dispatcher:
             BadRequest: the time-out is no time-out.
             Unavailable: the pool was closed.
         """
+        return self._begin(args, timeout, on_progress, waiter=None).future
+
+    def call(self, args: Mapping[str, Any], timeout: float, begun: Callable[[], object]) -> Any:
+        """Take a call and wait for its end, reading the answer on this thread where that is possible.
+
+        Args:
+            args: what the worker is given.
+            timeout: seconds.
+            begun: called when the call is under way.
+
+        Raises:
+            CallboardError: as :meth:`submit`, or what came of the call.
+        """
+        pending = self._begin(args, timeout, None, waiter=threading.get_ident())
+        begun()
+        if pending.driven is not None:
+            pending.driven.drive(pending.future)
+        return pending.future.result()
+
+    def _begin(
+        self,
+        args: Mapping[str, Any],
+        timeout: float,
+        on_progress: Callable[[float], None] | None,
+        waiter: int | None,
+    ) -> Pending:
         if not 0 < timeout <= LONGEST:
             raise BadRequest(f"timeout {timeout}: use more than 0 and at most {LONGEST:g} seconds")
         if self.closed:
             raise Unavailable(f"{self.service}: the pool was closed")
         now = monotonic()
         pending = Pending(new_id(), args, now + timeout, timeout, Future(), on_progress)
+        pending.waiter = waiter
         with self._lock:
             self._pending[pending.id] = pending
             effects = self._policy.submit(pending.id, now, wait=self._patience())
         pending.future.add_done_callback(partial(self._on_done, pending))
         self._carry_out(effects)
+        pending.waiter = None
         if pending.entry is None:
             self._keep_time(pending)
-        return pending.future
+        return pending
 
     def close(self) -> None:
         """End every call, and the waiting for members."""
@@ -191,13 +219,17 @@ class Dispatcher:
             self._end(pending, error=error)
 
     def _send(self, pending: Pending, entry: Entry, attempt: int) -> None:
+        here = pending.waiter is not None and pending.waiter == threading.get_ident()
         answer = self._road.call(
             entry,
             pending.args,
             timeout=max(0.001, pending.deadline - monotonic()),
             call_id=pending.attempt_id(attempt),
             on_progress=pending.on_progress,
+            here=here,
         )
+        if here and isinstance(answer, Driven):
+            pending.driven = answer
         answer.add_done_callback(partial(self._on_answer, pending, entry, attempt))
 
     def _on_answer(self, pending: Pending, entry: Entry, attempt: int, answer: Future[Any]) -> None:

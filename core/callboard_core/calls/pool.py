@@ -19,7 +19,7 @@ from callboard_core.calls.names import service_filter
 from callboard_core.calls.policy import Limits
 from callboard_core.calls.roads import Road, road_of
 from callboard_core.calls.roster import Cards, Roster
-from callboard_core.calls.waiting import wait_here
+from callboard_core.calls.waiting import on_loop, wait_here
 from callboard_core.cards import WorkerCard
 from callboard_core.errors import CallboardError, TimedOut, Unavailable
 from callboard_core.link.calls import new_id
@@ -104,7 +104,9 @@ class Pool:
             TimedOut: there was no answer in time.
             CallboardError: what the worker raised; ``type`` and ``traceback`` tell more.
         """
-        return wait_here(self.submit(args, timeout=timeout, **more))
+        if on_loop():
+            return wait_here(self.submit(args, timeout=timeout, **more))
+        return self._calls.call(self._check({**(args or {}), **more}), timeout, self._roster.watch)
 
     async def acall(
         self,
@@ -234,10 +236,10 @@ class Pool:
 
     def _whole(self, answer: Future[Any], timeout: float) -> Future[Any]:
         """A future of the result itself, wherever it is kept."""
-        late = TimedOut(f"{self.service}: no answer within {timeout:g} s")
-        return followed(self._link, answer, timeout, late)
         if not self._fetch:
             return answer
+        late = TimedOut(f"{self.service}: no answer within {timeout:g} s")
+        return followed(self._link, answer, timeout, late)
 
     def _patience(self) -> float:
         """How long a call waits for a first member."""

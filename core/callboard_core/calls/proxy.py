@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from callboard_core.calls.names import check_service, field_of
 from callboard_core.calls.pool import TIMEOUT, Pool
-from callboard_core.calls.waiting import wait_here
 from callboard_core.cards import WorkerCard
 from callboard_core.errors import BadRequest
 from callboard_core.view import Entry
@@ -46,7 +45,7 @@ class Method:
 
     def __call__(self, /, **args: Any) -> Any:
         """Call and wait; on an event loop's thread: return something to await. Raises as :meth:`Pool.call`."""
-        return wait_here(self.submit(**args))
+        return self._pool().call(args, timeout=self._timeout)
 
     def submit(self, /, **args: Any) -> Future[Any]:
         """Call and return a future."""

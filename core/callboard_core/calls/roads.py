@@ -13,11 +13,19 @@ from callboard_core.link.link import Link
 from callboard_core.topics import Address, Kind, Leaf
 from callboard_core.view import Entry
 
-__all__ = ["Broker", "NotSent", "Road", "address_of", "road_of"]
+__all__ = ["Broker", "Driven", "NotSent", "Road", "address_of", "road_of"]
 
 
 class NotSent(Unavailable):
     """A call that surely has not reached anybody; it may be given to another member whatever it does."""
+
+
+class Driven(Future[Any]):
+    """An answer that comes sooner if whoever waits for it drives it."""
+
+    def drive(self, until: Future[Any]) -> None:
+        """Wait for the answer, until it is there or ``until`` is done; may return sooner, never after the time-out."""
+        raise NotImplementedError
 
 
 class Road(Protocol):
@@ -31,8 +39,17 @@ class Road(Protocol):
         timeout: float,
         call_id: str,
         on_progress: Callable[[float], None] | None,
+        here: bool = False,
     ) -> Future[JsonValue]:
         """Call a worker.
+
+        Args:
+            entry: the worker.
+            args: what it is given.
+            timeout: seconds.
+            call_id: names the call.
+            on_progress: told how far it is, 0 to 1.
+            here: the calling thread waits for the answer; if that is :class:`Driven`, it drives it, or nobody keeps the time.
 
         Returns:
             A future of the answer, which for a result larger than a message is the reference to where it is kept.
@@ -71,6 +88,7 @@ class Broker:
         timeout: float,
         call_id: str,
         on_progress: Callable[[float], None] | None,
+        here: bool = False,  # noqa: ARG002 - the link's threads read
     ) -> Future[JsonValue]:
         """See :class:`Road`."""
         if not self._link.connected:
@@ -102,7 +120,9 @@ class Broker:
 
 def road_of(link: Link) -> Road:
     """The road that pools of a link take unless they are given another."""
-    return Broker(link)
+    from callboard_core.lane.lanes import Lanes  # noqa: PLC0415 - which takes the broker's road, too
+
+    return Lanes.of(link) or Broker(link)
 
 
 def address_of(site: str, entry: Entry) -> Address:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["wait_here"]
+__all__ = ["on_loop", "wait_here"]
 
 
 def wait_here(future: Future[Any]) -> Any:
@@ -21,6 +21,11 @@ def wait_here(future: Future[Any]) -> Any:
     if loop is None:
         return future.result()
     return sys.modules["asyncio"].wrap_future(future, loop=loop)
+
+
+def on_loop() -> bool:
+    """Tell whether this is an event loop's thread, where nothing may block."""
+    return _running_loop() is not None
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

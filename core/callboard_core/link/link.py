@@ -62,6 +62,7 @@ class Link:
         message_limit: largest payload to send, in bytes.
 
     Attributes:
+        direct: whether calls may go straight to a worker's process, where it offers that.
         artifacts: where results that are larger than a message are kept and fetched; None: they fail.
     """
 
@@ -84,6 +85,7 @@ class Link:
         self.site = topics.check_id(site, "site")
         self.reply_topic = topics.reply(site, client_id)
         self.artifacts: ArtifactStore | None = None
+        self.direct = True
         self._limit = message_limit
         self._stop_hooks = Hooks()
         self._waker = Waker()
@@ -337,6 +339,7 @@ class Link:
         on_ack: Callable[[], None] | None = None,
         call_id: str | None = None,
         fetch: bool = True,
+        again: str | None = None,
     ) -> Future[JsonValue]:
         """Call a thing.
 
@@ -349,13 +352,14 @@ class Link:
             call_id: by default a new ULID.
             fetch: have a result that is larger than a message fetched from where it is kept; otherwise the result
                 is the reference to it.
+            again: the call was sent before, by another way: instance of the node that had it; no other one may begin it.
 
         Returns:
             A future of the result; it fails with the ``CallboardError`` of the callee's code, with
             ``TimedOut``, or at once with ``Unavailable`` (not connected), ``Overloaded`` or ``BadRequest``.
             A reply that comes later is dropped.
         """
-        return self._caller.call(address, args, timeout, on_progress, on_ack, call_id, fetch)
+        return self._caller.call(address, args, timeout, on_progress, on_ack, call_id, fetch, again)
 
     def tell(self, address: Address, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """Send a thing a call without wanting an answer.

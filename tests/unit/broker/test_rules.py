@@ -18,6 +18,7 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("publish", f"{OTHER}/reply"): {"node", "board", "admin"},
     ("publish", f"{OTHER}/command/control/fan"): {"operator", "board", "admin"},
     ("publish", f"{OTHER}/command/action/ping"): {"operator", "node", "board", "admin"},
+    ("publish", f"{OTHER}/command/action/lane"): {"operator", "node", "board", "admin"},
     ("publish", f"{OTHER}/command/action/reboot"): {"operator", "board", "admin"},
     ("publish", f"{OTHER}/command/worker/texture"): {"operator", "node", "board", "admin"},
     ("publish", "callboard/board/command/worker/forget"): {"operator", "board", "admin"},

@@ -191,6 +191,7 @@ def test_the_mosquitto_access_file_spells_the_rules_out():
     assert viewer == ["user viewer", "topic read callboard/#", "topic read $SYS/#"]
     assert "topic write callboard/+/status/#" in node
     assert "topic write callboard/+/command/action/ping" in node
+    assert "topic write callboard/+/command/action/lane" in node
     assert "topic write callboard/+/command/worker/+" in node
     assert "topic deny callboard/board/command/worker/forget" in node
     assert "topic deny callboard/board/command/worker/submit" in node

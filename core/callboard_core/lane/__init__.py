@@ -1,0 +1,1 @@
+"""The direct lane: calls straight to a worker's process, past the broker, which stays the directory and the way back."""

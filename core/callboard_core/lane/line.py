@@ -1,0 +1,337 @@
+"""A caller's connection to a worker's process: calls out, answers in, read by whoever waits for one.
+
+A thread that blocks for an answer reads the socket itself, which spares it the way through another thread. Otherwise, and
+for the answers to others, the reactor's thread reads. One of them at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotDone
+from dataclasses import dataclass
+from enum import Enum, auto
+from time import monotonic
+from typing import Any, Protocol
+
+from callboard_core.calls.envelopes import read_reply
+from callboard_core.calls.roads import Driven
+from callboard_core.errors import CallboardError, Failed, TimedOut
+from callboard_core.lane import frames
+from callboard_core.lane.frames import Decoder, Kind, Welcome
+from callboard_core.lane.sender import Sender
+from callboard_core.lane.wires import Wire
+from callboard_core.link.lane import Timer
+from callboard_core.messages import Reply, parse
+from callboard_core.view import Entry
+
+__all__ = ["OUTSTANDING", "Line", "Sent"]
+
+_log = logging.getLogger("callboard.lane")
+
+#: Calls that may be on a lane at a time; more go through the broker.
+OUTSTANDING = 1024
+#: Seconds between two looks of a thread that reads for itself whether its call has ended otherwise.
+TICK = 0.05
+#: Seconds without a sign of life before a ping, while there are calls and while there are none.
+PING_BUSY, PING_IDLE = 1.0, 5.0
+#: Seconds within which a ping is answered by whoever lives.
+PONG = 3.0
+#: Seconds without a call after which a lane is closed.
+UNUSED = 300.0
+#: Share of the ticket's time after which another one is asked for.
+_RENEW = 0.5
+
+
+class _Reader(Enum):
+    NOBODY = auto()
+    CALLER = auto()
+    REACTOR = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A call on a lane."""
+
+    id: str
+    entry: Entry
+    args: Mapping[str, Any]
+    deadline: float
+    timeout: float
+    on_progress: Callable[[float], None] | None
+    future: Future[Any]
+    timer: Timer | None = None
+
+
+class Answered(Driven):
+    """A call's future whose waiter reads the answer itself."""
+
+    def __init__(self, line: Line, sent_id: str, deadline: float) -> None:
+        super().__init__()
+        self._line, self._id, self._deadline = line, sent_id, deadline
+
+    def drive(self, until: Future[Any]) -> None:
+        """See :class:`Driven`."""
+        self._line.wait(self._id, until, self._deadline)
+
+
+class Reactor(Protocol):
+    """Reads for those who don't themselves."""
+
+    def arm(self, line: Line) -> None:
+        """Have what comes read."""
+
+    def disarm(self, line: Line) -> None:
+        """Leave it to others."""
+
+
+class Line:
+    """One connection, on which calls may be made. Thread-safe.
+
+    Args:
+        wire: the connection.
+        decoder: what is left of the greeting.
+        welcome: what the other side said.
+        reactor: reads when nobody else does.
+        lost: told, once, that it is over, why, and which calls had no answer.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        decoder: Decoder,
+        welcome: Welcome,
+        reactor: Reactor,
+        lost: Callable[[Line, str, list[Sent]], None],
+    ) -> None:
+        self.instance = welcome.instance
+        self.node = ""
+        self.over = False
+        self.late = 0
+        self._wire, self._decoder, self._reactor, self._lost = wire, decoder, reactor, lost
+        self._sender = Sender(wire, self.lose)
+        self._pending: dict[str, Sent] = {}
+        self._lock = threading.Lock()
+        self._reader = _Reader.NOBODY
+        self._news = True  # something was read since the last look
+        self._heard = self._used = monotonic()
+        self._pinged: float | None = None
+        self._lease = welcome.lease
+        self._renew_at = self._due()
+
+    def fileno(self) -> int:
+        """What the reactor waits on."""
+        return self._wire.fileno()
+
+    @property
+    def full(self) -> bool:
+        """True while it takes no more calls."""
+        return self.over or len(self._pending) >= OUTSTANDING
+
+    # -- calling ---------------------------------------------------------------------------------------------
+
+    def call(self, sent: Sent, worker: bytes, envelope: bytes, *, here: bool) -> bool:
+        """Send a call; False if it surely was not sent.
+
+        Args:
+            sent: the call.
+            worker: name of the worker.
+            envelope: the call as it is written.
+            here: whether the calling thread is about to wait for it.
+        """
+        frame = frames.encode_call(worker, envelope)
+        self._pending[sent.id] = sent  # before the answer can come
+        if self.over:
+            return self._pending.pop(sent.id, None) is None
+        if not here:
+            self._let_reactor_read()
+        self._sender.send(frame)
+        return True  # if it broke the call is handed back with the others
+
+    def forget(self, call_id: str) -> None:
+        """Wait for an answer no more."""
+        self._pending.pop(call_id, None)
+
+    def has(self, call_id: str) -> bool:
+        """Tell whether a call waits for its answer here."""
+        return call_id in self._pending
+
+    def send_cancel(self, worker: bytes, envelope: bytes) -> None:
+        """Send a call for whose answer nobody waits."""
+        self._sender.send(frames.encode_call(worker, envelope))
+
+    def expire(self, call_id: str) -> None:
+        """End a call whose time is over."""
+        sent = self._pending.pop(call_id, None)
+        if sent is not None:
+            late = TimedOut(f"{sent.entry.node} did not answer within {sent.timeout:g} s")
+            _settle(sent, error=late)
+
+    def wait(self, call_id: str, until: Future[Any], deadline: float) -> None:
+        """Wait for the answer to a call, reading it oneself if nobody else reads.
+
+        Returns when the answer is there, when ``until`` is done for another reason, when the call has come in time to its
+        end, or when the lane is over.
+        """
+        while call_id in self._pending and not until.done():
+            left = deadline - monotonic()
+            if left <= 0:
+                self.expire(call_id)
+            elif self._begin_reading():
+                try:
+                    self._read_for(call_id, until, deadline)
+                finally:
+                    self._stop_reading()
+            else:
+                _await(until, left)
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def read_ready(self) -> None:
+        """Read what is there (the reactor's thread)."""
+        with self._lock:
+            if self._reader is _Reader.CALLER:
+                return
+            self._reader = _Reader.REACTOR
+        while self._read(0.0):
+            pass
+        with self._lock:
+            if not self._pending and self._pinged is None and not self.over:
+                self._reader = _Reader.NOBODY
+                self._reactor.disarm(self)
+
+    def _begin_reading(self) -> bool:
+        with self._lock:
+            if self._reader is not _Reader.NOBODY:
+                return False
+            self._reader = _Reader.CALLER
+            return True
+
+    def _stop_reading(self) -> None:
+        with self._lock:
+            self._reader = _Reader.NOBODY
+            if (not self._pending and self._pinged is None) or self.over:
+                return
+            self._reader = _Reader.REACTOR
+            self._reactor.arm(self)
+
+    def _let_reactor_read(self) -> None:
+        with self._lock:
+            if self._reader is _Reader.NOBODY and not self.over:
+                self._reader = _Reader.REACTOR
+                self._reactor.arm(self)
+
+    def _read_for(self, call_id: str, until: Future[Any], deadline: float) -> None:
+        while call_id in self._pending:
+            left = deadline - monotonic()
+            if left <= 0 or (not self._read(min(left, TICK)) and until.done()):
+                return
+
+    def _read(self, timeout: float) -> bool:
+        """Read and handle something; False if there was nothing."""
+        try:
+            data = self._wire.read(timeout)
+            if data is None:
+                return False
+            if data:
+                self._news = True
+                for kind, body in self._decoder.feed(data):
+                    self._handle(kind, body)
+                return True
+            self.lose("the worker's process has closed it")
+        except (OSError, ValueError, CallboardError) as error:
+            self.lose(str(error))
+        return False
+
+    def _handle(self, kind: Kind, body: bytes) -> None:
+        if kind is Kind.ANSWER:
+            self._take(read_reply(body))
+        elif kind is Kind.PONG:
+            self._pinged = None
+        elif kind is Kind.WELCOME:
+            self._lease = parse(Welcome, body).lease
+            self._renew_at = self._due()
+        else:
+            self.lose(f"the worker's process says {kind.name.lower()}")
+
+    def _take(self, reply: Reply) -> None:
+        sent = self._pending.get(reply.id)
+        if sent is None:
+            self.late += 1
+        elif reply.ok is None:
+            if reply.progress is not None and sent.on_progress is not None:
+                sent.on_progress(reply.progress)
+        elif self._pending.pop(reply.id, None) is None:
+            self.late += 1
+        elif reply.ok:
+            _settle(sent, reply.result)
+        else:
+            body = reply.error
+            _settle(sent, error=body.to_exception() if body else Failed("the callee gave no reason"))
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    def look(self, now: float, renew: Callable[[Line], None]) -> None:
+        """Look whether the other side lives, and stay welcome (the reactor's thread, every so often)."""
+        if self._news:
+            self._news, self._heard, self._pinged = False, now, None
+        if self._pending:
+            self._used = now
+        if self._pinged is not None:
+            if now - self._pinged > PONG:
+                self.lose("the worker's process gives no sign of life")
+        elif now - self._heard > (PING_BUSY if self._pending else PING_IDLE):
+            self._pinged = now
+            self._sender.send(frames.encode(Kind.PING))
+            self._let_reactor_read()
+        if self._renew_at is not None and now > self._renew_at:
+            self._renew_at = self._due()
+            renew(self)
+        if now - self._used > UNUSED:
+            self.close()
+
+    def renew(self, hello: frames.Hello) -> None:
+        """Show another ticket."""
+        self._sender.send(frames.encode(Kind.RENEW, hello.encode()))
+        self._let_reactor_read()
+
+    def close(self) -> None:
+        """End it on purpose."""
+        self._sender.send(frames.encode(Kind.BYE))
+        self.lose("closed")
+
+    def lose(self, reason: str) -> None:
+        """End it; calls without an answer are handed back."""
+        with self._lock:
+            if self.over:
+                return
+            self.over = True
+        _log.debug("a lane has ended: %s", reason)
+        self._wire.close()
+        sent = [one for one in (self._pending.pop(call_id, None) for call_id in list(self._pending)) if one]
+        self._lost(self, reason, sent)
+
+    def _due(self) -> float | None:
+        return None if self._lease is None else monotonic() + self._lease * _RENEW
+
+
+def _settle(sent: Sent, result: Any = None, *, error: BaseException | None = None) -> None:
+    if sent.timer is not None:
+        sent.timer.cancel()
+    if not sent.future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        sent.future.set_result(result)
+    else:
+        sent.future.set_exception(error)
+
+
+def _await(future: Future[Any], timeout: float) -> None:
+    try:
+        future.exception(timeout)
+    except NotDone:
+        return
+    except BaseException:  # noqa: BLE001 - it was cancelled; what came of it is not our business
+        return
