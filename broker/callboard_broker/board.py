@@ -21,6 +21,9 @@ from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
 from callboard_broker.services.calling import Calling
 from callboard_broker.services.clocks import Clocks
+from callboard_broker.services.farm.jobtypes import load_job_types
+from callboard_broker.services.farm.service import Farm
+from callboard_broker.services.farm.workers import FarmWorkers
 from callboard_broker.services.feed import Feed
 from callboard_broker.services.forgetting import Forgetting
 from callboard_broker.services.health import Health
@@ -170,6 +173,8 @@ class Board:
         self._started.push_async_callback(asyncio.to_thread, self._stop_writer)
         self._listen()
         self._appear(epoch)
+        self.farm.start()
+        self._started.push_async_callback(asyncio.to_thread, self.farm.stop)
         self._started.push_async_callback(asyncio.to_thread, self._stop_links)
         self.link.on_connect(self._follow_link)
         self.link.start()
@@ -209,6 +214,14 @@ class Board:
             feed=self._feed,
             forget_after=self._settings.registry.forget_after_days * 86_400,
         )
+        self.farm = Farm(
+            self._settings.farm,
+            database=self.database,
+            link=self.link,
+            directory=self.directory,
+            job_types=load_job_types(self._settings.state / "jobtypes"),
+            artifacts=self.artifacts,
+        )
         self.history = History(self.database, frozen=self._is_frozen)
         self.forgetting = Forgetting(self.link, self.registry, self.historian)
         self.logins = Logins(self._users, self.writer, brake=Brake())
@@ -225,12 +238,14 @@ class Board:
             self.registry.load(connection)
             self.refusals.load(connection)
             self.logins.load(connection)
+            self.farm.load(connection)
             self.historian.load(series.load(connection))
 
     def _listen(self) -> None:
         self.directory.start()
         self.pools.start()
         self.registry.listen(self.link)
+        self.farm.listen()
         self.broker_figures.listen(self.link)
         self.historian.listen(self.history_link)
 
@@ -247,6 +262,8 @@ class Board:
         self.presence.on_conflict(self._give_up)
         self.callee = Callee(self.link, self.presence)
         Workers(self.forgetting, self.history, self.registry).offer(self.presence, self.callee)
+        FarmWorkers(self.farm).offer(self.presence, self.callee)
+        self.farm.appear(self.presence)
         self.calling.offer(self.presence, self.callee)
 
     def _services(self) -> Services:
@@ -265,6 +282,7 @@ class Board:
             logins=self.logins,
             artifacts=self.artifacts,
             pools=self.pools,
+            farm=self.farm,
             feed=self._feed,
             health=health,
             metrics=Metrics(

@@ -57,7 +57,7 @@ class Leaf(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a node can offer; the fourth level."""
+    """What a node can offer; the fourth level. A job of the farm has a state, and no card."""
 
     SENSOR = "sensor"
     CONTROL = "control"
@@ -66,6 +66,7 @@ class Kind(StrEnum):
     SLOT = "slot"
     LOOP = "loop"
     CAMERA = "camera"
+    JOB = "job"
 
 
 _BARE = frozenset({Leaf.STATUS, Leaf.ANNOUNCE, Leaf.REPLY})

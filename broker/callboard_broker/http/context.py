@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader
 
 from callboard_broker.services.artifacts import Artifacts
+from callboard_broker.services.farm.service import Farm
 from callboard_broker.services.feed import Feed
 from callboard_broker.services.forgetting import Forgetting
 from callboard_broker.services.health import Health
@@ -64,6 +65,7 @@ class Services:
     metrics: Metrics
     artifacts: Artifacts
     pools: Pools
+    farm: Farm
 
 
 def services(request: Request) -> Services:

@@ -99,7 +99,7 @@ class Historian:
         if not message.retain:
             clock.last_seen = received
             clock.skew = clock.skew.live(state.t, received)
-        if value is not None:
+        if value is not None and source.thing[1] != Kind.JOB:
             self._keep(source, state.t, value, received)
         if self._feed.wants("state"):
             self._feed.publish("state", _event(source.thing, state, received))
@@ -144,7 +144,9 @@ class Historian:
             raise BadRequest(f"topic {topic!r}: expected …/{address.leaf}/kind/name")
         thing = (address.node, address.kind.value, address.name)
         series = self._series.get(thing)
-        if series is None:
+        if address.kind is Kind.JOB:
+            series = Series(thing)  # jobs come and go, and the farm itself keeps what became of them
+        elif series is None:
             if len(self._series) >= MOST_SERIES:
                 raise Overloaded(f"there are {MOST_SERIES} things with a history already; no more are kept")
             series = self._series[thing] = Series(thing)

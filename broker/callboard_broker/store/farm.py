@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from callboard_broker.store.farm_models import (
     AttemptRow,
@@ -44,6 +44,7 @@ class Changes:
     slots: dict[tuple[str, str], Row] = field(default_factory=dict)
     settings: dict[str, Row] = field(default_factory=dict)
     no_results: set[tuple[int, int, int]] = field(default_factory=set)
+    no_step_results: set[tuple[int, int]] = field(default_factory=set)
     no_logs: set[tuple[int, str]] = field(default_factory=set)
     no_jobs: set[int] = field(default_factory=set)
     no_places: set[int] = field(default_factory=set)
@@ -70,11 +71,16 @@ def save(connection: Connection, changes: Changes) -> None:
         upsert_all(connection, model, list(found.values()))
 
 
+_NO_RESULT = delete(ResultRow).where(
+    ResultRow.job == bindparam("j"), ResultRow.step == bindparam("s"), ResultRow.frame == bindparam("f")
+)
+
+
 def _remove(connection: Connection, changes: Changes) -> None:
-    for job, step, frame in changes.no_results:
-        connection.execute(
-            delete(ResultRow).where(ResultRow.job == job, ResultRow.step == step, ResultRow.frame == frame)
-        )
+    for job, step in changes.no_step_results:
+        connection.execute(delete(ResultRow).where(ResultRow.job == job, ResultRow.step == step))
+    if changes.no_results:
+        connection.execute(_NO_RESULT, [dict(zip("jsf", key, strict=True)) for key in changes.no_results])
     for job, attempt in changes.no_logs:
         connection.execute(delete(LogRow).where(LogRow.job == job, LogRow.attempt == attempt))
     _remove_keys(connection, JobRow, JobRow.id, changes.no_jobs)
@@ -107,12 +113,10 @@ class Loaded:
     attempts: list[Any]
     slots: list[Any]
     settings: list[Any]
-    tasks: dict[int, int]
 
 
 def load(connection: Connection) -> Loaded:
     """Read what the last run left: every job and slot, the frames' states, and the attempts that have not ended."""
-    last = select(AttemptRow.job, func.max(AttemptRow.task)).group_by(AttemptRow.job)
     return Loaded(
         places=list(rows(connection, PlaceRow)),
         jobs=list(rows(connection, JobRow)),
@@ -120,7 +124,6 @@ def load(connection: Connection) -> Loaded:
         attempts=list(rows(connection, AttemptRow, AttemptRow.ended.is_(None))),
         slots=list(rows(connection, SlotRow)),
         settings=list(rows(connection, SettingRow)),
-        tasks={job: task for job, task in connection.execute(last)},
     )
 
 

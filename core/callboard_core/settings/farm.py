@@ -60,5 +60,31 @@ class FarmRetry(_Section):
 class Farm(_Section):
     """Rendering."""
 
+    lease: float = Field(
+        default=60, ge=1, description="seconds without a word of a slot after which its task goes elsewhere"
+    )
+    node_grace: float = Field(
+        default=15, ge=0, description="seconds a lost node has to come back before its tasks go elsewhere"
+    )
+    frame_timeout: float = Field(
+        default=3600, ge=0, description="seconds a frame may take unless its job says otherwise; 0 for any"
+    )
+    start_timeout: float = Field(
+        default=300, ge=0, description="seconds until a task's first frame must have begun; 0 for any"
+    )
+    log_kb: int = Field(default=256, ge=0, description="KiB of log kept of each task, before compression")
+    state_seconds: float = Field(
+        default=0.5, ge=0.1, description="least seconds between two published states of one job"
+    )
+    state_keep: float = Field(
+        default=600, ge=0, description="seconds the published state of a job outlives its end"
+    )
+    limits: dict[str, int] = Field(
+        default_factory=dict, description="most tasks at once by licence name, e.g. { nuke = 2 }"
+    )
+    variables: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description='of shared folders, by platform: { shows = { linux = "/mnt/shows", windows = "S:" } }',
+    )
     schedule: FarmSchedule = Field(default_factory=FarmSchedule)
     retry: FarmRetry = Field(default_factory=FarmRetry)
