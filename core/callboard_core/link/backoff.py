@@ -16,7 +16,7 @@ class Backoff:
 
     Attributes:
         first: longest delay before the first retry, in seconds.
-        cap: longest delay ever, in seconds.
+        cap: longest delay ever, in seconds; what was cut off is at work again within 5 s of the repair.
         refused: delay after the broker refused the credential or the id, in seconds; only a person can heal
             that, so there is no hurry.
         steady: a connection shorter than this counts as a failed attempt, in seconds; two clients that
@@ -24,7 +24,7 @@ class Backoff:
     """
 
     first: float = 0.1
-    cap: float = 10.0
+    cap: float = 3.0
     refused: float = 30.0
     steady: float = 5.0
 
