@@ -25,6 +25,8 @@ __all__ = ["Connection", "Phase"]
 _NOBODY = Everything()
 #: The first byte of whoever speaks MQTT.
 _CONNECT = PacketType.CONNECT << 4
+#: The flag of a PUBLISH that stands for QoS 2.
+_EXACTLY_ONCE = 4
 log = logging.getLogger("callboard.broker")
 
 
@@ -41,6 +43,7 @@ class Connection:
         choked: the socket takes no more for now (set by the host through :meth:`choke`).
         heard: something was received since the last tick.
         routes: by raw topic, what this client may publish to and where that goes.
+        held: packets for it that wait for the journal.
         login: the CONNECT that waits for :meth:`Hub.admit` or :meth:`refuse`.
         tap: sees every packet; the reader then takes no short cuts.
     """
@@ -57,6 +60,7 @@ class Connection:
         "grant",
         "heard",
         "heard_at",
+        "held",
         "hub",
         "keepalive",
         "largest",
@@ -105,6 +109,7 @@ class Connection:
         self.heard = False
         self.heard_at = hub.now
         self.publish_in = 0
+        self.held = 0
         self.tap = hub.observer
         self.transport: object = None
         hub.connections.add(self)
@@ -180,9 +185,19 @@ class Connection:
         counters.messages_out += 1
         counters.publish_out += 1
         counters.publish_bytes_out += len(message.payload)
+        if flags & _EXACTLY_ONCE:
+            self.send_exactly_once(data)
+            return
         if not self.out:
             self.hub.dirty.append(self)
         self.out.append(data)
+
+    def send_exactly_once(self, data: bytes) -> None:
+        """Put out what would come twice if the broker died before the journal has it."""
+        if self.hub.journal.deferred:
+            self.hub.acknowledge(self, data)
+        else:
+            self.send(data)
 
     def _too_large(self, message: Message, packet_id: int) -> None:
         if self.session is not None:

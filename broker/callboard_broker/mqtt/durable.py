@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callboard_broker.mqtt.journal import Journal
-from callboard_broker.mqtt.log import Damaged, Log, Rewriter
+from callboard_broker.mqtt.log import Damaged, Log, Rewriter, unusable
 from callboard_broker.mqtt.reasons import ProtocolError
 from callboard_broker.mqtt.records import (
     Kind,
@@ -80,8 +80,21 @@ class DurableJournal(Journal):
 
         A client that was connected when the broker died gets ``will_grace`` seconds to come back before its will
         is published.
+
+        Raises:
+            StoreUnavailable: the disk is full or broken; the file is as it was.
         """
         self._hub = hub
+        try:
+            self._read(hub)
+            self._settle(hub, regrant, will_grace)
+            hub.journal = self
+            self._write_anew(hub)
+        except OSError as error:
+            self._log.close()
+            raise unusable(self._log.folder, error) from error
+
+    def _read(self, hub: Hub) -> None:
         replay = Replay(hub)
         try:
             for batch in self._log.read():
@@ -95,12 +108,16 @@ class DurableJournal(Journal):
             )
         replay.finish()
         self._number = self._floor = replay.highest
-        self._settle(hub, regrant, will_grace)
-        hub.journal = self
+
+    def _write_anew(self, hub: Hub) -> None:
         rewriter = self._log.rewriter(state_of(hub))
-        while not rewriter.step(_STEP):
-            pass
-        self._log.switch(rewriter)
+        try:
+            while not rewriter.step(_STEP):
+                pass
+            self._log.switch(rewriter)
+        except OSError:
+            rewriter.abandon()
+            raise
 
     @staticmethod
     def _settle(hub: Hub, regrant: Regrant, will_grace: float) -> None:
@@ -152,7 +169,10 @@ class DurableJournal(Journal):
     def _held_back(self, records: bytes, error: OSError) -> bool:
         if not self._full:
             self._full = True
-            log.error("the journal cannot be written (%s): nothing is acknowledged until it can", error)
+            log.error(
+                "the journal cannot be written (%s): what it has to keep is not acknowledged until it can",
+                error,
+            )
         self._records = [records]
         if len(records) > _HELD_BACK and self._hub is not None:
             # The file lacks them from here on: only one that is written anew may be relied on, and acknowledge them.
@@ -233,6 +253,7 @@ class DurableJournal(Journal):
     def _tell(self, kind: Kind, *parts: bytes) -> None:
         self._records.append(pack(kind, *parts))
         self.waiting = True
+        self.told += 1
 
     def _next_number(self) -> int:
         self._number += 1

@@ -16,6 +16,7 @@ from callboard_broker.mqtt.wire import MQTT_3_1, MQTT_5, PacketType, malformed
 
 if TYPE_CHECKING:
     from callboard_broker.mqtt.connection import Connection
+    from callboard_broker.mqtt.session import Session
 
 __all__ = ["FLAGS", "HANDLERS", "Handler"]
 
@@ -54,10 +55,7 @@ def _on_pubrec(connection: Connection, first: int, body: bytes) -> None:
         connection.session.acknowledged(ack.packet_id)
         return
     known = connection.session.received_by_client(ack.packet_id)
-    reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
-    connection.hub.acknowledge(
-        connection, packets.pack_ack(PacketType.PUBREL, ack.packet_id, connection.version, reason)
-    )
+    _answer(connection, connection.session, PacketType.PUBREL, ack.packet_id, known=known)
 
 
 def _on_pubrel(connection: Connection, first: int, body: bytes) -> None:
@@ -65,13 +63,17 @@ def _on_pubrel(connection: Connection, first: int, body: bytes) -> None:
     session = connection.session
     if session is None:
         return
-    reason = Reason.SUCCESS if ack.packet_id in session.received else Reason.PACKET_IDENTIFIER_NOT_FOUND
-    session.received.discard(ack.packet_id)
-    if session.persistent:
-        connection.hub.journal.completed(session, ack.packet_id)
-    connection.hub.acknowledge(
-        connection, packets.pack_ack(PacketType.PUBCOMP, ack.packet_id, connection.version, reason)
-    )
+    known = session.complete(ack.packet_id)
+    _answer(connection, session, PacketType.PUBCOMP, ack.packet_id, known=known)
+
+
+def _answer(
+    connection: Connection, session: Session, kind: PacketType, packet_id: int, *, known: bool
+) -> None:
+    reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
+    hub = connection.hub
+    since = None if session.persistent else hub.journal.told
+    hub.acknowledge(connection, packets.pack_ack(kind, packet_id, connection.version, reason), since)
 
 
 def _on_subscribe(connection: Connection, first: int, body: bytes) -> None:

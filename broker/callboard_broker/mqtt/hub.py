@@ -35,6 +35,8 @@ log = logging.getLogger("callboard.broker")
 #: Client ids whose take-overs are counted.
 _CLIENTS = 10_000
 _FOREVER = 0xFFFFFFFF
+#: What one connection may have held back: it has no more packet ids, each with a PUBLISH and its answer.
+_HELD = 2 * 65_535
 #: Timers that may lie about although nobody wants them any more.
 _SLACK = 1_000
 #: The most seconds one tick may use up of the patience with a session: if more have passed since the tick before, the
@@ -51,7 +53,7 @@ class Hub:
         now: board's clock in Unix seconds; the host sets it through :meth:`tick`.
         dirty: connections with something to write or to close.
         logins: connections whose CONNECT waits for a decision.
-        held: acknowledgements that wait for the journal.
+        held: acknowledgements, and QoS 2 messages, that wait for the journal.
         crowded: connected sessions whose queue is so full that their publishers wait a little.
         strained: somebody has just published into a crowded session.
         pressed: connections that are not read from until their turn comes again.
@@ -259,18 +261,26 @@ class Hub:
         if session.noted:
             self.journal.ended(session)
 
-    def acknowledge(self, connection: Connection, packet: bytes) -> None:
-        """Send what promises that something was kept, or hold it until the journal has it (in order)."""
-        if self.journal.waiting or self.held:
+    def acknowledge(self, connection: Connection, packet: bytes, since: int | None = None) -> None:
+        """Send what promises that something was kept, or hold it until the journal has it (in order).
+
+        ``since`` is :attr:`Journal.told` from before the work whose end this is; None if it depends on all that was told.
+        """
+        unsafe = self.journal.waiting or bool(self.held) if since is None else self.journal.told != since
+        if not (unsafe or connection.held):
+            connection.send(packet)
+        elif connection.held < _HELD:
+            connection.held += 1
             self.held.append((connection, packet))
         else:
-            connection.send(packet)
+            connection.close(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too much that is not acknowledged yet")
 
     def release(self, count: int | None = None) -> None:
         """The journal has everything: send what was held, or the first ``count`` of it."""
         held = self.held[:count]
         del self.held[:count]
         for connection, packet in held:
+            connection.held -= 1
             if connection.phase is not Phase.CLOSED:
                 connection.send(packet)
 

@@ -18,9 +18,13 @@ class Journal:
 
     Attributes:
         waiting: something was told that is not safe yet, so nothing that depends on it may be acknowledged.
+        told: how many changes were told so far; whoever told none while it worked depends on none.
+        deferred: what is told becomes safe some time after what it caused is sent, and not at the end of the turn.
     """
 
     waiting = False
+    told = 0
+    deferred = False
 
     def retained(self, message: Message) -> None:
         """A topic's retained message was set."""

@@ -18,9 +18,9 @@ from pathlib import Path
 from struct import Struct
 from typing import Final
 
-from callboard_broker.errors import StoreBusy
+from callboard_broker.errors import StoreBusy, StoreUnavailable
 
-__all__ = ["Damaged", "Log"]
+__all__ = ["Damaged", "Log", "Rewriter", "unusable"]
 
 log = logging.getLogger("callboard.broker")
 
@@ -34,6 +34,18 @@ class Damaged(Exception):
     """The file holds something that was never written so."""
 
 
+def unusable(folder: Path, error: OSError) -> StoreUnavailable:
+    """Return what to tell people when the log's folder cannot be used."""
+    remedy = (
+        "make room on its disk"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}
+        else "look at its owner and its disk"
+    )
+    return StoreUnavailable(
+        f"the broker cannot use {folder}: {error.strerror or error}; {remedy}, or choose another --state"
+    )
+
+
 class Log:
     """One folder's log.
 
@@ -42,12 +54,16 @@ class Log:
 
     Raises:
         StoreBusy: another broker holds the folder.
+        StoreUnavailable: it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
-        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self.folder = folder
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise unusable(folder, error) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -86,13 +102,13 @@ class Log:
         """Rename the newest file so that it is kept for inspection and never read again."""
         found = self._newest()
         if found is None:
-            raise FileNotFoundError(self._folder)
+            raise FileNotFoundError(self.folder)
         kept = found.with_name(f"{found.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
         found.rename(kept)
         return kept
 
     def _newest(self) -> Path | None:
-        files = sorted(self._folder.glob("journal-*.log"))
+        files = sorted(self.folder.glob("journal-*.log"))
         if not files:
             return None
         self._number = max(self._number, int(files[-1].stem.rpartition("-")[2]))
@@ -124,7 +140,7 @@ class Log:
         self._newest()
         self._number += 1
         self._mark = self.size
-        return Rewriter(self._folder / f"journal-{self._number:08d}.log", records)
+        return Rewriter(self.folder / f"journal-{self._number:08d}.log", records)
 
     def switch(self, rewriter: Rewriter, held: bytes = b"") -> None:
         """Go on in a file that was rewritten, after adding what was appended meanwhile; older ones are removed.
@@ -152,8 +168,8 @@ class Log:
             log.error("old files of the journal are left behind: %s", error)  # noqa: TRY400 - the reason says all
 
     def _remove_all_but(self, path: Path) -> None:
-        _sync_folder(self._folder)
-        for old in self._folder.glob("journal-*.log*"):
+        _sync_folder(self.folder)
+        for old in self.folder.glob("journal-*.log*"):
             if ".damaged-" not in old.name and old != path:
                 old.unlink(missing_ok=True)
 

@@ -42,38 +42,41 @@ def on_publish(connection: Connection, first: int, body: bytes) -> None:
     session = connection.session
     if session is None:
         return
-    if publish.qos == 2:  # noqa: PLR2004 - exactly once
-        if publish.packet_id in session.received:
-            connection.send(packets.pack_ack(PacketType.PUBREC, publish.packet_id))
-            return
-        if len(session.received) >= connection.hub.limits.inflight and connection.version == MQTT_5:
-            raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 messages in flight")
+    hub = connection.hub
+    since = hub.journal.told
+    if publish.qos == 2 and not _receive(connection, session, publish.packet_id):  # noqa: PLR2004 - exactly once
+        return
     reason = Reason.NOT_AUTHORIZED
     if route is not None:
         message = _message(connection, route.topic, publish)
         if connection.tap is not None:
             connection.tap.published(session, message, allowed=True)
-        hub = connection.hub
         queued = hub.queued
         kept = hub.router.publish(message, route, session)
         reason = Reason.SUCCESS if kept else Reason.QUOTA_EXCEEDED
         connection.work += len(route.targets) + len(route.groups) + QUEUED * (hub.queued - queued)
-    _answer(connection, session, publish, reason)
+    if publish.qos:
+        kind = PacketType.PUBACK if publish.qos == 1 else PacketType.PUBREC
+        if kind is PacketType.PUBREC and reason is not Reason.SUCCESS and connection.version == MQTT_5:
+            session.complete(publish.packet_id)  # no PUBREL follows a PUBREC that refuses
+        hub.acknowledge(
+            connection, packets.pack_ack(kind, publish.packet_id, connection.version, reason), since
+        )
 
 
-def _answer(connection: Connection, session: Session, publish: Publish, reason: Reason) -> None:
-    if publish.qos == 1:
-        connection.hub.acknowledge(
-            connection, packets.pack_ack(PacketType.PUBACK, publish.packet_id, connection.version, reason)
-        )
-    elif publish.qos:
-        if reason is Reason.SUCCESS or connection.version != MQTT_5:
-            session.received.add(publish.packet_id)
-            if session.persistent:
-                connection.hub.journal.received(session, publish.packet_id)
-        connection.hub.acknowledge(
-            connection, packets.pack_ack(PacketType.PUBREC, publish.packet_id, connection.version, reason)
-        )
+def _receive(connection: Connection, session: Session, packet_id: int) -> bool:
+    """Note a QoS 2 message before it is passed on. Return False for one that was, and is only acknowledged again."""
+    hub = connection.hub
+    if packet_id in session.received:
+        since = None if session.persistent else hub.journal.told
+        hub.acknowledge(connection, packets.pack_ack(PacketType.PUBREC, packet_id), since)
+        return False
+    if len(session.received) >= hub.limits.inflight and connection.version == MQTT_5:
+        raise ProtocolError(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 messages in flight")
+    session.received.add(packet_id)
+    if session.persistent:
+        hub.journal.received(session, packet_id)
+    return True
 
 
 def _route(connection: Connection, publish: Publish) -> Route | None:

@@ -344,6 +344,15 @@ class Session:
                 self.hub.journal.released(delivery)
         return True
 
+    def complete(self, packet_id: int) -> bool:
+        """PUBREL from the sender of a QoS 2 message: its id is free again. Return whether it is known."""
+        if packet_id not in self.received:
+            return False
+        self.received.discard(packet_id)
+        if self.persistent:
+            self.hub.journal.completed(self, packet_id)
+        return True
+
     # ---- life
 
     def restrict(self, grant: Grant) -> None:
@@ -367,7 +376,7 @@ class Session:
             if delivery is None:
                 continue
             if delivery.released:
-                connection.send(bytes((PacketType.PUBREL << 4 | 2, 2)) + pack_u16(packet_id))
+                connection.send_exactly_once(bytes((PacketType.PUBREL << 4 | 2, 2)) + pack_u16(packet_id))
             else:
                 flags = 8 | delivery.qos << 1 | delivery.retain
                 connection.send_message(delivery.message, flags, packet_id, delivery.identifiers)

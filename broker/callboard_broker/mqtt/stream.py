@@ -94,8 +94,8 @@ def consume(connection: Connection, data: bytes) -> tuple[int, int]:  # noqa: C9
                         number = data[split:payload]
                         if route.express is not None and number != b"\0\0":
                             express(connection, route, data[position:split], data[payload:end])
-                            if hub.held:
-                                hub.acknowledge(connection, b"\x40\x02" + number)
+                            if connection.held:
+                                hub.acknowledge(connection, b"\x40\x02" + number, hub.journal.told)
                             elif connection.out:
                                 connection.out.append(b"\x40\x02" + number)
                             else:

@@ -24,6 +24,7 @@ def subscribe(hub: Hub, connection: Connection, packet: Subscribe) -> None:
     session = connection.session
     if session is None:
         return
+    since = hub.journal.told
     codes: list[int] = []
     owed: list[Subscription] = []
     for request in packet.requests:
@@ -31,7 +32,7 @@ def subscribe(hub: Hub, connection: Connection, packet: Subscribe) -> None:
         codes.append(code)
         if subscription is not None:
             owed.append(subscription)
-    hub.acknowledge(connection, packets.pack_suback(connection.version, packet.packet_id, codes))
+    hub.acknowledge(connection, packets.pack_suback(connection.version, packet.packet_id, codes), since)
     for subscription in owed:
         send_retained(hub, session, subscription, judged=session.grant.subscribe_covers_receive)
 
@@ -104,6 +105,7 @@ def unsubscribe(hub: Hub, connection: Connection, packet: Unsubscribe) -> None:
     session = connection.session
     if session is None:
         return
+    since = hub.journal.told
     codes: list[int] = []
     for name in packet.filters:
         group, topic_filter = split_share(name)
@@ -114,4 +116,4 @@ def unsubscribe(hub: Hub, connection: Connection, packet: Unsubscribe) -> None:
             hub.journal.unsubscribed(session, name)
         if there and hub.observer is not None:
             hub.observer.unsubscribed(session, name)
-    hub.acknowledge(connection, packets.pack_unsuback(connection.version, packet.packet_id, codes))
+    hub.acknowledge(connection, packets.pack_unsuback(connection.version, packet.packet_id, codes), since)

@@ -32,6 +32,8 @@ class Committer:
         self._journal = journal
         self._delay = wanted.commit_delay
         self._fsync = wanted.fsync
+        if journal is not None:
+            journal.deferred = wanted.fsync or wanted.commit_delay > 0
         self._soon = soon
         self._task: asyncio.Task[None] | None = None
 

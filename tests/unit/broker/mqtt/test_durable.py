@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from callboard_broker.errors import StoreBusy
-from callboard_broker.mqtt import durable
+from callboard_broker.errors import StoreBusy, StoreUnavailable
+from callboard_broker.mqtt import durable, hub
 from callboard_broker.mqtt.log import Damaged, Log
 from callboard_broker.mqtt.records import split
 from support import packets as p
@@ -206,6 +206,98 @@ def test_while_the_disk_is_full_nothing_is_acknowledged_and_nothing_is_lost(
     monkeypatch.setattr(os, "write", write)
     assert [packet.kind for packet in writer.feed(p.PING)] == [p.PINGRESP, p.PUBACK]
     assert "a" in restarted(broker, tmp_path).hub.retained.messages
+
+
+def test_a_full_disk_does_not_stop_what_needs_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, broker = Disk(monkeypatch), Broker(tmp_path)
+    reader, keeper, writer = broker.client("r"), broker.client("k", clean=False), broker.client("w")
+    keeper.subscribe(("kept", 1))
+    disk.room = 0
+    other = broker.client("o")
+    assert writer.publish("held", retain=True, qos=1) == []
+    assert [packet.kind for packet in reader.subscribe(("x", 2))] == [p.SUBACK]
+    for qos, answer in ((1, p.PUBACK), (2, p.PUBREC)):
+        assert [packet.kind for packet in other.publish("x", b"%d" % qos, qos=qos)] == [answer]
+    assert [packet.kind for packet in other.feed(p.ack(p.PUBREL, 2))] == [p.PUBCOMP]
+    assert reader.payloads() == [b"1", b"2"]
+    assert other.publish("kept", qos=1) == []
+    assert other.publish("x", qos=1) == []  # acknowledgements keep their order
+    assert writer.publish("x", qos=1) == []
+    disk.room = None
+    assert [packet.kind for packet in other.feed(p.PING)] == [p.PINGRESP, p.PUBACK, p.PUBACK]
+    assert [packet.kind for packet in writer.packets()] == [p.PUBACK, p.PUBACK]
+
+
+def test_a_disk_that_is_full_at_the_start_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker(tmp_path)
+    broker.client("w").publish("a", b"1", retain=True, qos=1)
+    broker.crash()
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    disk = Disk(monkeypatch)
+    for room in (0, 20, 30):
+        disk.room = room
+        with pytest.raises(
+            StoreUnavailable, match=rf"cannot use {tmp_path}: No space left.*make room.*--state"
+        ):
+            Broker(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    assert [path.suffix for path in tmp_path.glob("journal-*")] == [".log"]
+    disk.room = None
+    assert "a" in Broker(tmp_path).hub.retained.messages
+
+
+def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailable, match=r"cannot use .*owner"):
+        Log(tmp_path / "file" / "store")
+
+
+@pytest.mark.parametrize("kept", ["sender", "receiver"])
+def test_qos_2_is_passed_on_once_although_the_disk_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """Were it sent before its packet id is safe, it would come again after a crash, as another message."""
+    broker = Broker(tmp_path)
+    assert broker.journal is not None
+    reader = broker.client("r", clean=kept != "receiver")
+    writer = broker.client("w", clean=kept != "sender")
+    reader.subscribe(("x", 2))
+    broker.journal.deferred = True
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.journal, "commit", lambda: False)
+        assert writer.publish("x", b"1", qos=2) == []
+        assert reader.packets() == []
+        writer.publish("x", b"not held", qos=0)
+        assert reader.payloads() == [b"not held"]
+    assert [packet.kind for packet in writer.feed(p.PING)] == [p.PINGRESP, p.PUBREC]
+    assert reader.payloads() == [b"1"]
+    again = restarted(broker, tmp_path)
+    writer = again.client("w", clean=kept != "sender")
+    if kept == "sender":  # it has not seen the PUBREC
+        repeated = writer.feed(p.publish("x", b"1", qos=2, pid=1, dup=True))
+        assert [packet.kind for packet in repeated] == [p.PUBREC]
+    else:
+        back = again.client()
+        back.connect("r", clean=False)
+        assert [(packet.kind, packet.pid) for packet in back.packets()] == [(p.PUBREL, 1)]
+
+
+def test_nobody_has_more_held_back_than_he_has_packet_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_HELD", 3)
+    disk, broker = Disk(monkeypatch), Broker(tmp_path)
+    writer, other = broker.client("w"), broker.client("o")
+    disk.room = 0
+    for _ in range(4):
+        assert not writer.closed
+        writer.publish("a", retain=True, qos=1)
+    assert writer.closed
+    assert [packet.kind for packet in other.feed(p.PING)] == [p.PINGRESP]
 
 
 def test_a_folder_serves_one_broker_at_a_time(tmp_path: Path) -> None:
