@@ -83,6 +83,7 @@ class Delivery:
         office: the way to the board.
         on_stale: called when the board does not want the attempt.
         on_lost: called with why a file will never be stored.
+        on_trouble: called when there is something in the way, or nothing any more.
 
     Attributes:
         trouble: what is in the way at present, for people.
@@ -95,14 +96,16 @@ class Delivery:
         *,
         on_stale: Callable[[], object],
         on_lost: Callable[[Entry, CallboardError], object],
+        on_trouble: Callable[[], object],
     ) -> None:
         self.journal = journal
         self.trouble: str | None = None
         self._office, self._on_stale, self._on_lost = office, on_stale, on_lost
+        self._on_trouble = on_trouble
         self._lease = journal.assignment.lease
         self._told = asyncio.get_running_loop().time()
         self._turn = asyncio.Lock()
-        self._news = asyncio.Event()
+        self._news, self._sooner = asyncio.Event(), asyncio.Event()
         self._void = False
         self._progress: tuple[float, float | None] | None = None
 
@@ -141,11 +144,17 @@ class Delivery:
                 refusals += isinstance(error, BadRequest | Failed | Forbidden)
                 if self._give_up(error, refusals):
                     return
-                self.trouble = error.message
+                self._note_trouble(error.message)
                 await self._office.pause(pause)
                 pause = min(_LONGEST_PAUSE, pause * 2)
             else:
-                self.trouble, pause, refusals = None, _FIRST_PAUSE, 0
+                self._note_trouble(None)
+                pause, refusals = _FIRST_PAUSE, 0
+
+    def _note_trouble(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self._on_trouble()
 
     def _give_up(self, error: CallboardError, refusals: int) -> bool:
         attempt = self.journal.assignment.attempt
@@ -177,6 +186,8 @@ class Delivery:
         async with self._turn:
             call = AttemptCall(attempt=self.journal.assignment.attempt, slot=self.journal.slot, events=events)
             reply = await self._office.tell(call)
+            if reply.lease < self._lease:
+                self._sooner.set()
             self._told, self._lease = asyncio.get_running_loop().time(), reply.lease
             self.journal.acknowledge(reply.seq)
         if reply.cancel:
@@ -222,7 +233,11 @@ class Delivery:
         """Show the board that we live, thrice in the time of a lease."""
         loop = asyncio.get_running_loop()
         while not self._void:
-            await asyncio.sleep(max(0.05, self._told + self._lease / 3 - loop.time()))
+            self._sooner.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(
+                    self._sooner.wait(), max(0.05, self._told + self._lease / 3 - loop.time())
+                )
             if loop.time() < self._told + self._lease / 3:
                 continue
             self._note_progress()

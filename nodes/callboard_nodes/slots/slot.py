@@ -270,6 +270,7 @@ class Slot:
             self._office,
             on_stale=lambda: self._stale(attempt),
             on_lost=lambda entry, error: self._run_of(attempt, lambda run: run.lose(entry, error)),
+            on_trouble=self._show,
         )
         self._deliveries[attempt] = delivery
         task = asyncio.create_task(self._carry(delivery))

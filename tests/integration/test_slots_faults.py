@@ -1,0 +1,408 @@
+"""What slots make of renderers, boards, disks and nodes that fail in every way we could think of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from callboard_core.errors import Conflict, TooLarge, Unavailable
+from callboard_nodes.slots.guard import marked
+from support import farm as support
+from support.farm import Farm, assignment, farm_node, inputs
+from support.mosquitto import mosquitto
+from support.nodes import Observer, node_settings
+from support.waiting import wait_until
+
+__all__ = ["mosquitto"]
+
+PNG = {"format": "png", "pattern": "f-##.png"}
+
+
+@pytest.fixture
+def farm(mosquitto):
+    found = Farm(mosquitto.endpoint)
+    yield found
+    found.close()
+
+
+def shell(name: str, script: str, **more):
+    """A command that the node allows: a shell script; $1 is where its output goes, $2 the frame."""
+    return {"name": name, "argv": ["/bin/sh", "-c", script, "sh", "{output}", "{frame}"], **more}
+
+
+def command(name: str, frames: list[int] | None = None, **more):
+    return assignment("command", frames, args={"name": name}, **more)
+
+
+def renderers(node: str) -> list[int]:
+    return list(marked(f"callboard/{node}/"))
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+async def until(condition):
+    """Ask every 5 ms, on the loop that the slots live on."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is asked for has no event
+            await asyncio.sleep(0.005)
+
+
+COMMANDS = [
+    shell("hang", "echo begun; exec sleep 60"),
+    shell("mute", "exec sleep 60"),
+    shell(
+        "stubborn",
+        "trap '' TERM; echo begun; (setsid sh -c \"trap '' TERM; sleep 60; sleep 60\" &) ; sleep 60; sleep 60",
+    ),
+    shell("crash", "echo begun; kill -SEGV $$"),
+    shell("leaves", "echo begun; (sleep 60 &); echo made > $1"),
+    shell(
+        "slow",
+        "echo begun; for i in 1 2 3 4 5 6; do sleep 0.1; echo $((i * 16)) %; done; echo made > $1",
+        progress=r"(\d+) %",
+    ),
+    shell("unwritable", "echo begun; echo made > /proc/nothing/here"),
+    shell("licence", "echo begun; echo no seat is free; exit 42", licence_exit=[42]),
+    shell("nothing", "echo begun"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "fault", "code"),
+    [
+        ("hang", {"frame_timeout": 0.3}, "node", "frame_timeout"),
+        ("mute", {"start_timeout": 0.3}, "node", "start_timeout"),
+        ("crash", {}, "node", "crashed"),
+        ("unwritable", {}, "job", "exit_code"),
+        ("licence", {}, "licence", "licence"),
+        ("nothing", {}, "job", "no_output"),
+        ("unknown", {}, "node", "refused"),
+    ],
+)
+async def test_a_renderer_that_fails_is_ended_and_the_fault_is_told(
+    mosquitto, farm, tmp_path, name, limits, fault, code
+):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=COMMANDS) as node:
+        given = command(name, **limits)
+        await node.assign("command", given)
+        end = await asyncio.to_thread(farm.end, given.attempt)
+        assert (end.what, end.fault, end.code) == ("failed", fault, code), end
+        assert renderers("render-1") == []
+        await node.state("command", "idle")
+
+
+@pytest.mark.parametrize(
+    ("misfortune", "fault", "code"),
+    [
+        ("garbage", "node", "bad_output"),
+        ("wrong_size", "job", "wrong_size"),
+        ("no_file", "job", "no_output"),
+        ("licence", "licence", "licence"),
+        ("crash", "node", "crashed"),
+    ],
+)
+async def test_a_bad_frame_does_not_count_and_the_good_ones_before_it_do(
+    mosquitto, farm, tmp_path, misfortune, fault, code
+):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        args = {"image": True, "fail": {"3": misfortune}}
+        given = assignment("simulated", [1, 2, 3, 4], args=args, output={**PNG, "width": 8, "height": 8})
+        await node.assign("simulated", given)
+        end = await asyncio.to_thread(farm.end, given.attempt)
+        assert (end.what, end.fault, end.code) == ("failed", fault, code), end
+        assert [one.frame for one in farm.frames(given.attempt)] == [1, 2]
+
+
+async def test_what_ignores_sigterm_and_forks_is_gone_within_a_second_of_cancelling(
+    mosquitto, farm, tmp_path
+):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=COMMANDS) as node:
+        given = command("stubborn")
+        await node.assign("command", given)
+        await asyncio.to_thread(farm.wait, given.attempt, "started")
+        await until(lambda: len(renderers("render-1")) >= 3)
+        began = time.monotonic()
+        await node.order("command", "cancel", attempt=given.attempt)
+        end = await asyncio.to_thread(farm.end, given.attempt)
+        assert end.what == "cancelled"
+        assert time.monotonic() - began < 1.0
+        assert renderers("render-1") == []
+
+
+async def test_what_a_renderer_leaves_behind_does_not_hold_the_slot(mosquitto, farm, tmp_path):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=COMMANDS) as node:
+        given = command("leaves")
+        await node.assign("command", given)
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done"
+        assert renderers("render-1") == []
+
+
+async def test_pausing_stops_the_process_itself_and_the_lease_lives_on(mosquitto, tmp_path):
+    farm = Farm(mosquitto.endpoint, lease=0.3)
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=COMMANDS) as node:
+        given = command("slow", frame_timeout=1.2)
+        await node.assign("command", given)
+        await asyncio.to_thread(farm.wait, given.attempt, "started")
+        await node.order("command", "pause")
+        await node.state("command", "paused")
+        pids = renderers("render-1")
+        assert pids and all(is_stopped(pid) for pid in pids)
+        beats = farm.beats.get(given.attempt, 0)
+        await asyncio.to_thread(
+            farm.wait_for, lambda: farm.beats.get(given.attempt, 0) >= beats + 12, 10
+        )  # longer than a frame may take
+        assert farm.what(given.attempt) == ["started"]
+        await node.order("command", "resume")
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done", farm.events
+    farm.close()
+
+
+async def test_a_slot_out_of_work_gives_back_what_it_has_and_stays_so_over_a_restart(
+    mosquitto, farm, tmp_path
+):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        running, waiting = (assignment("simulated", [1, 2], args={"seconds": 30}) for _ in range(2))
+        await node.assign("simulated", running)
+        await node.assign("simulated", waiting)
+        report = await node.order("simulated", "report")
+        assert [(one["attempt"], one["state"]) for one in report["attempts"]] == [
+            (running.attempt, "running"),
+            (waiting.attempt, "next"),
+        ]
+        await node.order("simulated", "disable", reason="the fan is loud")
+        for one in (running, waiting):
+            end = await asyncio.to_thread(farm.end, one.attempt)
+            assert (end.what, end.code, end.fault) == ("failed", "released", None)
+        with pytest.raises(Unavailable, match="the fan is loud"):
+            await node.assign("simulated", assignment("simulated", [1]))
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        state = await node.state("simulated", "disabled")
+        assert state["data"]["reason"] == "the fan is loud"
+        with pytest.raises(Conflict):
+            await node.order("simulated", "pause")
+        await node.order("simulated", "enable")
+        given = assignment("simulated", [1])
+        await node.assign("simulated", given)
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done"
+
+
+async def test_draining_finishes_what_runs_and_takes_nothing_more(mosquitto, farm, tmp_path):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        given = assignment("simulated", [1], args={"seconds": 0.3})
+        await node.assign("simulated", given)
+        await asyncio.to_thread(farm.wait, given.attempt, "started")
+        await node.order("simulated", "drain")
+        await node.state("simulated", "draining", "disabled")
+        with pytest.raises(Unavailable):
+            await node.assign("simulated", assignment("simulated", [1]))
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done"
+        await node.state("simulated", "disabled")
+
+
+async def test_frames_made_while_the_broker_is_away_are_all_told_once_it_is_back(mosquitto, tmp_path):
+    farm = Farm(mosquitto.endpoint)
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        given = assignment("simulated", list(range(1, 31)), args={"seconds": 0.03, "image": True}, output=PNG)
+        await node.assign("simulated", given)
+        await asyncio.to_thread(farm.wait, given.attempt, "frame")
+        await asyncio.to_thread(mosquitto.kill)
+        slot = node.bank.slots["simulated"]
+        await until(lambda: slot.report().attempt is None)
+        await asyncio.to_thread(mosquitto.start)
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done"
+        assert [one.frame for one in farm.frames(given.attempt)] == given.frames
+    farm.close()
+
+
+async def test_a_board_that_only_starts_is_waited_for_and_one_that_does_not_want_it_is_obeyed(
+    mosquitto, farm, tmp_path
+):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        farm.silent = True
+        given = assignment("simulated", [1, 2], args={"seconds": 30})
+        await node.assign("simulated", given)
+        await until(lambda: "busy with itself" in ((node.bank.slots["simulated"].report().reason) or ""))
+        farm.unwanted.add(given.attempt)
+        farm.silent = False
+        await node.state("simulated", "idle")
+        attempts = tmp_path / "render-1/farm/attempts"
+        await until(lambda: not list(attempts.iterdir()))
+        assert farm.what(given.attempt) == []
+
+
+async def test_a_file_that_is_not_taken_is_offered_again_unless_it_never_will_be(mosquitto, farm, tmp_path):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        node.store.down = Unavailable("the disk of the board is full")
+        given = assignment("simulated", [1], args={"image": True}, output=PNG)
+        await node.assign("simulated", given)
+        await until(lambda: "disk of the board" in (node.bank.slots["simulated"].report().reason or ""))
+        node.store.down = None
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done"
+        node.store.down = TooLarge("over the limit")
+        given = assignment("simulated", [1, 2], args={"image": True, "seconds": 0.2}, output=PNG)
+        await node.assign("simulated", given)
+        end = await asyncio.to_thread(farm.end, given.attempt)
+        assert (end.what, end.fault, end.code) == ("failed", "job", "too_large")
+
+
+async def test_cancelling_during_an_upload_ends_the_attempt(mosquitto, farm, tmp_path):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        node.store.delay = 0.2
+        given = assignment("simulated", [1, 2, 3], args={"image": True, "fail": {"3": "hang"}}, output=PNG)
+        await node.assign("simulated", given)
+        await until(lambda: node.bank.slots["simulated"].report().frames_done == 2)
+        await node.order("simulated", "cancel", attempt=given.attempt)
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "cancelled"
+        await node.state("simulated", "idle")
+
+
+async def test_an_input_whose_copy_here_was_damaged_is_fetched_again(mosquitto, farm, tmp_path):
+    copies = [{"name": "copy", "argv": ["/bin/cp", "{main}", "{output}"]}]
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=copies) as node:
+        file = tmp_path / "texture.bin"
+        file.write_bytes(b"all is well" * 1000)
+        given = [command("copy", inputs=inputs(node.store, file), main=file.name) for _ in range(2)]
+        await node.assign("command", given[0])
+        assert (await asyncio.to_thread(farm.end, given[0].attempt)).what == "done"
+        kept = next((tmp_path / "render-1/farm/cache/content").glob("*/*"))
+        kept.chmod(0o600)
+        kept.write_bytes(b"ALL is well" * 1000)
+        await node.assign("command", given[1])
+        assert (await asyncio.to_thread(farm.end, given[1].attempt)).what == "done"
+        shas = {farm.frames(one.attempt)[0].artifact.sha256 for one in given}
+        assert shas == {given[0].inputs[0].artifact.sha256}
+
+
+async def test_shared_folders_are_read_and_written_where_the_node_allows_it(mosquitto, farm, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "scene.bin").write_bytes(b"scene")
+    copies = [{"name": "copy", "argv": ["/bin/cp", "{main}", "{output}"]}]
+    async with farm_node(
+        mosquitto.endpoint, tmp_path, slots="command=1", commands=copies, shared=[shared]
+    ) as node:
+        paths = {"jobs": {"linux": str(shared), "windows": "J:"}}
+        given = command(
+            "copy",
+            inputs=[{"name": "scene.bin", "path": "{jobs}/scene.bin"}],
+            main="scene.bin",
+            variables=paths,
+            output={"format": "bin", "pattern": "made.bin", "folder": "{jobs}/out"},
+        )
+        await node.assign("command", given)
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done", farm.events
+        assert [one.name for one in (shared / "out").iterdir()] == ["made.bin"]
+        for path in ("/etc/passwd", "{jobs}/../secret", "{jobs}/link"):
+            if path.endswith("link"):
+                (shared / "link").symlink_to("/etc/passwd")
+            given = command("copy", inputs=[{"name": "x", "path": path}], main="x", variables=paths)
+            await node.assign("command", given)
+            end = await asyncio.to_thread(farm.end, given.attempt)
+            assert (end.what, end.code) == ("failed", "refused"), path
+
+
+async def test_a_full_disk_fails_the_task_and_closes_the_slot_until_there_is_room(mosquitto, farm, tmp_path):
+    small = tmp_path / "render-1"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)], check=False).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        commands = [shell("fill", "echo begun; cat /dev/zero > $1 || exit 1")]
+        async with farm_node(
+            mosquitto.endpoint, tmp_path, slots="command=1,simulated=1", commands=commands
+        ) as node:
+            (small / "ballast").write_bytes(b"\0" * 2_500_000)
+            given = assignment("simulated", [1])
+            await node.assign("simulated", given)
+            end = await asyncio.to_thread(farm.end, given.attempt)
+            assert (end.what, end.fault, end.code) == ("failed", "node", "disk_full")
+            assert "MiB are free" in (await node.state("simulated", "error"))["data"]["reason"]
+            with pytest.raises(Unavailable):
+                await node.assign("simulated", assignment("simulated", [1]))
+            (small / "ballast").unlink()
+            await node.state("simulated", "idle")
+            given = command("fill")
+            await node.assign("command", given)
+            end = await asyncio.to_thread(farm.end, given.attempt)
+            assert end.what == "failed"
+            await until(lambda: not list((small / "farm/attempts").iterdir()))
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+class Agent:
+    """A node's agent as a process."""
+
+    def __init__(self, folder: Path, endpoint, **farm) -> None:
+        settings = node_settings(
+            folder, endpoint, id="render-1", builtin_sensors=False, farm={"min_free_mb": 1, **farm}
+        )
+        settings.commands = COMMANDS
+        file = folder / "settings.json"
+        file.write_text(settings.model_dump_json())
+        child = Path(support.__file__).with_name("farm_child.py")
+        self.argv = [sys.executable, str(child), str(file), str(folder / "artifacts")]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.argv, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def kill(self, number=signal.SIGKILL) -> None:
+        os.kill(self.process.pid, number)
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def test_an_agent_that_is_killed_takes_its_renderers_along_and_tells_what_became_of_them(
+    mosquitto, farm, tmp_path
+):
+    observer = Observer(mosquitto.endpoint)
+    agent = Agent(tmp_path, mosquitto.endpoint, slots="simulated=1,command=1")
+    try:
+        frames, stubborn = (
+            assignment("simulated", [1, 2, 3], args={"image": True, "fail": {"3": "hang"}}, output=PNG),
+            command("stubborn"),
+        )
+        for slot, one in (("simulated", frames), ("command", stubborn)):
+            observer.call("render-1", "slot", slot, do="assign", assignment=support.as_args(one))
+        farm.wait_for(lambda: len(farm.frames(frames.attempt)) == 2, 10)
+        wait_until(lambda: len(renderers("render-1")) >= 3)
+        farm.silent = True
+        agent.kill()
+        wait_until(lambda: not renderers("render-1"), 3)
+        farm.silent = False
+        agent.start()
+        for one in (frames, stubborn):
+            end = farm.end(one.attempt)
+            assert (end.what, end.fault, end.code) == ("failed", "node", "restarted")
+        assert [one.frame for one in farm.frames(frames.attempt)] == [1, 2]
+        wait_until(lambda: not list((tmp_path / "state/nodes/render-1/farm/attempts").iterdir()))
+    finally:
+        agent.kill(signal.SIGTERM)
+        observer.close()
+    assert renderers("render-1") == []
+
+
+def test_an_agent_that_is_stopped_in_order_gives_its_work_back(mosquitto, farm, tmp_path):
+    observer = Observer(mosquitto.endpoint)
+    agent = Agent(tmp_path, mosquitto.endpoint, slots="command=1")
+    given = command("stubborn")
+    observer.call("render-1", "slot", "command", do="assign", assignment=support.as_args(given))
+    farm.wait(given.attempt, "started")
+    began = time.monotonic()
+    agent.kill(signal.SIGTERM)
+    assert time.monotonic() - began < 5
+    end = farm.end(given.attempt)
+    assert (end.what, end.code) == ("failed", "released")
+    assert renderers("render-1") == []
+    observer.close()
