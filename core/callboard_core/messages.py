@@ -197,7 +197,7 @@ class Call(Payload):
     whose clock is wrong still obeys. Without ``t``, ``expires`` is read on the receiver's own clock.
     """
 
-    id: str = Field(min_length=1, max_length=64, description="unique per call; a repeated one runs once")
+    id: str = Field(min_length=1, max_length=256, description="unique per call; a repeated one runs once")
     reply_to: str | None = Field(
         default=None, description="topic for the answers; none are sent when missing"
     )
@@ -209,6 +209,9 @@ class Call(Payload):
     )
     cancel: str | None = Field(
         default=None, description="id of a running call to interrupt; args are ignored"
+    )
+    brief: bool = Field(
+        default=False, description="the caller wants one answer: no acknowledgement and no progress"
     )
     again: str | None = Field(
         default=None,

@@ -109,7 +109,7 @@ class Working:
     def progress(self, job: Job, value: float) -> None:
         """Tell the caller how far the work is, 0 to 1."""
         now = monotonic()
-        if now - job.reported < PROGRESS_EVERY:
+        if now - job.reported < PROGRESS_EVERY or job.call.brief:
             return
         job.reported = now
         self._acknowledge(job)
@@ -236,7 +236,7 @@ class Working:
 
     def _acknowledge(self, job: Job) -> None:
         with self._lock:
-            if job.acknowledged or job.answered:
+            if job.acknowledged or job.answered or job.call.brief:
                 return
             job.acknowledged = True
             job.answer(Reply(id=job.call.id, ack=True).encode())

@@ -51,6 +51,12 @@ def slow(request):
         cancelled += 1
 
 @node.worker
+def nap(request):
+    request.progress(0.5)
+    time.sleep(1.2)
+    return "rested"
+
+@node.worker
 def how_many_cancelled():
     return cancelled
 
@@ -124,6 +130,66 @@ def test_ctrl_c_cancels_the_call(board: Up) -> None:
     assert "Traceback" not in err
     assert process.returncode == 1
     eventually(lambda: board.json("call", "how-many-cancelled") == before + 1, "it was cancelled")
+
+
+# --- plain MQTT clients
+
+
+RESPONSE = "callboard/me/reply"
+WORKER = "callboard/studio/command/worker/texture"
+
+
+def test_an_mqtt_5_client_asks_with_a_response_topic(board: Up) -> None:
+    ask = ["mosquitto_rr", *login(board, "operator"), "-V", "mqttv5", "-W", "10", "-e", RESPONSE]
+    correlated = ["-D", "publish", "correlation-data", "a ä", "-F", "%D %p"]
+    done = subprocess.run(
+        [*ask, "-t", WORKER, "-m", '{"args": {"x": 2, "y": 2}}', *correlated],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    correlation, _, answer = done.stdout.rpartition(" {")
+    assert correlation == "a ä"
+    assert json.loads("{" + answer)["result"] == [[0, 0], [0, 1]]
+    refused = run(*ask, "-t", WORKER, "-m", '{"args": {"x": "two"}}')
+    assert (refused["ok"], refused["error"]["code"]) == (False, "bad_request")
+    board_worker = "callboard/board/command/worker/call"
+    through = run(*ask, "-t", board_worker, "-m", '{"args": {"service": "who:one"}}')
+    assert through["result"] == "one"
+    slow = run(*ask, "-t", "callboard/studio/command/worker/nap", "-m", "{}")
+    assert slow["result"] == "rested", "the one answer, and not that it is worked on"
+
+
+def test_an_mqtt_3_client_asks_with_its_reply_topic_in_the_payload(board: Up) -> None:
+    call = {"id": "one", "reply_to": RESPONSE, "args": {"x": 2, "y": 2}}
+    ask = ["mosquitto_rr", *login(board, "operator"), "-V", "mqttv311", "-W", "10", "-e", RESPONSE]
+    answer = run(*ask, "-t", WORKER, "-m", json.dumps(call))
+    assert answer == {"id": "one", "ok": True, "result": [[0, 0], [0, 1]]}
+
+
+def test_publishing_and_subscribing_apart_does_as_well(board: Up) -> None:
+    listen = [
+        "stdbuf",
+        "-oL",
+        "mosquitto_sub",
+        *login(board, "operator"),
+        "-d",
+        "-C",
+        "1",
+        "-W",
+        "10",
+        "-t",
+        RESPONSE,
+    ]
+    with subprocess.Popen(listen, stdout=subprocess.PIPE, text=True) as listening:
+        assert listening.stdout is not None
+        assert any("SUBACK" in line for line in listening.stdout)
+        call = {"id": "two", "reply_to": RESPONSE, "args": {"x": 1, "y": 1}}
+        publish = ["mosquitto_pub", *login(board, "operator"), "-q", "1", "-t", WORKER]
+        subprocess.run([*publish, "-m", json.dumps(call)], check=True, timeout=20)
+        answers = [line for line in listening.stdout if line.startswith("{")]
+    assert json.loads(answers[0])["result"] == [[0]]
 
 
 def login(board: Up, user: str) -> list[str]:

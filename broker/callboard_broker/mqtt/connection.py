@@ -175,6 +175,9 @@ class Connection:
     ) -> None:
         """Put a PUBLISH out; one the client cannot take is dropped and counted (MQTT-3.1.2-24)."""
         if self.version == MQTT_5:
+            requests = self.hub.requests
+            if requests is not None and message.payload.startswith(requests.mark):
+                message.properties = requests.correlation(message)
             data = message.encode5(flags, packet_id, identifiers, self.hub.now)
             if self.largest and len(data) > self.largest:
                 self._too_large(message, packet_id)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from callboard_broker.mqtt.access import Grant
     from callboard_broker.mqtt.observer import Observer
     from callboard_broker.mqtt.packets import WillSpec
+    from callboard_broker.mqtt.requests import Requests
 
 __all__ = ["Hub"]
 
@@ -71,6 +72,7 @@ class Hub:
         self.now = now
         self.counters = Counters()
         self.observer: Observer | None = None
+        self.requests: Requests | None = None
         self.connections: set[Connection] = set()
         self.sessions: dict[str, Session] = {}
         self.router = Router(self)

@@ -120,9 +120,10 @@ def _topic(connection: Connection, publish: Publish) -> str:
 
 
 def _message(connection: Connection, topic: str, publish: Publish) -> Message:
-    return make_message(
-        topic, publish.payload, publish.qos, publish.retain, publish.properties, connection.hub.now
-    )
+    payload, requests = publish.payload, connection.hub.requests
+    if requests is not None and Property.RESPONSE_TOPIC in publish.properties:
+        payload = requests.translate(topic, payload, publish.properties)
+    return make_message(topic, payload, publish.qos, publish.retain, publish.properties, connection.hub.now)
 
 
 def make_message(

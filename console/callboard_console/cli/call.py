@@ -99,7 +99,7 @@ def call(
 ) -> None:
     """Call a service, whoever offers it, or a node's action or worker, and print the result. Ctrl-C interrupts it.
 
-    Examples: callboard call texture x=2 y=2; callboard call greenhouse/open-vent degrees=30 --yes
+    Example: callboard call texture x=2 y=2 && callboard call greenhouse/open-vent degrees=30 --yes
     """
     pairs = split_arguments(arguments or [])
     thing = split_target(target) if "/" in target else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from callboard_broker.access import Users as OurUsers
 from callboard_broker.access import compile_grant
 from callboard_broker.engine.embedded.clock import Clock, SteadyTime
+from callboard_broker.engine.embedded.commands import Commands
 from callboard_broker.engine.embedded.commit import Committer
 from callboard_broker.engine.embedded.door import Door
 from callboard_broker.engine.embedded.guard import Guard
@@ -74,6 +75,7 @@ class EmbeddedEngine:
         self._ended: asyncio.Future[None] | None = None
         self._journal: DurableJournal | None = None
         self.hub = Hub(self._limits, now=SteadyTime().now())
+        self.hub.requests = Commands(site)
 
     @classmethod
     def from_settings(cls, settings: Settings, users: OurUsers) -> EmbeddedEngine:
