@@ -27,6 +27,7 @@ from callboard_broker.services.farm.model import Attempt, Book, Job, SlotKey, St
 from callboard_broker.services.farm.places import Places
 from callboard_broker.services.farm.publishing import LAST_RENDERED, Publishing
 from callboard_broker.services.farm.roster import Roster, Wish
+from callboard_broker.services.farm.tuning import with_changes
 from callboard_broker.services.farm.why import Reason
 from callboard_broker.store import farm as store
 from callboard_broker.store.database import Database
@@ -98,7 +99,7 @@ class Farm:
         """Take over what the last run left."""
         found = store.load(connection)
         self.places.load(found.places)
-        self.core.settings = _with_changes(self.core.settings, found.settings)
+        self.core.settings = with_changes(self.core.settings, found.settings)
         for row in found.jobs:
             self._load(restore_job, row, "job")
         self._load_frames(found.segments)
@@ -320,8 +321,3 @@ class Farm:
                 yield connection
         except SQLAlchemyError as error:
             raise StoreUnavailable("the database does not answer; try again in a while") from error
-
-
-def _with_changes(settings: Settings, rows: Iterable[Any]) -> Settings:
-    del rows
-    return settings
