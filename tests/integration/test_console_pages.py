@@ -15,6 +15,9 @@ from streamlit.testing.v1 import AppTest
 
 import callboard_console.web
 from callboard_console.web.snapshot import Thing
+from callboard_core.calls.sessions import Session
+from callboard_core.calls.survey import Member, Report, Service, Standing
+from callboard_core.cards import WorkerCard
 from callboard_core.errors import Failed, TimedOut, Unavailable
 from callboard_core.messages import State, StatusName
 from callboard_core.topics import Kind
@@ -354,3 +357,62 @@ def refresh_seconds(page, count):
         page.run()
         taken.append(time.perf_counter() - started)
     return min(taken)
+
+
+def with_workers(page: Page, **more: object) -> Page:
+    card = WorkerCard(
+        name="texture",
+        epoch=1,
+        service="texture",
+        description="A table of numbers.",
+        timeout=7.0,
+        parameters={
+            "type": "object",
+            "properties": {"x": {"type": "integer"}, "y": {"type": "integer", "default": 2}},
+            "required": ["x"],
+        },
+    )
+    members = (Member("greenhouse", "texture", card, Standing.READY, Report(running=1, p50=0.1)),)
+    talk = Session("http:anna", "board", "texture", 3.0, NOW)
+    page.feed.now = replace(page.feed.now, services=(Service("texture", members),), sessions=(talk,), **more)
+    return page
+
+
+def test_the_workers_page_shows_services_members_and_sessions(open_page):
+    page = with_workers(open_page()).go("workers")
+    assert "1 service · 1 member · 1 in flight" in page.seen("workers_summary")
+    assert "http:anna" in page.seen("sessions")
+    assert "data-member" not in page.seen("services")
+    page.app.session_state["workers_opened"] = frozenset({"texture"})
+    assert "drain:greenhouse/texture" in page.run().seen("services")
+    page.app.text_input(key="workers_query").set_value("nothing")
+    assert "No service passes" in page.run().seen("services")
+
+
+def test_a_service_is_called_with_a_form_made_of_its_schema(open_page):
+    page = with_workers(open_page()).go("workers")
+    page.link.answer = lambda future: future.set_result([[0, 0]])
+    page.app.selectbox(key="workers_service").select("texture")
+    page.run()
+    page.app.button(key="workers_call").click()
+    assert "X: this is needed" in page.run().app.error[0].value
+    page.app.number_input(key="call:texture:x").set_value(4)
+    page.app.button(key="workers_call").click()
+    page.run()
+    assert page.sent == [
+        (
+            "callboard/board/command/worker/call",
+            {"service": "texture", "args": {"x": 4, "y": 2}, "timeout": 7.0},
+        )
+    ]
+    assert "[[0, 0]]" in page.seen("workers_orders")
+
+
+def test_a_viewer_sees_the_workers_and_calls_nothing(open_page):
+    page = with_workers(open_page("viewer"))
+    page.app.session_state["workers_opened"] = frozenset({"texture"})
+    page.go("workers")
+    assert "data-member" in page.seen("services")
+    assert "drain:" not in page.seen("services")
+    assert not page.app.button
+    assert not page.app.selectbox

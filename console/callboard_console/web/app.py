@@ -23,6 +23,7 @@ def main() -> None:
         [
             st.Page("pages/overview.py", title="Overview", default=True),
             st.Page("pages/node.py", title="Node", url_path="node"),
+            st.Page("pages/workers.py", title="Workers", url_path="workers"),
             st.Page("pages/topics.py", title="Topics", url_path="topics"),
             st.Page("pages/refused.py", title="Refused", url_path="refused"),
         ],

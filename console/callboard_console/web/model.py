@@ -21,11 +21,13 @@ from callboard_console.web.snapshot import (
     ThingKey,
     Topics,
 )
+from callboard_core.calls.sessions import Sessions
+from callboard_core.calls.survey import HEARTBEAT, Survey
 from callboard_core.errors import CallboardError
 from callboard_core.link import Message
 from callboard_core.messages import Event, State, StatusName, parse
 from callboard_core.topics import Address, Kind, Leaf
-from callboard_core.view import Generation, View
+from callboard_core.view import Entry, Generation, View
 
 __all__ = ["Model"]
 
@@ -81,6 +83,8 @@ class Model:
         self._refusals: deque[Refusal] = deque(maxlen=REFUSED_KEPT)
         self._nodes: dict[str, NodeView] = {}
         self._changed_nodes: set[str] = set()
+        self._survey = Survey(now)
+        self._sessions = Sessions()
         self._connected, self._connection_changed, self._complete = False, now, False
         self._counted = 0
         self._rates: deque[tuple[float, int]] = deque([(now, 0)])
@@ -149,6 +153,10 @@ class Model:
 
     def _take_event(self, address: Address, message: Message, now: float) -> None:
         event = parse(Event, message.payload)
+        if address.name == HEARTBEAT:
+            self._survey.note(address.node, event.data, now)
+            self._sessions.note(address.node, event.data, now)
+            return
         said = event.message or ", ".join(f"{key}: {value}" for key, value in event.data.items())
         self._events.appendleft(EventLine(now, address.node, address.name or "", event.severity, said))
 
@@ -175,6 +183,7 @@ class Model:
         if connected != self._connected:
             self._connected, self._connection_changed = connected, now
             self._complete = False
+            self._survey.begin_again(now)
         self.dirty = self.urgent = True
 
     def settle(self, generation: Generation) -> None:
@@ -215,7 +224,12 @@ class Model:
             nodes=MappingProxyType(dict(self._nodes)),
             events=tuple(self._events),
             refusals=tuple(self._refusals),
+            services=tuple(self._survey.services(self._workers(), now)),
+            sessions=tuple(self._sessions.live(now)),
         )
+
+    def _workers(self) -> Iterable[Entry]:
+        return self._view.candidates(kind=Kind.WORKER, node=None, tags=()).values()
 
     def topics(self) -> Topics:
         """Return every retained message; the same object until something changed."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from callboard_core.artifacts import HttpArtifacts
 from callboard_core.errors import CallboardError
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.listening import is_loopback, listen
@@ -162,7 +163,7 @@ def build(
     sessions = Sessions(time.time)
 
     def open_link(who: Credential) -> Link:
-        return _open_link(site, mqtt, who)
+        return _open_link(site, mqtt, who, http_url)
 
     @asynccontextmanager
     async def lifespan(_app: App) -> AsyncIterator[None]:
@@ -197,9 +198,11 @@ async def _recheck(sessions: Sessions) -> None:
             await asyncio.to_thread(sessions.recheck)
 
 
-def _open_link(site: str, mqtt: Endpoint, credential: Credential) -> Link:
+def _open_link(site: str, mqtt: Endpoint, credential: Credential, http_url: str) -> Link:
     name = slug(credential.username)[:32]
     link = Link(client_id=f"console-{name}-{token_hex(4)}", endpoint=mqtt, site=site, credential=credential)
+    link.artifacts = keep = HttpArtifacts(http_url, credential)
+    link.on_stop(keep.close)
     link.start()
     try:
         link.wait_connected(_LINK_TIMEOUT)

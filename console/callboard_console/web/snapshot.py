@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
+from callboard_core.calls.sessions import Session
+from callboard_core.calls.survey import Service
 from callboard_core.cards import AnyCard, NodeCard
 from callboard_core.messages import Level, Severity, State, StatusName
 from callboard_core.topics import BOARD, Kind
@@ -170,6 +172,7 @@ class Snapshot:
 
     ``connected`` says whether the console hears the broker; ``changed`` is since when. ``complete`` is false
     until everything that was retained when the console connected has arrived. ``rate`` is messages/s.
+    ``services`` is who offers what, ``sessions`` who calls whom.
     """
 
     t: float
@@ -181,6 +184,8 @@ class Snapshot:
     nodes: Mapping[str, NodeView] = field(default_factory=lambda: MappingProxyType({}))
     events: tuple[EventLine, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    services: tuple[Service, ...] = ()
+    sessions: tuple[Session, ...] = ()
 
     @cached_property
     def guests(self) -> tuple[NodeView, ...]:

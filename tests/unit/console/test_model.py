@@ -4,7 +4,7 @@ import pytest
 
 from callboard_console.web.model import LOG_LINES, REFUSED_KEPT, TRACE_POINTS, Model
 from callboard_core import topics
-from callboard_core.cards import ControlCard, NodeCard, SensorCard
+from callboard_core.cards import ControlCard, NodeCard, SensorCard, WorkerCard
 from callboard_core.link import Message
 from callboard_core.messages import Batch, Event, Level, State, Status, StatusName
 from callboard_core.topics import Kind
@@ -252,3 +252,22 @@ def test_a_control_shows_what_is_in_force(board):
     board.send(topics.announce(SITE, "a", Kind.CONTROL, "fan"), ControlCard(name="fan", epoch=1))
     board.send(topics.state(SITE, "a", Kind.CONTROL, "fan"), State(v=40, t=1))
     assert board.now.nodes["a"].of_kind(Kind.CONTROL)[0].state.v == 40
+
+
+def test_heartbeats_are_figures_and_sessions_and_no_events(board):
+    card = WorkerCard(name="texture", epoch=1, service="texture", heartbeat=1.5)
+    board.announce()
+    board.status("ready")
+    board.send(topics.announce(SITE, "a", Kind.WORKER, "texture"), card)
+    told = {"workers": {"texture": {"running": 2, "callers": {"cli": 3}}}}
+    board.send(topics.event(SITE, "a", "heartbeat"), Event(t=board.t, data=told))
+    seen = board.now
+    assert [(one.name, one.total.running) for one in seen.services] == [("texture", 2)]
+    assert [(one.caller, one.node, one.worker) for one in seen.sessions] == [("cli", "a", "texture")]
+    assert seen.events == ()
+    board.t += 10
+    assert board.now.services[0].ready == 0  # it has fallen silent
+    board.model.connection(board.t, connected=False)
+    board.model.connection(board.t, connected=True)
+    assert board.now.services[0].ready == 1
+    assert board.now.sessions == ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from typing import Any
 
@@ -21,7 +21,7 @@ from callboard_core.cards import ActionCard, ControlCard
 from callboard_core.errors import BadRequest
 from callboard_core.topics import Address, Kind, Leaf
 
-__all__ = ["action_dialog", "control", "follow", "timezone"]
+__all__ = ["action_dialog", "control", "follow", "form", "timezone"]
 
 #: Seconds a control has to answer.
 _CONTROL_TIMEOUT = 10.0
@@ -118,7 +118,7 @@ def action_dialog(address: Address, card: ActionCard, session: Session) -> None:
             st.markdown(f"**{plain(card.confirm)}**")
         if card.description:
             st.caption(plain(card.description))
-        gather = _form(str(address), card)
+        gather = form(str(address), card.parameters)
         go, back = st.columns(2)
         if go.button("Run", type="primary", width="stretch", key="dialog_run"):
             try:
@@ -134,13 +134,17 @@ def action_dialog(address: Address, card: ActionCard, session: Session) -> None:
     ask()
 
 
-def _form(prefix: str, card: ActionCard) -> Callable[[], dict[str, JsonValue]]:
-    form = schema.fields(card.parameters)
-    if form is None:
+def form(prefix: str, parameters: Mapping[str, Any]) -> Callable[[], dict[str, JsonValue]]:
+    """Draw fields for the parameters that a JSON Schema describes; return what gathers the arguments.
+
+    The latter raises ``BadRequest`` when something is missing or wrong; the message names it.
+    """
+    fields = schema.fields(parameters)
+    if fields is None:
         text = st.text_area("Arguments (JSON)", "{}", key=f"{prefix}:json")
         return lambda: schema.parse_args(text or "")
-    given = {field.name: _input(f"{prefix}:{field.name}", field) for field in form}
-    return lambda: schema.collect(form, given)
+    given = {field.name: _input(f"{prefix}:{field.name}", field) for field in fields}
+    return lambda: schema.collect(fields, given)
 
 
 def _input(key: str, field: schema.Field) -> JsonValue:
