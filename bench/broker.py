@@ -3,6 +3,7 @@
     python bench/broker.py            the whole table, several rounds (about eight minutes on two cores)
     python bench/broker.py --quick    one short round
     python bench/broker.py --only fan-in --rounds 3
+    python bench/broker.py --profile  where the embedded broker's processor time goes under each load (needs py-spy)
 
 The load comes from `bench/load/mqload.c`, compiled here with `cc`. Every load runs on a freshly started broker, both
 engines in turn, and what is compared is the median over the rounds. CPU seconds are the broker process's own, from
@@ -27,6 +28,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+
+from load.sampling import Profile, sampled  # noqa: E402
 
 from support.engines import ENGINES, Options, running  # noqa: E402
 
@@ -163,6 +166,8 @@ ROWS = (
 #: Where the cost of access rules is measured as well, and the share of throughput it may be.
 RULED = ROWS[:2]
 RULES_MAY_COST = 0.1
+#: How much more than the table's load is sampled, and the smallest share that is shown.
+SAMPLED, SHOWN = 4, 0.03
 
 
 def build(folder: Path) -> Path:
@@ -239,6 +244,37 @@ def cost_of_rules(program: Path, row: Row, rounds: int, *, quick: bool) -> float
     return 1 - statistics.median(numbers[True]) / statistics.median(numbers[False])
 
 
+def profile(program: Path, row: Row) -> Profile:
+    """Sample the embedded broker under one load."""
+    load = {**row.load, "messages": row.load["messages"] * (SAMPLED if row.mode != "retained" else 1)}
+    with (
+        running("embedded", options=row.options()) as engine,
+        _generator(program, engine.port, row, load) as run,
+    ):
+        _expect(run, "ready")
+        with sampled(engine.pid) as found:
+            run.stdin.write("go\n")
+            run.stdin.flush()
+            _expect(run)
+    return found
+
+
+def profiles(program: Path, rows: tuple[Row, ...]) -> str:
+    """A table in Markdown: for each load the places where the time goes."""
+    lines = ["| load | kernel | where the time goes |", "|---|--:|---|"]
+    done: set[str] = set()
+    for row in rows:
+        key = json.dumps([row.mode, row.load])
+        if key not in done and row.mode != "idle":
+            _say(f"sampling: {row.name}")
+            found = profile(program, row)
+            places = ", ".join(f"{share:.0%} {place}" for place, share in found.top(SHOWN))
+            lines.append(f"| {row.name} | {found.kernel:.0%} | {places} |")
+            done.add(key)
+    _say("")
+    return "\n".join(lines)
+
+
 def _say(text: str) -> None:
     if sys.stderr.isatty():
         print(f"{text:79}", end="\r", file=sys.stderr, flush=True)
@@ -271,12 +307,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round, smaller loads")
     parser.add_argument("--rounds", type=int, help="default 5, 1 with --quick")
     parser.add_argument("--only", default="", help="rows whose name holds this text")
+    parser.add_argument(
+        "--profile", action="store_true", help="sample the embedded broker instead of comparing"
+    )
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     asked = parser.parse_args()
     rows = tuple(row for row in ROWS if asked.only in row.name)
     rounds = asked.rounds or (1 if asked.quick else 5)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         program = build(Path(folder))
+        if asked.profile:
+            print(profiles(program, rows))
+            return 0
         samples = collect(program, rows, rounds, quick=asked.quick)
         costs = {
             row.name: cost_of_rules(program, row, rounds, quick=asked.quick) for row in rows if row in RULED
