@@ -21,6 +21,7 @@ from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
 from callboard_broker.services.calling import Calling
 from callboard_broker.services.clocks import Clocks
+from callboard_broker.services.farm.api import FarmApi
 from callboard_broker.services.farm.jobtypes import load_job_types
 from callboard_broker.services.farm.service import Farm
 from callboard_broker.services.farm.workers import FarmWorkers
@@ -222,6 +223,7 @@ class Board:
             job_types=load_job_types(self._settings.state / "jobtypes"),
             artifacts=self.artifacts,
         )
+        self.farm_api = FarmApi(self.farm, self._settings.farm)
         self.history = History(self.database, frozen=self._is_frozen)
         self.forgetting = Forgetting(self.link, self.registry, self.historian)
         self.logins = Logins(self._users, self.writer, brake=Brake())
@@ -262,7 +264,7 @@ class Board:
         self.presence.on_conflict(self._give_up)
         self.callee = Callee(self.link, self.presence)
         Workers(self.forgetting, self.history, self.registry).offer(self.presence, self.callee)
-        FarmWorkers(self.farm).offer(self.presence, self.callee)
+        FarmWorkers(self.farm, self.farm_api).offer(self.presence, self.callee)
         self.farm.appear(self.presence)
         self.calling.offer(self.presence, self.callee)
 
@@ -283,6 +285,7 @@ class Board:
             artifacts=self.artifacts,
             pools=self.pools,
             farm=self.farm,
+            farm_api=self.farm_api,
             feed=self._feed,
             health=health,
             metrics=Metrics(

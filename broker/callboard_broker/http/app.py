@@ -14,9 +14,12 @@ from callboard_broker.http import (
     cards,
     errors,
     events,
+    farm,
     health,
     history,
+    jobs,
     nodes,
+    projects,
     refused,
     services,
     session,
@@ -34,7 +37,21 @@ _ABOUT = """Everything on the board over HTTP: who is there, what is offered, wh
 Send `Authorization: Bearer TOKEN` (from `POST /api/v1/session`) or HTTP Basic. Every error is
 `{"error": {"code", "message"}}`.
 """
-_NOUNS = (session, nodes, cards, values, history, refused, calls, services, artifacts, events)
+_NOUNS = (
+    session,
+    nodes,
+    cards,
+    values,
+    history,
+    refused,
+    calls,
+    services,
+    artifacts,
+    jobs,
+    farm,
+    projects,
+    events,
+)
 
 
 def make_app(use: Services) -> FastAPI:

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader
 
 from callboard_broker.services.artifacts import Artifacts
+from callboard_broker.services.farm.api import FarmApi
 from callboard_broker.services.farm.service import Farm
 from callboard_broker.services.feed import Feed
 from callboard_broker.services.forgetting import Forgetting
@@ -66,6 +67,7 @@ class Services:
     artifacts: Artifacts
     pools: Pools
     farm: Farm
+    farm_api: FarmApi
 
 
 def services(request: Request) -> Services:

@@ -21,7 +21,20 @@ from callboard_broker.store.farm_models import (
 from callboard_broker.store.models import Base
 from callboard_broker.store.upsert import upsert_all
 
-__all__ = ["Changes", "attempts", "last_job", "load", "logs", "results", "rows", "save"]
+__all__ = [
+    "Changes",
+    "attempt",
+    "attempts",
+    "frame_results",
+    "last_job",
+    "last_result",
+    "load",
+    "logs",
+    "result",
+    "results",
+    "rows",
+    "save",
+]
 
 #: Tables whose rows belong to a job and go with it.
 _OF_JOBS: tuple[Any, ...] = (SegmentRow, ResultRow, AttemptRow, LogRow)
@@ -139,11 +152,54 @@ def attempts(connection: Connection, job: int, limit: int, offset: int = 0) -> S
     return list(connection.execute(found))
 
 
-def results(connection: Connection, job: int, step: int | None = None) -> Iterator[Any]:
+def attempt(connection: Connection, attempt_id: str) -> Any | None:
+    """Return one attempt, also one that has ended."""
+    found = select(*AttemptRow.__table__.columns).where(AttemptRow.id == attempt_id)
+    return connection.execute(found).first()
+
+
+def results(
+    connection: Connection, job: int, step: int | None = None, *, limit: int | None = None, offset: int = 0
+) -> Iterator[Any]:
     """Yield what became of a job's frames, by step and frame."""
     wanted = [ResultRow.job == job, *([] if step is None else [ResultRow.step == step])]
-    found = select(*ResultRow.__table__.columns).where(*wanted).order_by(ResultRow.step, ResultRow.frame)
-    return iter(connection.execution_options(stream_results=True).execute(found))
+    found = (
+        select(*ResultRow.__table__.columns)
+        .where(*wanted)
+        .order_by(ResultRow.step, ResultRow.frame)
+        .limit(limit)
+        .offset(offset)
+    )
+    return iter(connection.execute(found))
+
+
+def frame_results(connection: Connection, job: int, step: int) -> list[Any]:
+    """Return when, where and how fast each frame of a step was made."""
+    found = (
+        select(ResultRow.frame, ResultRow.t, ResultRow.seconds, AttemptRow.node)
+        .join(AttemptRow, AttemptRow.id == ResultRow.attempt, isouter=True)
+        .where(ResultRow.job == job, ResultRow.step == step)
+    )
+    return list(connection.execute(found))
+
+
+def result(connection: Connection, job: int, step: int, frame: int) -> Any | None:
+    """Return what became of one frame; None if it is not done."""
+    found = select(*ResultRow.__table__.columns).where(
+        ResultRow.job == job, ResultRow.step == step, ResultRow.frame == frame
+    )
+    return connection.execute(found).first()
+
+
+def last_result(connection: Connection, job: int) -> Any | None:
+    """Return the newest result of a job that has a picture."""
+    found = (
+        select(*ResultRow.__table__.columns)
+        .where(ResultRow.job == job, ResultRow.thumbnail.is_not(None))
+        .order_by(ResultRow.t.desc())
+        .limit(1)
+    )
+    return connection.execute(found).first()
 
 
 def logs(connection: Connection, job: int, attempt: str) -> list[Any]:

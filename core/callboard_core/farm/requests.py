@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from callboard_core.farm.messages import FileName, Input
 from callboard_core.messages import JsonObject, Payload
 
-__all__ = ["HIGHEST_PRIORITY", "Do", "JobAction", "JobRequest", "Tags"]
+__all__ = ["HIGHEST_PRIORITY", "Do", "JobAction", "JobRequest", "Name", "Tags"]
 
 HIGHEST_PRIORITY = 100
 

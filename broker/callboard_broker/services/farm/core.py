@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -40,7 +41,8 @@ class Core:
         due: True when slots or queues have changed since they were last brought together.
         changed: jobs whose published state is out of date.
         happened: what happened to jobs, to be told as events: (job, what).
-        frames_done: since the start; with when, for the throughput.
+        frames_done: since the start.
+        pace: frames done by when (monotonic), second by second for a minute.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Core:
         self.happened: list[tuple[Job, str]] = []
         self.frames_done = 0
         self.tasks_done = 0
+        self.pace: deque[tuple[float, int]] = deque(maxlen=60)
         self.desk: Later
 
     # -- queues ---------------------------------------------------------------------------------------------

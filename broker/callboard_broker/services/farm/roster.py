@@ -244,15 +244,18 @@ class Roster:
         self._core.ledger.slot(slot)
         self._describe(slot)
 
-    def send(self, slot: Slot, do: Literal["pause", "resume", "sleep", "wake"]) -> None:
-        """Have a slot pause, go on, sleep or wake.
+    def send(self, slots: Iterable[Slot], do: Literal["pause", "resume", "sleep", "wake"]) -> None:
+        """Have slots pause, go on, sleep or wake.
 
         Raises:
-            BadRequest: its node is not there.
+            BadRequest: the node of one is not there; none is told.
         """
-        if not slot.live:
-            raise BadRequest(f"slot {slot.node}/{slot.name} is not there; wait until its node is back")
-        self.command(slot, SlotCommand(do=do))
+        chosen = list(slots)
+        for slot in chosen:
+            if not slot.live:
+                raise BadRequest(f"slot {slot.node}/{slot.name} is not there; wait until its node is back")
+        for slot in chosen:
+            self.command(slot, SlotCommand(do=do))
 
     def command(self, slot: Slot, command: SlotCommand) -> None:
         """Send a command once all that changed is written; what becomes of it shows in the slot's state."""

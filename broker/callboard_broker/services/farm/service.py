@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import JsonValue
 from sqlalchemy import Connection
@@ -34,7 +34,7 @@ from callboard_broker.store.database import Database
 from callboard_core.cards import CameraCard, NodeCard, SlotCard
 from callboard_core.directory import Directory, Dropped
 from callboard_core.directory import Event as Happened
-from callboard_core.errors import CallboardError
+from callboard_core.errors import CallboardError, Conflict
 from callboard_core.farm.messages import AttemptCall, AttemptReply, SlotCommand, SlotReport, as_args
 from callboard_core.farm.requests import JobAction, JobRequest
 from callboard_core.link import Link, Message
@@ -171,6 +171,7 @@ class Farm:
 
     def _tick(self) -> None:
         self.desk.later(_TICK, self._tick)
+        self.core.pace.append((self.core.monotonic(), self.core.frames_done))
         if not self.core.online():
             return
         for attempt in self._attempts.expired():
@@ -286,6 +287,36 @@ class Farm:
         return self.desk.do(
             lambda: self.roster.wish([self.core.book.slot(key) for key in keys], wanted, note)
         )
+
+    def command(self, keys: Sequence[SlotKey], do: Literal["pause", "resume", "sleep", "wake"]) -> int:
+        """Have slots pause, go on, sleep or wake; return how many were told.
+
+        Raises:
+            NotFound: one is not there.
+            BadRequest: a slot's node is not there; none was told.
+        """
+
+        def work() -> int:
+            slots = [self.core.book.slot(key) for key in keys]
+            self.roster.send(slots, do)
+            return len(slots)
+
+        return self.desk.do(work)
+
+    def forget(self, key: SlotKey) -> None:
+        """Forget a slot that is not there.
+
+        Raises:
+            NotFound: there is no such slot.
+            Conflict: it is there.
+        """
+
+        def work() -> None:
+            if self.core.book.slot(key).live:
+                raise Conflict(f"slot {key[0]}/{key[1]} is there and would come back at once; stop its node")
+            self.roster.remove(key)
+
+        self.desk.do(work)
 
     def do(self, work: Callable[[], _T]) -> _T:
         """Have anything done on the farm's thread, and wait until it is written."""

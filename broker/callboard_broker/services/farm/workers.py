@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from callboard_broker.services.farm.api import ApiRequest, FarmApi
 from callboard_broker.services.farm.reports import report
 from callboard_broker.services.farm.service import Farm
 from callboard_core.callee import Callee, Request
@@ -47,8 +48,9 @@ class JobCall(BaseModel):
 class FarmWorkers:
     """Binds calls to the farm."""
 
-    def __init__(self, farm: Farm) -> None:
+    def __init__(self, farm: Farm, api: FarmApi) -> None:
         self._farm = farm
+        self._api = api
 
     def offer(self, presence: Presence, callee: Callee) -> None:
         """Pin the cards and answer the calls. What slots call has no card: it is for nobody else."""
@@ -62,6 +64,18 @@ class FarmWorkers:
         )
         callee.handle(Kind.WORKER, "submit", self.submit, concurrency=4)
         callee.handle(Kind.WORKER, "job", self.job, concurrency=4)
+        callee.handle(Kind.WORKER, "api", self.api, concurrency=4)
+        presence.pin(
+            WorkerCard(
+                name="api",
+                epoch=presence.epoch,
+                label="The farm's JSON API",
+                description="Creates, reads, updates or deletes all items that match, in one transaction.",
+                service="api",
+                concurrency=4,
+                parameters=ApiRequest.model_json_schema(),
+            )
+        )
         presence.pin(
             WorkerCard(
                 name="submit",
@@ -93,6 +107,10 @@ class FarmWorkers:
         answer: Future[JsonValue] = Future()
         self._farm.take(call, caller_of(request)).add_done_callback(lambda done: _pass_on(done, answer))
         return answer
+
+    def api(self, request: Request) -> JsonValue:
+        """Answer a request about items; who may call this worker may also write."""
+        return self._api.handle(request.args, who=caller_of(request))
 
     def submit(self, request: Request) -> JsonValue:
         """Make a job."""
