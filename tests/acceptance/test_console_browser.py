@@ -70,6 +70,12 @@ def water(seconds: int = 5) -> str:
     print("water", seconds, file=told)
     return f"{seconds} s"
 
+@node.worker(service="texture", concurrency=2)
+def texture(x: int, y: int = 2) -> list[list[int]]:
+    "A table of products."
+    print("texture", x, y, file=told)
+    return [[i * j for i in range(x)] for j in range(y)]
+
 node.run()
 '''
 
@@ -252,6 +258,26 @@ def test_an_actions_parameters_are_a_form(operator, house):
     seconds.press("Tab")
     dialog.get_by_role("button", name="Run").click()
     eventually(lambda: house.members[0].heard("water 7"), "the water")
+
+
+def test_a_service_is_called_and_a_member_drained_and_enabled(operator, house):
+    page = operator.open("Workers").page
+    service = page.locator("tr[data-service=texture]")
+    expect(service).to_contain_text("1 ready")
+    service.get_by_text("Call").click()
+    page.get_by_label("X", exact=True).fill("4")
+    page.get_by_label("X", exact=True).press("Tab")
+    page.get_by_role("button", name="Call", exact=True).click()
+    expect(page.locator("[data-order=done]").first).to_contain_text("[[0, 0, 0, 0], [0, 1, 2, 3]]")
+    assert house.members[0].heard("texture 4 2")
+    expect(page.locator("tr[data-session]").first).to_contain_text("texture")
+    service.get_by_text("texture").click()
+    member = page.locator("tr[data-member='greenhouse/texture']")
+    expect(member).to_contain_text("of 2")
+    member.get_by_role("button", name="Drain").click()
+    expect(member).to_contain_text("draining")
+    member.get_by_role("button", name="Enable").click()
+    expect(member).to_contain_text("ready")
 
 
 def test_the_history_of_a_reading_is_drawn(operator):

@@ -76,6 +76,14 @@ def test_services_are_found_by_name_node_and_tag():
     assert "Nobody offers a service." in view.table(shown(), "", frozenset(), may_command=True)
 
 
+def test_what_the_board_offers_comes_last_and_is_not_drained():
+    seen = shown(member("board", "call", report=None), member("a"))
+    assert [one.name for one in view.choose(seen, "")] == ["texture", "call"]
+    html = view.table(seen, "", frozenset({"call"}), may_command=True)
+    assert "drain:board" not in html
+    assert html.count("<td>—</td>") == 12  # nothing is told of its calls
+
+
 def test_what_somebody_else_wrote_is_never_markup():
     seen = shown(
         member("a", description="<script>alert(1)</script>"),

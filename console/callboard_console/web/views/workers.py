@@ -37,7 +37,8 @@ _COLUMNS = ("Service", "Members", "In flight", "Waiting", "p50", "p95", "Done", 
 def choose(snapshot: Snapshot, query: str) -> list[Service]:
     """Return the services whose name, or one of whose members, has every word of the query in it."""
     wanted = query.lower().split()
-    return [service for service in snapshot.services if all(word in _haystack(service) for word in wanted)]
+    found = [service for service in snapshot.services if all(word in _haystack(service) for word in wanted)]
+    return sorted(found, key=_is_boards)  # what people run comes first
 
 
 def toggle(opened: frozenset[str], service: str) -> frozenset[str]:
@@ -165,7 +166,7 @@ def _service(service: Service, *, opened: bool) -> Markup:
         "tr",
         tag("td", name, about),
         tag("td", _members(service.members)),
-        *_figures(service.total),
+        *_figures(service.total if any(one.report for one in service.members) else None),
         tag("td", call),
         data_key=service.name,
         data_service=service.name,
@@ -191,7 +192,7 @@ def _member(member: Member, *, may_command: bool) -> Markup:
 
 def _switch(member: Member) -> Markup | None:
     """What takes a member out of its pools without ending what it does, or puts it back."""
-    if member.standing is Standing.AWAY:
+    if member.standing is Standing.AWAY or member.node == BOARD:
         return None
     verb, said = ("enable", "Enable") if member.card.draining else ("drain", "Drain")
     return tag("a", said, href="#", data_act=f"{verb}:{member.node}/{member.name}", role="button")
@@ -230,6 +231,10 @@ def _caller(snapshot: Snapshot, caller: str) -> Markup:
 
 def _is_here(member: Member) -> bool:
     return member.standing in {Standing.READY, Standing.DRAINING}
+
+
+def _is_boards(service: Service) -> bool:
+    return all(member.node == BOARD for member in service.members)
 
 
 def _haystack(service: Service) -> str:
