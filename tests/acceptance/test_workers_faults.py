@@ -29,6 +29,8 @@ pytestmark = [needs_root, pytest.mark.timeout(6000 if LONG else 240)]
 VICTIMS = ("worker", "caller", "board", "broker")
 FAULTS = ("kill", "stop", "cut")
 
+#: How a call may go through the board.
+ROADS = ("http", "plain")
 #: Seconds for a call, and beyond that for its process to be scheduled and to tell us.
 TIMEOUT, MARGIN = 10.0, 1.0
 #: Seconds the work of a call takes.
@@ -80,12 +82,22 @@ class Trial:
         place, tag = self.site, f"{self._name}-{number}"
         machine = self._machine(number)
         asked = self._ask(tag)
-        until(lambda: all(place.begun()[what] for what in asked), 5, f"{tag}: calls are under way")
+        until(
+            lambda: all(place.begun()[what] for what in asked),
+            5,
+            lambda: f"{tag}: under way {self._state(asked)}",
+        )
         lasted = self._break(machine, number)
         self._check(asked, lasted)
         members = place.caller.members
         both = {"left": "ready", "right": "ready"}
-        until(lambda: members("once:*") == both, 10, f"{tag}: both are back, not {members('once:*')}")
+        until(lambda: members("once:*") == both, 10, lambda: f"{tag}: both are back, not {members('once:*')}")
+
+    def _state(self, asked: dict[str, Future[Outcome]]) -> str:
+        """For the report: how every call stands."""
+        begun = self.site.begun()
+        ended = {what: future.result() if future.done() else "waits" for what, future in asked.items()}
+        return f"{[(what, begun[what], how) for what, how in ended.items()]}, {self.site.caller.members('once:*')}"
 
     def _machine(self, number: int) -> Machine:
         place = self.site
@@ -107,9 +119,13 @@ class Trial:
     def _ask_the_board(self, tag: str) -> dict[str, Future[Outcome]]:
         if self.victim != "board":
             return {}
-        more = self.site.http("/api/v1/nodes/left/worker/sleep-left/call")
-        call = {"args": {"seconds": WORK, "tag": f"{tag}-http"}, "timeout": TIMEOUT, **more}
-        return {f"sleep {tag}-http": self.site.caller.ask("call", service="", **call)}
+        return {
+            f"{service} {tag}-{road}": self.site.call_by(
+                road, f"{service}:*", TIMEOUT, seconds=WORK, tag=f"{tag}-{road}"
+            )
+            for service in ("once", "sleep")
+            for road in ROADS
+        }
 
     # -- faults ----------------------------------------------------------------------------------------------
 
@@ -155,7 +171,7 @@ class Trial:
         begun, tries = time.monotonic(), 0
         while True:
             tries += 1
-            probe = self._probe(f"{self._name}-{number}-probe-{tries}")
+            probe = self._probe(f"{self._name}-{number}-probe-{tries}", number + tries)
             took = time.monotonic() - begun
             if probe["outcome"] == "done":
                 break
@@ -164,11 +180,9 @@ class Trial:
         self.story.repairs.append(took)
         assert took < REPAIR, f"again after {took:.1f} s"
 
-    def _probe(self, tag: str) -> Outcome:
+    def _probe(self, tag: str, tries: int) -> Outcome:
         if self.victim == "board":
-            more = self.site.http("/api/v1/nodes/left/worker/sleep-left/call")
-            call = {"args": {"seconds": 0, "tag": tag}, "timeout": REPAIR, **more}
-            return self.site.caller.ask("call", service="", **call).result(60)
+            return self.site.call_by(ROADS[tries % 2], "once:*", 1.0, seconds=0, tag=tag).result(60)
         return self.site.caller.call("once:*", REPAIR, seconds=0, tag=tag).result(60)
 
     # -- what became of the calls ----------------------------------------------------------------------------
@@ -186,7 +200,7 @@ class Trial:
 
     def _must_succeed(self, what: str) -> bool:
         """What may be repeated is done as long as one worker and the broker are there."""
-        return self.victim == "worker" or (self.victim == "board" and not what.endswith("http"))
+        return self.victim == "worker" or (self.victim == "board" and not what.endswith(ROADS))
 
 
 Stories = dict[tuple[str, str], "Future[Story]"]

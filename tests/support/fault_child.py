@@ -1,7 +1,8 @@
 """A caller in a process of its own, for tests to kill, stop and cut off.
 
 Arguments: ``mqtt://host:port``, JSON of settings. Takes one JSON object a line on standard input and answers each with one:
-``{"id", "do": "call", "service", "args", "timeout", "road": "pool" | "http", …}`` → ``{"id", "outcome", "result", "took"}``,
+``{"id", "do": "call", "service", "args", "timeout", "road": "pool" | "http" | "plain", …}`` →
+``{"id", "outcome", "result", "took"}``,
 ``{"id", "do": "members", "service"}`` → ``{"id", "result"}``.
 """
 
@@ -22,6 +23,7 @@ if days := settings.get("days"):
     time.time = lambda: honest() + days * 86400
 
 import callboard  # noqa: E402 - the clock must be wrong before
+from callboard_core.topics import Address, Kind, Leaf  # noqa: E402 - likewise
 
 board = callboard.connect(sys.argv[1], client_id=settings.get("client_id"))
 board.start(timeout=20)
@@ -34,9 +36,10 @@ def say(**answer: Any) -> None:
 
 
 def over_http(wanted: dict[str, Any]) -> Any:
-    """Call through the board."""
-    body = json.dumps({"args": wanted["args"], "timeout": wanted["timeout"]}).encode()
-    request = urllib.request.Request(wanted["url"], data=body, headers={"Content-Type": "application/json"})
+    """Call through the board's HTTP API."""
+    url = f"{wanted['url']}/api/v1/services/{wanted['service']}?timeout={wanted['timeout']}"
+    body = json.dumps(wanted["args"]).encode()
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
     secret = base64.b64encode(wanted["login"].encode()).decode()
     request.add_header("Authorization", f"Basic {secret}")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -47,9 +50,18 @@ def over_http(wanted: dict[str, Any]) -> Any:
         raise RuntimeError(f"{error.code}: {error.read().decode(errors='replace')}") from None
 
 
+def through_the_board(wanted: dict[str, Any]) -> Any:
+    """Call through the board's worker, as a plain MQTT client does."""
+    address = Address("callboard", "board", Leaf.COMMAND, Kind.WORKER, "call")
+    args = {key: wanted[key] for key in ("service", "args", "timeout")}
+    return board.link.call(address, args, timeout=wanted["timeout"]).result()
+
+
 def call(wanted: dict[str, Any]) -> Any:
     if wanted.get("road") == "http":
         return over_http(wanted)
+    if wanted.get("road") == "plain":
+        return through_the_board(wanted)
     return board.pool(wanted["service"]).call(wanted["args"], timeout=wanted["timeout"])
 
 

@@ -241,13 +241,12 @@ class Site:
         lines = self.runs.read_text().splitlines() if self.runs.exists() else []
         return next((line.split()[2] for line in reversed(lines) if line.startswith(f"{what} ")), None)
 
-    def http(self, path: str) -> dict[str, str]:
-        """What a question needs to go over HTTP."""
-        return {
-            "road": "http",
-            "url": f"{self.board.url}{path}",
-            "login": f"operator:{PASSWORDS['operator']}",
-        }
+    def call_by(self, road: str, service: str, timeout: float, **args: Any) -> Future[Outcome]:
+        """Call through the board: ``http``, or ``plain`` MQTT."""
+        login = (
+            {"url": self.board.url, "login": f"operator:{PASSWORDS['operator']}"} if road == "http" else {}
+        )
+        return self.caller.ask("call", road=road, service=service, timeout=timeout, args=args, **login)
 
 
 @contextlib.contextmanager
@@ -262,11 +261,12 @@ def site(network: Callable[[], Any], folder: Path, engine: str = "embedded") -> 
             made.stop()
 
 
-def until(holds: Callable[[], object], timeout: float, what: str) -> float:
+def until(holds: Callable[[], object], timeout: float, what: str | Callable[[], str]) -> float:
     """Wait until something holds; returns the seconds it took."""
     begun = time.monotonic()
     while not holds():
         waited = time.monotonic() - begun
-        assert waited < timeout, f"{what}: not within {timeout:g} s"
+        if waited > timeout:
+            raise AssertionError(f"{what if isinstance(what, str) else what()}: not within {timeout:g} s")
         time.sleep(0.02)  # another process's file or answer: there is no event
     return time.monotonic() - begun

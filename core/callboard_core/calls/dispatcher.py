@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
@@ -335,6 +335,11 @@ class Dispatcher:
             self._entries.pop(key, None)
             effects = self._policy.leave(key, reason, monotonic())
         self._rescued(effects)
+
+    def doubted(self, keys: Collection[Key]) -> None:
+        """Members are about to leave or hang; what one of them has must not go to the next."""
+        with self._lock:
+            self._policy.doubt(keys)
 
     def hung(self, key: Key, reason: str) -> None:
         """A member makes no progress."""

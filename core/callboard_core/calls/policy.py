@@ -151,9 +151,13 @@ class Policy:
         member.standing = Standing.HUNG
         return self._rescue(member, reason, now)
 
-    def doubt(self) -> None:
-        """Give members whose heartbeat can be heard nothing until it is; calls for them wait meanwhile."""
-        for member in self.members.values():
+    def doubt(self, keys: Iterable[Key] | None = None) -> None:
+        """Give members (all of them by default) whose heartbeat can be heard nothing until it is.
+
+        Calls for them wait meanwhile.
+        """
+        found = self.members if keys is None else [key for key in keys if key in self.members]
+        for member in [self.members[key] for key in found]:
             if member.traits.beats and member.standing is not Standing.RETIRED:
                 member.standing = Standing.DOUBTFUL
 

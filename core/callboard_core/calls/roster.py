@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
@@ -56,6 +56,9 @@ class Listener(Protocol):
 
     def retired(self, key: Key) -> None:
         """A member is no longer announced; what it has it may still answer."""
+
+    def doubted(self, keys: Collection[Key]) -> None:
+        """Members are about to leave or hang, one after the other; none of them is to be given anything."""
 
     def hung(self, key: Key, reason: str) -> None:
         """A member makes no progress."""
@@ -154,6 +157,8 @@ class Roster:
         with self._lock:
             if isinstance(event, Dropped):
                 gone = None if event.reason == REMOVED else f"{entry.node} is gone ({event.reason})"
+                if gone is not None and entry.key not in self._doubtful:
+                    self._doubt([key for key in self._entries if key[0] == entry.node])
                 self._leave(entry.key, gone)
             elif near is None or not self._wanted.fullmatch(entry.card.service):
                 self._leave(entry.key, None)
@@ -187,6 +192,10 @@ class Roster:
         else:
             self._lost[key] = before
             self._listener.left(key, gone)
+
+    def _doubt(self, keys: Collection[Key]) -> None:
+        self._doubtful.update(key for key in keys if _heartbeat(self._entries[key]) is not None)
+        self._listener.doubted(keys)
 
     def _is_leftover(self, entry: Entry) -> bool:
         key = entry.key
@@ -245,7 +254,9 @@ class Roster:
         if returned.exception() is not None:
             return
         with self._lock:
-            for key in self._silent():
+            silent = self._silent()
+            self._doubt(silent)
+            for key in silent:
                 self._hung.add(key)
                 self._doubtful.discard(key)
                 self._listener.hung(key, f"{key[0]} hangs (no heartbeat)")

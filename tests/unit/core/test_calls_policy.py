@@ -388,3 +388,12 @@ class Calls(RuleBasedStateMachine):
 
 TestCalls = Calls.TestCase
 TestCalls.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+def test_a_call_does_not_hop_through_those_that_leave_together():
+    policy = pool("a1", "a2", "a3", traits=Traits(idempotent=True, beats=True), attempts=2)
+    assert assigned(policy.submit("call", 0.0)) == [("call", "a1")]
+    policy.join("b", SAFE, 0.0)
+    policy.doubt(["a1", "a2", "a3", "nobody"])
+    assert assigned(policy.leave("a1", "gone", 0.1)) == [("call", "b")]
+    assert policy.leave("a2", "gone", 0.1) == policy.leave("a3", "gone", 0.1) == []
