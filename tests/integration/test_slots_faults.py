@@ -155,7 +155,8 @@ async def test_pausing_stops_the_process_itself_and_the_lease_lives_on(mosquitto
         await node.order("command", "pause")
         await node.state("command", "paused")
         pids = renderers("render-1")
-        assert pids and all(is_stopped(pid) for pid in pids)
+        assert pids
+        assert all(is_stopped(pid) for pid in pids)
         beats = farm.beats.get(given.attempt, 0)
         await asyncio.to_thread(
             farm.wait_for, lambda: farm.beats.get(given.attempt, 0) >= beats + 12, 10
@@ -310,33 +311,39 @@ async def test_shared_folders_are_read_and_written_where_the_node_allows_it(mosq
             assert (end.what, end.code) == ("failed", "refused"), path
 
 
-async def test_a_full_disk_fails_the_task_and_closes_the_slot_until_there_is_room(mosquitto, farm, tmp_path):
+@pytest.fixture
+def small_disk(tmp_path):
+    """The node's state folder on a disk of 3 MiB."""
     small = tmp_path / "render-1"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)], check=False).returncode:
         pytest.skip("mounting needs root")
-    try:
-        commands = [shell("fill", "echo begun; cat /dev/zero > $1 || exit 1")]
-        async with farm_node(
-            mosquitto.endpoint, tmp_path, slots="command=1,simulated=1", commands=commands
-        ) as node:
-            (small / "ballast").write_bytes(b"\0" * 2_500_000)
-            given = assignment("simulated", [1])
-            await node.assign("simulated", given)
-            end = await asyncio.to_thread(farm.end, given.attempt)
-            assert (end.what, end.fault, end.code) == ("failed", "node", "disk_full")
-            assert "MiB are free" in (await node.state("simulated", "error"))["data"]["reason"]
-            with pytest.raises(Unavailable):
-                await node.assign("simulated", assignment("simulated", [1]))
-            (small / "ballast").unlink()
-            await node.state("simulated", "idle")
-            given = command("fill")
-            await node.assign("command", given)
-            end = await asyncio.to_thread(farm.end, given.attempt)
-            assert end.what == "failed"
-            await until(lambda: not list((small / "farm/attempts").iterdir()))
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
+    yield small
+    subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+async def test_a_full_disk_fails_the_task_and_closes_the_slot_until_there_is_room(
+    mosquitto, farm, tmp_path, small_disk
+):
+    commands = [shell("fill", "echo begun; cat /dev/zero > $1 || exit 1")]
+    async with farm_node(
+        mosquitto.endpoint, tmp_path, slots="command=1,simulated=1", commands=commands
+    ) as node:
+        (small_disk / "ballast").write_bytes(b"\0" * 2_500_000)
+        given = assignment("simulated", [1])
+        await node.assign("simulated", given)
+        end = await asyncio.to_thread(farm.end, given.attempt)
+        assert (end.what, end.fault, end.code) == ("failed", "node", "disk_full")
+        assert "MiB are free" in (await node.state("simulated", "error"))["data"]["reason"]
+        with pytest.raises(Unavailable):
+            await node.assign("simulated", assignment("simulated", [1]))
+        (small_disk / "ballast").unlink()
+        await node.state("simulated", "idle")
+        given = command("fill")
+        await node.assign("command", given)
+        end = await asyncio.to_thread(farm.end, given.attempt)
+        assert end.what == "failed"
+        await until(lambda: not list((small_disk / "farm/attempts").iterdir()))
 
 
 class Agent:

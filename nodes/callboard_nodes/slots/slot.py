@@ -34,7 +34,7 @@ _log = logging.getLogger("callboard.slots")
 #: Least seconds between two reports of progress, and of states that follow each other at once.
 _CALM, _QUICK = 0.5, 0.1
 #: Attempts that may wait to be delivered while the slot works on; beyond, it waits with them.
-_UNDELIVERED = 3
+_UNDELIVERED = 8
 #: Bytes of a log in one answer.
 _LOG_PIECE = 256 * 1024
 
