@@ -29,10 +29,11 @@ from callboard_broker.mqtt.wire import pack_text, pack_u16
 
 if TYPE_CHECKING:
     from callboard_broker.mqtt.access import Grant
+    from callboard_broker.mqtt.delivery import Delivery
     from callboard_broker.mqtt.hub import Hub
     from callboard_broker.mqtt.message import Message
     from callboard_broker.mqtt.packets import WillSpec
-    from callboard_broker.mqtt.session import Delivery, Session
+    from callboard_broker.mqtt.session import Session
     from callboard_broker.mqtt.tree import Subscription
 
 __all__ = ["DurableJournal", "Regrant"]

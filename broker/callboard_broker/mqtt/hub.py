@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import secrets
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ from callboard_broker.mqtt.reasons import ProtocolError, Reason
 from callboard_broker.mqtt.router import Router
 from callboard_broker.mqtt.session import Session
 from callboard_broker.mqtt.subscribing import send_retained
+from callboard_broker.mqtt.timers import Timers
 from callboard_broker.mqtt.topics import split_share
 from callboard_broker.mqtt.wire import MAX_REMAINING, MQTT_5
 
@@ -38,8 +37,6 @@ _CLIENTS = 10_000
 _FOREVER = 0xFFFFFFFF
 #: What one connection may have held back: it has no more packet ids, each with a PUBLISH and its answer.
 _HELD = 2 * 65_535
-#: Timers that may lie about although nobody wants them any more.
-_SLACK = 1_000
 #: The most seconds one tick may use up of the patience with a session: if more have passed since the tick before, the
 #: loop was busy, and what the client said meanwhile may lie unread.
 _CHANCE = 0.25
@@ -88,8 +85,7 @@ class Hub:
         self.queued = 0
         self._doomed: list[tuple[Connection, Reason]] = []
         self._postponed: list[Session] = []
-        self._timers: list[tuple[float, int, Session]] = []
-        self._serial = itertools.count()
+        self._timers = Timers(self.sessions)
 
     # ---- connecting
 
@@ -153,9 +149,9 @@ class Hub:
         session.noted = True
         if session.will is not None:
             session.will_at = self.now + will_grace
-            self._wake_at(session.will_at, session)
+            self._timers.wake_at(session.will_at, session)
         if session.persistent:
-            self._wake_at(session.disconnected_at + session.expiry, session)
+            self._timers.wake_at(session.disconnected_at + session.expiry, session)
 
     def _take(self, client_id: str, user: str, *, clean: bool) -> tuple[Session, bool]:
         old = self.sessions.get(client_id)
@@ -229,7 +225,7 @@ class Hub:
             if will is not None and session.will is None:
                 self.journal.will(session, None)
             self.journal.session(session)
-            self._wake_at(self.now + session.expiry, session)
+            self._timers.wake_at(self.now + session.expiry, session)
         else:
             self.end(session)
 
@@ -237,7 +233,7 @@ class Hub:
         if will.delay and session.persistent:
             session.will = will
             session.will_at = self.now + min(will.delay, session.expiry)
-            self._wake_at(session.will_at, session)
+            self._timers.wake_at(session.will_at, session)
         else:
             self._publish_will(session, will)
 
@@ -350,22 +346,6 @@ class Hub:
 
     # ---- time
 
-    def _wake_at(self, when: float, session: Session) -> None:
-        heapq.heappush(self._timers, (when, next(self._serial), session))
-        if len(self._timers) > _SLACK + 4 * len(self.sessions):
-            self._forget_old_timers()
-
-    def _forget_old_timers(self) -> None:
-        """Sessions that came and went leave timers behind that may be due in a month: keep those still wanted."""
-        self._timers = [
-            (when, next(self._serial), session)
-            for session in self.sessions.values()
-            if session.connection is None
-            for when in (session.disconnected_at + session.expiry, session.will_at)
-            if when != NEVER
-        ]
-        heapq.heapify(self._timers)
-
     def tick(self, now: float) -> None:
         """Let time pass: silent clients, late CONNECTs, delayed wills, expired sessions."""
         chance, self.now = min(max(0.0, now - self.now), _CHANCE), now
@@ -387,16 +367,14 @@ class Hub:
                 connection.give_up(Reason.QUOTA_EXCEEDED, "nothing was taken for too long")
         self.crowded = {session for session in self.crowded if session.tried(chance)}
         self.router.expire(now)
-        while self._timers and self._timers[0][0] <= now:
-            self._due(heapq.heappop(self._timers)[2])
+        for session in self._timers.due(now):
+            self._due(session)
 
     def _silent(self, connection: Connection) -> None:
         self.counters.bounds["keepalive" if connection.open else "connect_timeout"] += 1
         connection.close(Reason.KEEP_ALIVE_TIMEOUT)
 
     def _due(self, session: Session) -> None:
-        if session.connection is not None or self.sessions.get(session.client_id) is not session:
-            return
         if session.will is not None and session.will_at <= self.now:
             will, session.will, session.will_at = session.will, None, NEVER
             self._publish_will(session, will)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from callboard_broker.mqtt.delivery import Delivery
     from callboard_broker.mqtt.message import Message
     from callboard_broker.mqtt.packets import WillSpec
-    from callboard_broker.mqtt.session import Delivery, Session
+    from callboard_broker.mqtt.session import Session
     from callboard_broker.mqtt.tree import Subscription
 
 __all__ = ["Journal"]

@@ -9,10 +9,11 @@ from enum import IntEnum
 from struct import Struct
 from typing import TYPE_CHECKING, ClassVar
 
+from callboard_broker.mqtt.delivery import Delivery
 from callboard_broker.mqtt.message import NEVER, Message
 from callboard_broker.mqtt.packets import WillSpec
 from callboard_broker.mqtt.properties import WILL, pack_properties, read_properties
-from callboard_broker.mqtt.session import Delivery, Session
+from callboard_broker.mqtt.session import Session
 from callboard_broker.mqtt.topics import split_share
 from callboard_broker.mqtt.tree import Subscription
 from callboard_broker.mqtt.wire import Cursor, pack_binary, pack_text, pack_u16, pack_u32

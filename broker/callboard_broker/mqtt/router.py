@@ -12,8 +12,9 @@ from callboard_broker.mqtt.tree import Group, RetainedTree, Subscription, Subscr
 
 if TYPE_CHECKING:
     from callboard_broker.mqtt.connection import Connection
+    from callboard_broker.mqtt.delivery import Delivery
     from callboard_broker.mqtt.hub import Hub
-    from callboard_broker.mqtt.session import Delivery, Session
+    from callboard_broker.mqtt.session import Session
 
 __all__ = ["Router"]
 

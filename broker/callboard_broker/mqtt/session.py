@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from callboard_broker.mqtt.access import Everything, Grant
+from callboard_broker.mqtt.delivery import Delivery
 from callboard_broker.mqtt.message import NEVER, Message
 from callboard_broker.mqtt.tree import Subscription
 from callboard_broker.mqtt.wire import PacketType, pack_text, pack_u16
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from callboard_broker.mqtt.hub import Hub
     from callboard_broker.mqtt.packets import WillSpec
 
-__all__ = ["Delivery", "Session"]
+__all__ = ["Session"]
 
 _NOBODY = Everything()
 _NOT: Final = -1.0
@@ -31,36 +32,6 @@ _HALF, _EASED = 0.5, 0.49
 _LONGEST = 3
 #: Bytes one session may put out in one go before others get their turn.
 _BURST = 262_144
-
-
-class Delivery:
-    """One message for one session.
-
-    Attributes:
-        qos: already the lower of published and granted.
-        retain: the flag the receiver sees.
-        released: QoS 2 only: PUBREC has come, PUBREL is what is repeated.
-        number: its key in the journal, 0 while it is not there.
-        share: the shared subscription through which it came: another member gets it if this session ends.
-    """
-
-    __slots__ = ("identifiers", "message", "number", "qos", "released", "retain", "share")
-
-    def __init__(
-        self,
-        message: Message,
-        qos: int,
-        retain: bool = False,
-        identifiers: tuple[int, ...] = (),
-        share: Subscription | None = None,
-    ) -> None:
-        self.message = message
-        self.qos = qos
-        self.retain = retain
-        self.identifiers = identifiers
-        self.released = False
-        self.number = 0
-        self.share = share
 
 
 class Session:
