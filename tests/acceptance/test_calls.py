@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import callboard
 from support.up import CALLBOARD, OwnNode, Up, eventually, running_board
 
 NODE = '''
@@ -200,3 +202,41 @@ def login(board: Up, user: str) -> list[str]:
 def run(*command: str) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     return json.loads(done.stdout)
+
+
+def test_it_is_told_who_offers_what_how_busy_it_is_and_who_calls_whom(board: Up) -> None:
+    url = f"127.0.0.1:{board.runtime.mqtt.port}"
+    done = threading.Event()
+    with callboard.connect(
+        url, username="operator", password=board.password("operator"), client_id="caller"
+    ) as client:
+        pool = client.pool("texture")
+        pool.wait_ready(10)
+
+        def keep_calling() -> None:
+            while not done.wait(0.1):
+                pool.call(x=2, y=2)
+
+        calling = threading.Thread(target=keep_calling)
+        calling.start()
+        try:
+            seen = board.json("network", "--sessions")
+            rows = board.json("ls", "workers", "--node", "studio")
+        finally:
+            done.set()
+            calling.join()
+    [studio] = [
+        node
+        for host in seen["hosts"]
+        for process in host["processes"]
+        for node in process["nodes"]
+        if node["node"] == "studio" and process["pid"]
+    ]
+    assert {one["service"] for one in studio["services"]} >= {"texture", "who:one", "who:two"}
+    assert [(one["caller"], one["node"]) for one in seen["sessions"] if one["service"] == "texture"] == [
+        ("caller", "studio")
+    ]
+    [texture] = [row for row in rows if row["service"] == "texture"]
+    assert (texture["state"], texture["node"]) == ("ready", "studio")
+    assert texture["done"] > 0
+    assert texture["p50"] > 0

@@ -11,6 +11,7 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, connect, read_directory
 from callboard_console.cli.output import age, print_json, table, value_text
+from callboard_console.cli.workers import COLUMNS, Ear, shown_rows, worker_rows
 
 if TYPE_CHECKING:
     from callboard_core.directory import Directory, Entry, NodeEntry
@@ -59,17 +60,23 @@ def ls(
 ) -> None:
     """List nodes, or the sensors, controls, actions … that they offer.
 
+    For workers it listens for a few seconds to what the nodes tell of their calls.
+
     Example: callboard ls sensors --name 'cpu*' --json
     """
     access = Access(
         state=state, config=config, site=site, board=board, username=username, password_file=password_file
     )
     with connect(access, "viewer") as link, read_directory(link) as directory:
+        ear = Ear(link) if what is Listed.WORKERS else None
         entries = directory.find(
             kind=what.kind, node=node, name=name, tags=tag or (), live=True if live else None
         )
         if what is Listed.NODES:
             rows = node_rows(directory, entries, unfiltered=not (node or name or tag or live))
+        elif ear is not None:
+            ear.listen(entries)
+            rows = worker_rows(ear.services(entries))
         else:
             rows = thing_rows(entries, read_states(link))
     if as_json:
@@ -83,6 +90,8 @@ def ls(
             shown,
             empty="no nodes yet; start `callboard node`",
         )
+    elif what is Listed.WORKERS:
+        table(COLUMNS, shown_rows(rows), empty="no workers match")
     else:
         _show_things(what, rows)
 

@@ -15,6 +15,7 @@ from callboard_console.cli.doctor import doctor
 from callboard_console.cli.failures import describe
 from callboard_console.cli.forget import forget
 from callboard_console.cli.ls import ls
+from callboard_console.cli.network import network
 from callboard_console.cli.node import node
 from callboard_console.cli.status import status
 from callboard_console.cli.up import up
@@ -52,7 +53,7 @@ def _root(
     del version
 
 
-for _verb in (up, node, status, ls, watch, call, forget, doctor):
+for _verb in (up, node, status, ls, network, watch, call, forget, doctor):
     app.command()(_verb)
 # A negative number is a value, not an option.
 app.command("set", context_settings={"ignore_unknown_options": True})(set_control)

@@ -82,7 +82,10 @@ def read_message(message: Message) -> dict[str, Any] | None:
 
 
 def wanted(record: dict[str, Any], patterns: list[str]) -> bool:
-    """Tell whether a record's ``node`` or ``node/name`` matches one of the globs."""
+    """Tell whether a record's ``node`` or ``node/name`` matches one of the globs; heartbeats have to be asked for."""
+    if record["leaf"] == "event" and record.get("name") == "heartbeat":
+        patterns = [one for one in patterns if "/" in one]
+        return bool(patterns) and wanted({**record, "leaf": ""}, patterns)
     if not patterns:
         return True
     node, place = record["node"], f"{record['node']}/{record.get('name', '')}"

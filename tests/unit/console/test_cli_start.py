@@ -19,7 +19,7 @@ HEAVY = {
     "sqlalchemy", "streamlit", "urllib.request", "uvicorn", "zeroconf",
 }  # fmt: skip
 
-VERBS = ["up", "node", "status", "ls", "watch", "set", "call", "forget", "doctor"]
+VERBS = ["up", "node", "status", "ls", "network", "watch", "set", "call", "forget", "doctor"]
 
 
 def test_help_imports_nothing_heavy():
