@@ -66,7 +66,7 @@ def _read_all(schema: Any, given: list[str], root: Schema) -> Any:
     options = _choices(schema, root)
     if len(given) == 1:
         return _read(options, given[0], root)
-    items = next((one.get("items", {}) for one in options if "array" in _types(one)), {})
+    items: Any = next((one.get("items", {}) for one in options if "array" in _types(one)), {})
     return [_read(_choices(items, root), text, root) for text in given]
 
 
@@ -120,7 +120,7 @@ def _read_list(options: list[Schema], text: str, root: Schema) -> Any:
         return found
     if any("string" in _types(one) for one in options):
         return _ABSENT
-    items = next((one.get("items", {}) for one in options if "array" in _types(one)), {})
+    items: Any = next((one.get("items", {}) for one in options if "array" in _types(one)), {})
     return [_read(_choices(items, root), part, root) for part in text.split(",")] if text else []
 
 

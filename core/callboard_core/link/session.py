@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
 
-from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
+from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -36,6 +36,11 @@ WINDOW = 512
 FEW = 2
 #: Seconds within which the broker must accept the connection and then grant the subscriptions.
 HANDSHAKE = 10.0
+#: Seconds to open the TCP connection; a lost first packet is repeated after one.
+REACH = 2.5
+#: Seconds that what was sent may stay unacknowledged by the other machine before the connection counts as dead. Left to
+#: itself TCP tries again at ever longer intervals, and notices long after the network has been repaired.
+UNHEARD = 5.0
 #: Bytes that may wait for the socket before no more messages are handed over.
 UNSENT = 256 * 1024
 #: Messages read before anything else has its turn.
@@ -106,10 +111,9 @@ class Session:
         self._requests: deque[tuple[str, int | None]] = deque()
         self._asked: dict[int | None, list[str]] = {}
         self._first: set[int | None] = set()  # SUBSCRIBEs that must be answered before the greeting
-        self._unwritten: deque[tuple[int, Outgoing, MQTTMessageInfo]] = deque()
-        self._unacknowledged: deque[tuple[int, Outgoing, MQTTMessageInfo]] = deque()
+        self._unwritten: list[tuple[int, Outgoing]] = []
+        self._unacknowledged: deque[tuple[int, Outgoing, int]] = deque()  # with their packet ids
         self._sent = 0
-        self._received = 0
         self._withheld: deque[int] = deque()
         self._deadline: float | None = None
         self._turning = threading.Lock()  # held by whoever uses the client
@@ -134,9 +138,7 @@ class Session:
             raise Unavailable(f"cannot reach the broker at {endpoint}: {error}") from error
         sock: Any = self._client.socket()
         if sock is not None:
-            sock.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # a call must not wait 40 ms for company
+            _tune(sock)
         self._deadline = monotonic() + HANDSHAKE
 
     def request(self, topic_filter: str, qos: int | None) -> None:
@@ -166,16 +168,14 @@ class Session:
 
     def unsent(self) -> list[Outgoing]:
         """What was handed over and not acknowledged, in order of sending."""
-        rest = sorted([*self._unwritten, *self._unacknowledged], key=lambda sent: sent[0])
-        return [item for _, item, _ in rest]
+        unacknowledged = [(number, item) for number, item, _ in self._unacknowledged]
+        rest = sorted([*self._unwritten, *unacknowledged], key=lambda sent: sent[0])
+        return [item for _, item in rest]
 
     def _make_client(self) -> BufferedClient:
         identity = self._identity
-        client = BufferedClient(
-            CallbackAPIVersion.VERSION2, identity.client_id, reconnect_on_failure=False, manual_ack=True
-        )
-        client.max_inflight_messages_set(0)  # the window below does it
-        client.connect_timeout = HANDSHAKE / 2
+        client = BufferedClient(CallbackAPIVersion.VERSION2, identity.client_id, reconnect_on_failure=False)
+        client.connect_timeout = REACH
         if identity.credential is not None:
             client.username_pw_set(identity.credential.username, identity.credential.password)
         if identity.will is not None:
@@ -184,7 +184,7 @@ class Session:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
+        client.taken = self._take
         return client
 
     def push(self) -> bool:
@@ -223,22 +223,12 @@ class Session:
             else:
                 readable = readable or bool(event & _READ)
         if readable:
-            self._read()
+            self._client.read(BATCH, self._peer.must_pause)
         self._serve()
         self._client.loop_misc()
         self._client.flush()
         self._collect()
         self._check_deadline()
-
-    def _read(self) -> None:
-        """Take in what has arrived, a batch at most; paho reads one packet at a time."""
-        for _ in range(BATCH):
-            if self._peer.must_pause():
-                return
-            before = self._received
-            self._client.loop_read()
-            if self._received == before or not self._client.buffered:
-                return
 
     def _watch(self, mask: int) -> None:
         sock = self._client.socket()
@@ -275,7 +265,7 @@ class Session:
 
     def _serve_acknowledgements(self) -> None:
         while self._withheld and self._peer.has_room():
-            self._client.ack(self._withheld.popleft(), 1)
+            self._client.acknowledge(self._withheld.popleft())
 
     def _serve_outbox(self) -> None:
         room = WINDOW - len(self._unwritten) - len(self._unacknowledged)
@@ -284,18 +274,21 @@ class Session:
         ready, late = self._outbox.take(room, monotonic())
         for item in ready:
             self._sent += 1
-            sent = self._unacknowledged if item.qos else self._unwritten
-            info = self._client.publish(item.topic, item.payload, item.qos, item.retain)
-            sent.append((self._sent, item, info))
+            number = self._client.send_message(item.topic, item.payload, item.qos, item.retain)
+            if item.qos:
+                self._unacknowledged.append((self._sent, item, number))
+            else:
+                self._unwritten.append((self._sent, item))
         if late:
             self._peer.too_late(late)
 
     def _collect(self) -> None:
-        """Find out what is through; both queues complete in order (MQTT 3.1.1, 4.6)."""
-        done: list[Outgoing] = []
-        for queue in (self._unwritten, self._unacknowledged):
-            while queue and queue[0][2].is_published():
-                done.append(queue.popleft()[1])
+        """Find out what is through: written (QoS 0), or acknowledged, which comes in order (MQTT 3.1.1, 4.6)."""
+        done = [item for _, item in self._unwritten]
+        self._unwritten.clear()
+        queue, missing = self._unacknowledged, self._client.unacknowledged
+        while queue and queue[0][2] not in missing:
+            done.append(queue.popleft()[1])
         if done:
             self._peer.settled(done)
             if len(self._outbox):
@@ -340,23 +333,26 @@ class Session:
             self._deadline = None
             self._peer.established()
 
-    def _on_message(self, client: Client, _: Any, message: MQTTMessage) -> None:
-        self._received += 1
+    def _take(self, name: bytes, payload: bytes, qos: int, retain: bool, number: int) -> None:
         try:
-            topic = message.topic
+            topic = name.decode()
         except UnicodeDecodeError:
             _log.warning("%s: a topic that is not UTF-8 was ignored", self._identity.client_id)
             acknowledge = True
         else:
-            acknowledge = self._peer.received(
-                topic, bytes(message.payload), message.qos, retain=message.retain
-            )
-        if message.qos:
+            acknowledge = self._peer.received(topic, payload, qos, retain=retain)
+        if qos:
             if acknowledge and not self._withheld:
-                client.ack(message.mid, message.qos)
+                self._client.acknowledge(number)
             else:
-                self._withheld.append(message.mid)
+                self._withheld.append(number)
 
     def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Any) -> None:
         if self.error is None and self.reason == "closed" and reason.is_failure:
             self.reason = str(reason).lower()
+
+
+def _tune(sock: Any) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a call must not wait 40 ms for company
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNHEARD * 1000))
