@@ -206,19 +206,23 @@ class Trial:
 Stories = dict[tuple[str, str], "Future[Story]"]
 
 
-def tell(victim: str, folder: Path, engine: str) -> dict[str, Story]:
-    with site(lan, folder, engine) as place:
+def tell(victim: str, folder: Path, engine: str, road: str) -> dict[str, Story]:
+    with site(lan, folder, engine, direct=road == "direct") as place:
         return {fault: Trial(place, victim, fault).run(ROUNDS) for fault in FAULTS}
 
 
-@pytest.fixture(scope="module", params=["embedded", "mosquitto"] if LONG else ["embedded"])
+#: Brokers, and how the caller's calls travel.
+SITES = [("embedded", "direct"), ("embedded", "broker"), ("mosquitto", "direct"), ("mosquitto", "broker")]
+
+
+@pytest.fixture(scope="module", params=SITES if LONG else SITES[:1], ids="-".join)
 def stories(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[dict[str, Story]]]]:
     """Every victim on a site of its own, all at once, since most of the time is waiting."""
     folder = tmp_path_factory.mktemp("faults")
     with ThreadPoolExecutor(len(VICTIMS)) as threads:
-        yield {victim: threads.submit(tell, victim, folder / victim, request.param) for victim in VICTIMS}
+        yield {victim: threads.submit(tell, victim, folder / victim, *request.param) for victim in VICTIMS}
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

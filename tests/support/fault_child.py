@@ -26,6 +26,7 @@ import callboard  # noqa: E402 - the clock must be wrong before
 from callboard_core.topics import Address, Kind, Leaf  # noqa: E402 - likewise
 
 board = callboard.connect(sys.argv[1], client_id=settings.get("client_id"))
+board.link.direct = settings.get("direct", True)
 board.start(timeout=20)
 _writing = threading.Lock()
 

@@ -202,9 +202,12 @@ class Caller(Machine):
 
 
 class Site:
-    """A broker, a board, two workers and a caller, each on a machine of its own."""
+    """A broker, a board, two workers and a caller, each on a machine of its own.
 
-    def __init__(self, network: Lan, folder: Path, engine: str) -> None:
+    Without ``direct`` all of the caller's calls go through the broker.
+    """
+
+    def __init__(self, network: Lan, folder: Path, engine: str, *, direct: bool) -> None:
         self.network, self.runs = network, folder / "runs"
         self.broker = Broker(network, "hub", folder / "hub")
         self.broker.engine = engine
@@ -214,6 +217,7 @@ class Site:
         url = f"mqtt://{self.broker.address}:{PORT}"
         self.board.broker = self.broker.address
         self.caller.broker = url
+        self.caller.settings = {**Caller.settings, "direct": direct}
         for worker in (self.left, self.right):
             worker.broker, worker.runs = url, self.runs
 
@@ -250,10 +254,12 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(network: Callable[[], Any], folder: Path, engine: str = "embedded") -> Iterator[Site]:
+def site(
+    network: Callable[[], Any], folder: Path, engine: str = "embedded", *, direct: bool = True
+) -> Iterator[Site]:
     """A started site, stopped at the end."""
     with network() as lan:
-        made = Site(lan, folder, engine)
+        made = Site(lan, folder, engine, direct=direct)
         try:
             made.start()
             yield made
