@@ -55,7 +55,7 @@ async def test_a_border_is_cut_out_and_the_size_asked_for_is_made(mosquitto, far
             inputs=inputs(node.store, blend),
             main=blend.name,
             output={**PNG, "width": 32, "height": 16},
-            args={"border": [0.5, 0.0, 1.0, 0.25], "samples": 1},
+            args={"border": [0.5, 0.0, 1.0, 0.25], "size": [64, 64], "samples": 1},
         )
         large = assignment(
             "blender",

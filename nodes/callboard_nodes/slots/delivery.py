@@ -72,7 +72,7 @@ def is_stale(error: CallboardError) -> bool:
 
     A call that was not begun, because the board is only just starting, says nothing about attempts.
     """
-    return isinstance(error, NotFound | Expired) and error.type is not None
+    return isinstance(error, NotFound | Expired | Forbidden) and error.type is not None
 
 
 class Delivery:

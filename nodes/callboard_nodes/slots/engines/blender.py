@@ -51,6 +51,9 @@ SCRIPT_ERROR = 9
 MARK = "CALLBOARD "
 SETUP = Path(__file__).with_name("blender_setup.py")
 
+#: Pixels of a side; Blender's own limit.
+_LARGEST = 65_536
+
 _FRAME = re.compile(r"Fra:(-?\d+) ")
 _SAMPLE = re.compile(r"Sample (\d+)/(\d+)")
 _TILES = re.compile(r"Rendered (\d+)/(\d+) Tiles")
@@ -94,6 +97,9 @@ class BlenderArgs(Args):
         default=None, description="x0, y0, x1, y1 as shares of the image, from its lower left corner"
     )
     crop: bool = Field(default=True, description="the file holds the border's inside only")
+    size: tuple[int, int] | None = Field(
+        default=None, description="width and height of the whole image, also when only a border is cut out"
+    )
     device: Literal["CPU", "CUDA", "OPTIX", "HIP", "ONEAPI", "METAL"] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
     autoexec: bool = Field(default=False, description="run the scripts in the file")
@@ -104,6 +110,8 @@ class BlenderArgs(Args):
             x0, y0, x1, y1 = self.border
             if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
                 raise ValueError("border: expected 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1")
+        if self.size is not None and not all(0 < side <= _LARGEST for side in self.size):
+            raise ValueError(f"size: expected 1 to {_LARGEST} pixels")
         return self
 
 
@@ -167,7 +175,9 @@ def settings_of(work: Work, args: BlenderArgs) -> dict[str, Any]:
             )
         given["format"] = FORMATS[work.output.format.lower()]
         given["encoder"] = work.output.encoder
-        if args.border is None:  # with a border the output's size is that of the cut-out
+        if args.size is not None:
+            given |= {"width": args.size[0], "height": args.size[1]}
+        elif args.border is None:  # with a border the output's size is that of the cut-out
             given |= {"width": work.output.width, "height": work.output.height}
     return given
 
