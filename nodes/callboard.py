@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from callboard_core.callee import Request
+    from callboard_core.calls.artifacts import ArtifactRef
     from callboard_core.calls.pool import Pool
     from callboard_core.calls.proxy import Proxy
     from callboard_core.directory import Available, Changed, Directory, Dropped
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agent",
+    "ArtifactRef",
     "AsyncLink",
     "Available",
     "CallboardError",
@@ -47,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "Agent": "callboard_nodes.agents",
+    "ArtifactRef": "callboard_core.calls.artifacts",
     "AsyncLink": "callboard_core.link",
     "Available": "callboard_core.directory",
     "CallboardError": "callboard_core.errors",

@@ -40,6 +40,9 @@ class Client:
         client_id: stable id, if answers are to find this client also after a restart; random by default.
         settings: board, credential, site and state folder at once, instead of those in force on this machine.
 
+    Attributes:
+        artifacts: the board's artifacts: content that is too large for messages.
+
     Raises:
         BadRequest: an argument is wrong; the message names it.
     """
@@ -70,7 +73,8 @@ class Client:
             site=found.site,
             credential=locator.credential,
         )
-        self.link.artifacts = HttpArtifacts.of(self.link, locator.credential)
+        self.artifacts = HttpArtifacts.of(self.link, locator.credential)
+        self.link.artifacts = self.artifacts
         self.link.direct = found.node.lane.enabled
         self.directory = Directory(self.link)
 

@@ -31,6 +31,7 @@ from callboard_nodes.serving import Serving
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from callboard_core.artifacts import HttpArtifacts
     from callboard_core.calls.pool import Pool
     from callboard_core.calls.proxy import Proxy
     from callboard_core.directory import Directory
@@ -280,6 +281,15 @@ class Node(Offers):
             Unavailable: the node is not running.
         """
         return self._need_running().directory
+
+    @property
+    def artifacts(self) -> HttpArtifacts:
+        """The board's artifacts: content that is too large for messages; from anywhere while the node runs.
+
+        Raises:
+            Unavailable: the node is not running.
+        """
+        return self._need_running().artifacts
 
     def pool(self, service: str | re.Pattern[str], **settings: Any) -> Pool:
         """Return the pool of all workers whose service matches; see :meth:`Directory.pool`."""

@@ -86,6 +86,7 @@ class Running:
         readings: where readings go.
         outbox: readings that are not acknowledged.
         link: the connection.
+        artifacts: what the board keeps for being too large for messages.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Running:
             site=plan.site,
             keepalive=plan.card.keepalive,
         )
-        self.link.artifacts = HttpArtifacts.of(self.link, plan.credential)
+        self.link.artifacts = self.artifacts = HttpArtifacts.of(self.link, plan.credential)
         self.presence = Presence(self.link, card=plan.card, epoch=epoch, instance=instance)
         self.callee = Callee(self.link, self.presence)
         audience = Audience(self.link, site=plan.site, on_change=partial(self._soon, self._audience_changed))

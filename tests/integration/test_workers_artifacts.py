@@ -37,6 +37,24 @@ def board(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield started
 
 
+def offer(node: Node) -> None:
+    @node.worker(service="large")
+    def large(size: int) -> str:
+        return "x" * size
+
+    @node.worker(service="picture")
+    def picture(size: int) -> np.ndarray:
+        return np.arange(size, dtype="<u4")
+
+    @node.worker(service="measure")
+    def measure(scene: ArtifactRef) -> list[int]:
+        return [scene.size, len(node.artifacts.get(scene))]
+
+    @node.worker(service="raw")
+    async def raw(size: int) -> bytes:
+        return b"\xff" * size
+
+
 @pytest.fixture(scope="module")
 def nodes(
     engine: Engine, board: BoardProcess, tmp_path_factory: pytest.TempPathFactory
@@ -49,18 +67,7 @@ def nodes(
         )
         node = Node(name, settings=settings)
 
-        @node.worker(service="large")
-        def large(size: int) -> str:
-            return "x" * size
-
-        @node.worker(service="picture")
-        def picture(size: int) -> np.ndarray:
-            return np.arange(size, dtype="<u4")
-
-        @node.worker(service="raw")
-        async def raw(size: int) -> bytes:
-            return b"\xff" * size
-
+        offer(node)
         made.append(node.start())
     yield made
     for node in made:
@@ -111,6 +118,13 @@ def test_one_node_calls_another(nodes: list[Node], client: Client) -> None:
     pool = nodes[0].pool("raw")
     pool.wait_ready(5)
     assert pool.call(size=LARGE) == b"\xff" * LARGE
+
+
+def test_large_arguments_are_given_as_artifacts(client: Client) -> None:
+    ref = client.artifacts.put(b"scene" * 400_000, type="application/x-blender")
+    pool = client.pool("measure")
+    pool.wait_ready(5)
+    assert pool.call(scene=ref.model_dump()) == [2_000_000, 2_000_000]
 
 
 def test_a_result_that_has_gone_is_an_error(client: Client, board: BoardProcess) -> None:

@@ -44,15 +44,17 @@ def node(
     ] = None,
     slots: Annotated[
         str | None,
-        typer.Option(metavar="ENGINE=N,…", help="Render slots to offer. [default: one for each engine found]"),
+        typer.Option(
+            metavar="ENGINE=N,…", help="Render slots to offer. [default: one for each engine found]"
+        ),
     ] = None,
     no_slots: Annotated[bool, typer.Option("--no-slots", help="Offer no render slots.")] = False,
 ) -> None:
     """Join this machine to the board, which is found by itself, until Ctrl-C or SIGTERM.
 
-    Example: callboard node --id greenhouse --board mqtt://192.168.1.10 --password-file node.password
-
     A render node: callboard node --slots blender=2,povray=1 --tag gpu
+
+    Example: callboard node --id greenhouse --board mqtt://192.168.1.10 --password-file node.password
     """
     flags = {
         "state": state,
