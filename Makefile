@@ -8,7 +8,7 @@ export LANG ?= C.UTF-8
 export PYTHONUTF8 := 1
 
 # Debian packages the tests use for real: brokers, a browser, a database, network namespaces, renderers.
-PACKAGES := mosquitto mosquitto-clients chromium postgresql iproute2 blender povray ffmpeg
+PACKAGES := mosquitto mosquitto-clients chromium postgresql iproute2 curl blender povray ffmpeg
 
 .DEFAULT_GOAL := help
 .PHONY: help up test check fuzz soak bench docs packages clean
