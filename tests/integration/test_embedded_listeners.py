@@ -100,7 +100,7 @@ async def test_websocket_clients_publish_and_subscribe(certificates: Certificate
     with embedded_engine(config={"listeners": {"web": {"type": "ws", **listener}}}) as engine:
         url = f"{'wss' if secure else 'ws'}://localhost:{engine.address('web')[1]}/mqtt"
         async with websockets.connect(url, subprotocols=["mqtt"], ssl=context, compression=None) as socket:
-            assert socket.subprotocol == "mqtt"
+            assert socket.subprotocol == "mqtt"  # MQTT-6.0.0-4
             await socket.send(p.connect("web", level=4))
             assert await socket.recv() == b"\x20\x02\x00\x00"
             whole = p.subscribe([("a/#", 1)], pid=1, level=4) + p.publish(
