@@ -66,6 +66,7 @@ def make_app(use: Services) -> FastAPI:
     )
     app.state.services = use
     errors.install(app)
+    app.add_middleware(services.Shortcut)
     app.add_middleware(BodyLimit, limit=MESSAGE_LIMIT, streamed="/api/v1/artifacts/")
     api = APIRouter(prefix="/api/v1")
     for noun in _NOUNS:

@@ -24,7 +24,7 @@ from callboard_core.errors import (
     Unauthorized,
 )
 
-__all__ = ["ErrorAnswer", "answer", "install"]
+__all__ = ["ErrorAnswer", "answer", "http", "install"]
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def install(app: FastAPI) -> None:
     """Have the application answer all errors this way."""
     app.add_exception_handler(CallboardError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -92,7 +92,8 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return answer(BadRequest(_sentence(error.errors())))
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def http(request: Request, error: Exception) -> JSONResponse:
+    """Answer what the framework raised."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     kind = _OF_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else Failed)  # noqa: PLR2004
     detail = str(error.detail)

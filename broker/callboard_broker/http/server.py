@@ -11,25 +11,70 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+except ImportError:  # where it has no wheel
+    HttpToolsProtocol = None  # type: ignore[assignment,misc]
+
 __all__ = ["HttpServer"]
 
 #: Seconds that open requests get to finish at the end.
 _GRACE = 2
 #: Seconds a fresh connection has to send its first request; without a bound, idle ones use up the open files.
 FIRST_REQUEST = 10.0
+#: Longest head of a request, in bytes; what h11 takes.
+LONGEST_HEAD = 65_536
 
 
-class _Impatient(H11Protocol):
+class _Impatient:
     """Closes a connection on which no whole request head arrives in time."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    cycle: object
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin to wait."""
-        super().connection_made(transport)
+        super().connection_made(transport)  # type: ignore[misc]
         self.loop.call_later(FIRST_REQUEST, self._give_up)
 
     def _give_up(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
             self.transport.close()
+
+
+class _Plain(_Impatient, H11Protocol):  # type: ignore[misc]
+    pass
+
+
+def _protocol() -> type[asyncio.Protocol]:
+    """The quicker parser where it is installed."""
+    if HttpToolsProtocol is None:
+        return _Plain
+
+    class Quick(_Impatient, HttpToolsProtocol):  # type: ignore[misc]
+        """Refuses, as the other parser does by itself, a request head that is too long."""
+
+        _head = 0
+
+        def on_message_begin(self) -> None:
+            self._head = 0
+            super().on_message_begin()
+
+        def on_url(self, url: bytes) -> None:
+            self._count(url)
+            super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self._count(name + value)
+            super().on_header(name, value)
+
+        def _count(self, data: bytes) -> None:
+            self._head += len(data)
+            if self._head > LONGEST_HEAD:
+                raise ValueError(f"the request's head has more than {LONGEST_HEAD} bytes")
+
+    return Quick
 
 
 class _Server(uvicorn.Server):
@@ -55,7 +100,8 @@ class HttpServer:
         self._listener = listener
         config = uvicorn.Config(
             app,
-            http=_Impatient,
+            http=_protocol(),
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -1,6 +1,6 @@
 """Services: what workers offer, called by name over HTTP.
 
-The calls are plain Starlette endpoints: what the framework does for a typed one would cost more than the call.
+Calls pass by the framework: what it does for an endpoint would cost more than the call.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from callboard_broker.http import artifacts
+from callboard_broker.http import artifacts, errors
 from callboard_broker.http.context import Reader, Services, Use, asking_commander, services
 from callboard_broker.services.pools import Service, told
 from callboard_core.calls import codec
 from callboard_core.calls.artifacts import reference
 from callboard_core.calls.pool import TIMEOUT
 from callboard_core.calls.texts import read_arguments, resolved
-from callboard_core.errors import BadPayload, BadRequest, Failed
+from callboard_core.errors import BadPayload, BadRequest, CallboardError, Failed
 from callboard_core.messages import JsonObject
 
-__all__ = ["CALL_OPTIONS", "LONGEST", "router"]
+__all__ = ["CALL_OPTIONS", "LONGEST", "Shortcut", "router"]
 
 router = APIRouter(prefix="/services", tags=["services"])
 
+_PATH = "/api/v1/services/"
 #: Longest time-out of a call, in seconds.
 LONGEST = 3600.0
 #: What says how to call rather than what with. Where a service has a parameter of that name, put ``_`` in front.
@@ -95,11 +98,10 @@ def listing(_person: Reader, use: Use) -> AllServices:
     return AllServices(items=[OneService.of(service) for service in use.pools.services()])
 
 
-async def call(request: Request) -> Response:
+async def call(request: Request, service: str) -> Response:
     """Call a service: arguments from the query (GET), or from a JSON or MessagePack body (POST)."""
     use = services(request)
     person = await asking_commander(request)
-    service = str(request.path_params["service"])
     card = use.pools.card(service)
     schema = card.parameters if card is not None else {}
     given, options = _split(request, schema)
@@ -118,7 +120,35 @@ async def call(request: Request) -> Response:
     return await _response(request, use, result)
 
 
-router.add_route("/services/{service}", call, methods=["GET", "POST"], include_in_schema=False)
+class Shortcut:
+    """Answers calls of services before the framework looks for their route, which takes longer than the call."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        if scope["type"] != "http" or not scope["path"].startswith(_PATH):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive, send)
+        try:
+            response = await _called(request, scope["path"][len(_PATH) :])
+        except ClientDisconnect:
+            return
+        except HTTPException as error:  # of the limit of the body
+            response = await errors.http(request, error)
+        except CallboardError as error:
+            response = errors.answer(error)
+        await response(scope, receive, send)
+
+
+async def _called(request: Request, service: str) -> Response:
+    if request.method in {"GET", "POST"}:
+        return await call(request, service)
+    return errors.answer(
+        BadRequest(f"{request.method} is not possible here; use GET or POST"), {"Allow": "GET, POST"}, 405
+    )
 
 
 def _split(request: Request, schema: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -179,23 +209,27 @@ async def _body(request: Request) -> dict[str, Any]:
 
 async def _answer(request: Request, answer: Future[Any]) -> Any:
     """Wait for an answer as long as the client does; a call that nobody waits for is cancelled."""
-    waiting = asyncio.wrap_future(answer)
-    done, _ = await asyncio.wait((waiting,), timeout=_ATTENTION)
-    if not done:
-        gone = asyncio.create_task(_gone(request))
-        try:
-            await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-        if not waiting.done():
-            waiting.cancel()
-            raise ClientDisconnect
-    return await waiting
+    loop = asyncio.get_running_loop()
+    waiting = asyncio.wrap_future(answer, loop=loop)
+    watching: list[asyncio.Task[None]] = []
+    timer = loop.call_later(_ATTENTION, lambda: watching.append(loop.create_task(_watch(request, waiting))))
+    try:
+        return await waiting
+    except asyncio.CancelledError:
+        if watching and watching[0].done() and waiting.cancelled():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        timer.cancel()
+        for task in watching:
+            task.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def _watch(request: Request, waiting: asyncio.Future[Any]) -> None:
+    """Cancel a call whose client hangs up."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    waiting.cancel()
 
 
 async def _response(request: Request, use: Services, result: Any) -> Response:
