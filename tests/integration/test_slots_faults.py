@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 from callboard_core.errors import Conflict, TooLarge, Unavailable
 from callboard_nodes.slots.guard import marked
 from support import farm as support
-from support.farm import Farm, assignment, farm_node, inputs
+from support.farm import Agent, Farm, assignment, farm_node, inputs
 from support.mosquitto import mosquitto
 from support.nodes import Observer, node_settings
 from support.waiting import wait_until
@@ -346,35 +344,21 @@ async def test_a_full_disk_fails_the_task_and_closes_the_slot_until_there_is_roo
         await until(lambda: not list((small_disk / "farm/attempts").iterdir()))
 
 
-class Agent:
-    """A node's agent as a process."""
-
-    def __init__(self, folder: Path, endpoint, **farm) -> None:
-        settings = node_settings(
-            folder, endpoint, id="render-1", builtin_sensors=False, farm={"min_free_mb": 1, **farm}
-        )
-        settings.commands = COMMANDS
-        file = folder / "settings.json"
-        file.write_text(settings.model_dump_json())
-        child = Path(support.__file__).with_name("farm_child.py")
-        self.argv = [sys.executable, str(child), str(file), str(folder / "artifacts")]
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self.argv, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout.readline() == "ready\n"
-
-    def kill(self, number=signal.SIGKILL) -> None:
-        os.kill(self.process.pid, number)
-        self.process.wait()
-        self.process.stdout.close()
+def make_agent(folder: Path, endpoint, **farm) -> Agent:
+    settings = node_settings(
+        folder, endpoint, id="render-1", builtin_sensors=False, farm={"min_free_mb": 1, **farm}
+    )
+    settings.commands = COMMANDS
+    agent = Agent(folder, settings, folder / "artifacts")
+    agent.start()
+    return agent
 
 
 def test_an_agent_that_is_killed_takes_its_renderers_along_and_tells_what_became_of_them(
     mosquitto, farm, tmp_path
 ):
     observer = Observer(mosquitto.endpoint)
-    agent = Agent(tmp_path, mosquitto.endpoint, slots="simulated=1,command=1")
+    agent = make_agent(tmp_path, mosquitto.endpoint, slots="simulated=1,command=1")
     try:
         frames, stubborn = (
             assignment("simulated", [1, 2, 3], args={"image": True, "fail": {"3": "hang"}}, output=PNG),
@@ -402,7 +386,7 @@ def test_an_agent_that_is_killed_takes_its_renderers_along_and_tells_what_became
 
 def test_an_agent_that_is_stopped_in_order_gives_its_work_back(mosquitto, farm, tmp_path):
     observer = Observer(mosquitto.endpoint)
-    agent = Agent(tmp_path, mosquitto.endpoint, slots="command=1")
+    agent = make_agent(tmp_path, mosquitto.endpoint, slots="command=1")
     given = command("stubborn")
     observer.call("render-1", "slot", "command", do="assign", assignment=support.as_args(given))
     farm.wait(given.attempt, "started")

@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import itertools
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,12 +25,13 @@ from callboard_core.errors import NotFound, Unavailable
 from callboard_core.farm.messages import Assignment, AttemptCall, AttemptReply, Input, Output, as_args
 from callboard_core.link import Endpoint, Link
 from callboard_core.presence import Presence, new_instance
+from callboard_core.processes import dying_with_parent
 from callboard_core.settings import Settings
 from callboard_core.topics import Kind
 from callboard_nodes.slots.bank import Bank
 from support.nodes import Observer
 
-__all__ = ["Farm", "FolderStore", "assignment", "blend", "farm_node", "make_scene", "scene"]
+__all__ = ["Agent", "Farm", "FolderStore", "assignment", "blend", "farm_node", "make_scene", "scene"]
 
 _NUMBERS = itertools.count(1)
 
@@ -241,6 +244,47 @@ def assignment(engine: str, frames: list[int] | None = None, **more: Any) -> Ass
 def inputs(store: FolderStore, *files: Path) -> list[Input]:
     """Store files, and return them as inputs."""
     return [Input(name=file.name, artifact=store.put(file.read_bytes())) for file in files]
+
+
+class Agent:
+    """A node's agent as a process; its state outlives a kill.
+
+    Args:
+        folder: where its state and its output lie.
+        settings: what it runs with.
+        store: a folder of artifacts; the board's when None.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, store: Path | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "settings.json"
+        file.write_text(settings.model_dump_json())
+        child = Path(__file__).with_name("farm_child.py")
+        self.log = folder / "agent.log"
+        self._argv = [sys.executable, str(child), str(file), *([str(store)] if store is not None else [])]
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, and wait until it is on the board."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._argv,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                preexec_fn=dying_with_parent(),  # noqa: PLW1509 - one prctl call
+            )
+        if wait:
+            assert self.process.stdout is not None
+            assert self.process.stdout.readline() == "ready\n", self.log.read_text()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End it with a signal."""
+        process, self.process = self.process, None
+        if process is not None and process.stdout is not None:
+            process.send_signal(number)
+            process.wait(10)
+            process.stdout.close()
 
 
 SCENE = """

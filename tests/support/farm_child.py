@@ -1,4 +1,7 @@
-"""A node with slots as a process of its own, to be killed: ``python farm_child.py SETTINGS.json ARTIFACTS``."""
+"""A node with slots as a process of its own, to be killed: ``python farm_child.py SETTINGS.json [ARTIFACTS]``.
+
+With a folder of artifacts it does without the board's.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ def main() -> None:
         async def stop(self) -> None:
             pass
 
-    node.extend(Folders)
+    if len(sys.argv) > 2:
+        node.extend(Folders)
     asyncio.run(until_signal(node.serve(ready=lambda: print("ready", flush=True))))
 
 
