@@ -19,6 +19,7 @@ from callboard_broker.engine.embedded import EmbeddedEngine
 from callboard_broker.mqtt.counters import Counters
 from callboard_broker.mqtt.limits import Limits
 from callboard_core.errors import BadRequest, Conflict
+from callboard_core.settings import load_settings
 from support import packets as p
 from support import wire
 from support.embedded import Certificates, ThreadedEngine, embedded_engine
@@ -172,6 +173,59 @@ def test_a_taken_port_is_a_conflict_that_names_who_has_it(listener: str) -> None
             Conflict, match=rf"port {port} \(mqtt.*\) is taken by .*pid {os.getpid()}.*--mqtt-port"
         ):
             asyncio.run(engine.start())
+
+
+def test_listeners_are_taken_from_the_settings_file(certificates: Certificates, tmp_path: Path) -> None:
+    certificate, key = certificates.issue("server")
+    file = tmp_path / "callboard.toml"
+    file.write_text(
+        f"""
+        state = "{tmp_path}"
+        [mqtt]
+        port = 0
+        [mqtt.amqtt.listeners.tls]
+        bind = "127.0.0.1:0"
+        ssl = true
+        certfile = "{certificate}"
+        keyfile = "{key}"
+        """
+    )
+    settings = load_settings(file=file, env={}).value
+    users = Users(tmp_path / "users.json")
+    users.put("viewer", Role.VIEWER, "secret")
+    engine = EmbeddedEngine.from_settings(settings, users)
+
+    async def connects() -> int:
+        await engine.start()
+        try:
+            address = ("127.0.0.1", engine.port("tls"))
+            with await asyncio.to_thread(wire.Wire, address, tls=_trusting(certificates)) as client:
+                answer = await asyncio.to_thread(client.connect, "a", username="viewer", password="secret")
+                return answer.code
+        finally:
+            await engine.stop()
+
+    assert asyncio.run(connects()) == 0
+
+
+@pytest.mark.parametrize(
+    ("listeners", "said"),
+    [
+        (
+            {"tls": {"bind": "127.0.0.1:0", "ssl": True, "certfile": "/none", "keyfile": "/none"}},
+            r"certfile.* does not exist",
+        ),
+        (
+            {"tls": {"bind": "127.0.0.1:0", "ssl": True, "certfile": __file__, "keyfile": __file__}},
+            r"cannot use certificate .*correct mqtt\.amqtt\.listeners",
+        ),
+        ({"tls": {"bind": "127.0.0.1:0", "nonsense": 1}}, "nonsense"),
+        (["tls"], "table"),
+    ],
+)
+def test_a_listener_that_cannot_be_is_a_bad_request(listeners: Any, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        asyncio.run(EmbeddedEngine(port=0, config={"listeners": listeners}).start())
 
 
 def test_an_address_of_another_machine_is_said_to_be_one() -> None:

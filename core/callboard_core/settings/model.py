@@ -137,6 +137,10 @@ class Mqtt(_Section):
         le=3_600,
         description="seconds between two reports under $SYS (embedded and mosquitto)",
     )
+    amqtt: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="further listeners (TLS, WebSocket) and plugins of the embedded engine, written as for amqtt",
+    )
     limits: BrokerLimits = Field(default_factory=BrokerLimits)
     durability: BrokerDurability = Field(default_factory=BrokerDurability)
 

@@ -23,7 +23,7 @@ from callboard_broker.mqtt.durable import DurableJournal
 from callboard_broker.mqtt.hub import Hub
 from callboard_broker.mqtt.limits import Limits
 from callboard_broker.mqtt.reasons import Reason
-from callboard_core.errors import CallboardError, Unavailable
+from callboard_core.errors import BadRequest, CallboardError, Unavailable
 from callboard_core.link import Endpoint
 from callboard_core.listening import reachable
 from callboard_core.settings import BrokerDurability
@@ -90,6 +90,7 @@ class EmbeddedEngine:
             limits=settings.mqtt.limits,
             durability=settings.mqtt.durability,
             sys_interval=settings.mqtt.sys_interval,
+            config=dict(settings.mqtt.amqtt),
         )
 
     @property
@@ -135,7 +136,10 @@ class EmbeddedEngine:
     def _amqtt_config(self) -> dict[str, Any]:
         config = dict(self._config)
         default = {"type": "tcp", "bind": f"{self._bind}:{self._port}"}
-        return {**config, "listeners": {"default": default, **config.get("listeners", {})}}
+        listeners = config.get("listeners", {})
+        if not isinstance(listeners, dict):
+            raise BadRequest("the broker's configuration: listeners has to be a table of tables")
+        return {**config, "listeners": {"default": default, **listeners}}
 
     async def stop(self) -> None:
         """Say goodbye to every client, write everything down, and close."""

@@ -195,10 +195,16 @@ class Host(Broker):  # type: ignore[misc]
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if listener.certfile is None:
             raise BrokerError("a listener with ssl needs certfile and keyfile")
-        context.load_cert_chain(listener.certfile, listener.keyfile)
-        if listener.cafile or listener.capath or listener.cadata:
-            context.load_verify_locations(listener.cafile, listener.capath, listener.cadata)
-            context.verify_mode = ssl.CERT_OPTIONAL
+        try:
+            context.load_cert_chain(listener.certfile, listener.keyfile)
+            if listener.cafile or listener.capath or listener.cadata:
+                context.load_verify_locations(listener.cafile, listener.capath, listener.cadata)
+                context.verify_mode = ssl.CERT_OPTIONAL
+        except OSError as error:
+            raise BadRequest(
+                f"the broker cannot use certificate {listener.certfile} with key {listener.keyfile}: "
+                f"{error.strerror or error}; correct mqtt.amqtt.listeners"
+            ) from error
         self._contexts.append((context, listener))
         return context
 
