@@ -13,10 +13,13 @@ import typer
 from callboard_console.cli.call import call, set_control
 from callboard_console.cli.doctor import doctor
 from callboard_console.cli.failures import describe
+from callboard_console.cli.farm import farm
 from callboard_console.cli.forget import forget
+from callboard_console.cli.job import job
 from callboard_console.cli.ls import ls
 from callboard_console.cli.network import network
 from callboard_console.cli.node import node
+from callboard_console.cli.project import project
 from callboard_console.cli.status import status
 from callboard_console.cli.up import up
 from callboard_console.cli.watch import watch
@@ -55,6 +58,8 @@ def _root(
 
 for _verb in (up, node, status, ls, network, watch, call, forget, doctor):
     app.command()(_verb)
+for _group in (job, farm, project):
+    app.add_typer(_group)
 # A negative number is a value, not an option.
 app.command("set", context_settings={"ignore_unknown_options": True})(set_control)
 
