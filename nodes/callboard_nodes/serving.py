@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from callboard_core.callee import Callee, Request
 from callboard_core.calls.codec import Array
 from callboard_core.calls.names import numbered
-from callboard_core.cards import AnyCard, Lane
+from callboard_core.cards import ActionCard, AnyCard, Lane
 from callboard_core.directory import Directory
 from callboard_core.errors import BadRequest, Conflict, Failed, NotFound
 from callboard_core.jobs import Tally
@@ -36,6 +36,23 @@ _log = logging.getLogger("callboard.node")
 #: Workers whose figures go with a heartbeat; more would make it long.
 TOLD = 100
 
+
+#: What the node itself offers as soon as it has a worker.
+DRAIN = ActionCard(
+    name="drain-worker",
+    epoch=0,
+    label="Drain a worker",
+    description="Ask callers to give a worker no more calls (or, with on: false, calls again).",
+    parameters={
+        "type": "object",
+        "properties": {
+            "worker": {"type": "string", "description": "name of the worker"},
+            "on": {"type": "boolean", "default": True},
+        },
+        "required": ["worker"],
+        "additionalProperties": False,
+    },
+)
 
 #: Publishes an event: name, severity, message, data.
 Tell = Callable[[str, Severity, str, dict[str, Any]], None]
@@ -132,7 +149,7 @@ class Serving:
         self._calls: set[Future[Any]] = set()
         self._heartbeat: Heartbeat | None = None
         self._stopped = False
-        callee.handle(Kind.ACTION, "drain", self._drain, run="inline")
+        self._drainable = False
 
     def serve(self, worker: Worker) -> None:
         """Offer a worker; an exclusive one as soon as nobody else has its service."""
@@ -161,6 +178,7 @@ class Serving:
             traceback=card.traceback,
         )
         self._presence.pin(card)
+        self._offer_drain()
         self._beat(card.heartbeat)
 
     def remove(self, name: str) -> None:
@@ -238,6 +256,13 @@ class Serving:
             if (within := tally.percentile(share)) is not None:
                 figures[f"p{share}"] = round(within, 6)
         return figures
+
+    def _offer_drain(self) -> None:
+        with self._lock:
+            first, self._drainable = not self._drainable, True
+        if first:
+            self._callee.handle(Kind.ACTION, DRAIN.name, self._drain, run="inline")
+            self._presence.pin(DRAIN)
 
     def _beat(self, every: float | None) -> None:
         with self._lock:

@@ -240,3 +240,15 @@ def test_it_is_told_who_offers_what_how_busy_it_is_and_who_calls_whom(board: Up)
     assert (texture["state"], texture["node"]) == ("ready", "studio")
     assert texture["done"] > 0
     assert texture["p50"] > 0
+
+
+def test_a_worker_is_drained_and_enabled_from_the_shell(board: Up) -> None:
+    def state() -> str:
+        return next(row["state"] for row in board.json("ls", "workers") if row["service"] == "who:one")
+
+    assert board.json("call", "studio/drain-worker", "worker=who-one") == {"worker": "who-one", "draining": True}
+    assert state() == "draining"
+    board.json("call", "studio/drain-worker", "worker=who-one", "on=false")
+    assert state() == "ready"
+    done = board.cli("call", "studio/drain-worker", "worker=nobody", check=False)
+    assert "no worker 'nobody'" in done.stderr

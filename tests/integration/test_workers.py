@@ -295,7 +295,7 @@ def test_a_late_worker_joins_and_a_drained_one_rests(make_node: MakeNode, board:
     pool.wait_ready(5, members=2)
     assert pool.call() == "b", "whose pace is not known yet"
     assert time.monotonic() - begun < 3
-    drain = Address("callboard", "a", Leaf.COMMAND, Kind.ACTION, "drain")
+    drain = Address("callboard", "a", Leaf.COMMAND, Kind.ACTION, "drain-worker")
     board.link.call(drain, {"worker": "who-a"}, timeout=5).result(5)
     wait_until(lambda: "draining" in [one.standing for one in pool.members()])
     assert {pool.call() for _ in range(4)} == {"b"}

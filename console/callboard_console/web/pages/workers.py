@@ -42,7 +42,7 @@ def _drain(member: str, *, on: bool) -> None:
     session = runtime.session()
     node, _, name = member.partition("/")
     if session is not None and session.may_command:
-        address = Address(runtime.current().site, node, Leaf.COMMAND, Kind.ACTION, "drain")
+        address = Address(runtime.current().site, node, Leaf.COMMAND, Kind.ACTION, "drain-worker")
         title = f"{'Drain' if on else 'Enable'} {name} on {node}"
         session.send(address, title, {"worker": name, "on": on}, timeout=_DRAIN_TIMEOUT)
 
@@ -112,7 +112,7 @@ def _ask(session: Session, service: str, card: WorkerCard) -> None:
 def _orders() -> None:
     session = runtime.session()
     if session is not None:
-        orders = [one for one in session.ledger.orders() if one.address.name in {"call", "drain"}]
+        orders = [one for one in session.ledger.orders() if one.address.name in {"call", "drain-worker"}]
         live(node_view.orders(orders, runtime.current().source.snapshot().t), key="workers_orders")
 
 
