@@ -9,6 +9,7 @@ import pytest
 
 from callboard_core.settings import load_settings
 from callboard_nodes import hardware
+from callboard_nodes.slots import configured
 
 HOWTO = Path(__file__).parents[3] / "docs" / "howto"
 
@@ -48,3 +49,14 @@ def test_the_first_node_on_the_page_defines_its_things(monkeypatch):
     scope = {}
     exec(snippets("node-sdk.md", "python")[0], scope)
     assert [one.card.name for one in scope["node"]._things] == ["temperature", "fan", "open-vent"]
+
+
+def test_the_slots_on_the_page_are_read(tmp_path):
+    (table,) = snippets("farm-nodes.md", "toml")
+    file = tmp_path / "callboard.toml"
+    file.write_text(table)
+    settings = load_settings(file=file, env={"CALLBOARD_STATE": str(tmp_path)}).value
+    made = configured.plans(settings.node.farm.slots, settings.slots, lambda _: False)
+    assert [one.name for one in made] == ["night-1", "night-2", "ffmpeg", "command"]
+    assert list(configured.templates(settings.commands)) == ["convert"]
+    assert settings.node.farm.variables == {"jobs": "/mnt/jobs"}
