@@ -16,7 +16,7 @@ from callboard_core.link.lane import Timer
 from callboard_core.messages import Call
 from callboard_core.topics import Kind
 
-__all__ = ["Cancellation", "Handler", "Job", "Request", "Tally", "Thing"]
+__all__ = ["CALLERS", "Cancellation", "Handler", "Job", "Request", "Tally", "Thing"]
 
 #: Response times from which a thing's percentiles are told.
 SAMPLES = 256

@@ -16,6 +16,7 @@ from callboard_core.cards import WorkerCard
 from callboard_core.directory import Directory, Event
 from callboard_core.errors import CallboardError, NotFound, Overloaded
 from callboard_core.follower import Follower
+from callboard_core.jobs import CALLERS
 from callboard_core.link import Link
 from callboard_core.topics import BOARD
 from callboard_core.view import Entry
@@ -183,7 +184,10 @@ class Pools:
     def _used(self, service: str, caller: str) -> Pool:
         kept = self._pool(service)
         kept.used = monotonic()
-        kept.callers[caller] = kept.callers.get(caller, 0) + 1
+        counts = kept.callers
+        if caller not in counts and len(counts) >= CALLERS:
+            caller = "*"
+        counts[caller] = counts.get(caller, 0) + 1
         return kept.pool
 
     def _pool(self, service: str) -> _Kept:

@@ -218,6 +218,19 @@ def find_references(value: Any) -> Iterator[str]:
             yield from find_references(one)
 
 
+def test_the_boards_own_services_are_called_like_any_other(client: httpx.Client) -> None:
+    answer = client.post("/services/forget", json={"node": "nobody"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert (
+        client.get("/services/history", params={"node": "a", "kind": "slow", "name": "x"}).status_code == 400
+    )
+
+
+def test_a_method_that_is_none_is_refused(client: httpx.Client) -> None:
+    answer = client.delete(TEXTURE)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+
+
 def test_a_call_whose_client_has_gone_is_cancelled(client: httpx.Client, node: Node) -> None:
     ended: threading.Semaphore = node.ended  # type: ignore[attr-defined]
     while ended.acquire(blocking=False):
