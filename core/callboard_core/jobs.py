@@ -24,12 +24,24 @@ SAMPLES = 256
 CALLERS = 100
 
 
+_making = threading.Lock()
+
+
 class Cancellation(threading.Event):
     """Set when a call is interrupted or took too long; then what was asked for with :meth:`then` is run."""
 
     def __init__(self) -> None:
-        super().__init__()
+        # Nearly nobody waits for it, so what is needed for waiting is made when somebody does.
+        self._flag = False
         self._hooks: list[Callable[[], object]] = []
+
+    @property
+    def _cond(self) -> threading.Condition:
+        with _making:
+            found: threading.Condition | None = self.__dict__.get("made")
+            if found is None:
+                found = self.__dict__["made"] = threading.Condition()
+            return found
 
     def then(self, hook: Callable[[], object]) -> None:
         """Run ``hook``, which must be quick, when set; at once if it is."""
@@ -142,6 +154,7 @@ class Job:
     request: Request
     answer: Callable[[bytes], None]
     arrived: float
+    began: float | None = None
     timers: list[Timer] = field(default_factory=list)
     expiry: Timer | None = None
     task: Future[Any] | None = None

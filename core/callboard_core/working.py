@@ -32,6 +32,10 @@ __all__ = ["ACK_AFTER", "Working", "refusal"]
 
 #: Seconds after the arrival of a call after which the caller is told that it is being worked on.
 ACK_AFTER = 1.0
+#: Seconds after which a job that is not done gets timers of its own.
+SOON = 0.1
+#: What is no awaitable, nor a future.
+_PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
 #: Handlers that may run at a time in threads; each thing has its own, lower bound.
 THREADS = 1000
 #: Least seconds between two reports of progress of one call.
@@ -64,6 +68,7 @@ class Working:
         self._clock, self._answered = clock, answered
         self._lock = threading.RLock()
         self._jobs: dict[tuple[str | None, str], Job] = {}
+        self._looking = False
         self._pool = Pool(f"{node}-handler", THREADS)
 
     def take(self, job: Job, left: float, run: Callable[[Callable[[], object]], bool] | None = None) -> None:
@@ -77,7 +82,9 @@ class Working:
                 job.answer(refusal(job.call, Overloaded(f"{len(thing.waiting)} calls already wait")))
                 return
             self._jobs[job.key] = job
-            job.timers.append(self._clock.later(ACK_AFTER, partial(self._acknowledge, job)))
+            if not self._looking:
+                self._looking = True
+                self._clock.later(SOON, self._look)
             if waits:
                 thing.waiting.append(job)
                 job.expiry = self._clock.later(left, partial(self._expire, job))
@@ -151,7 +158,9 @@ class Working:
 
     def _start(self, job: Job, run: Callable[[Callable[[], object]], bool]) -> None:
         thing = job.thing
-        job.timers.append(self._clock.later(thing.timeout, partial(self._time_out, job)))
+        job.began = monotonic()
+        if thing.timeout < 2 * SOON:
+            self._keep_time(job, job.began)
         if thing.direct:
             self._run(job)
         elif not run(partial(self._run, job)):
@@ -165,13 +174,37 @@ class Working:
             self.finish(job, error=error)
             self._release(job)
             return
-        if isinstance(result, Future):
+        if type(result) in _PLAIN:
+            self.finish(job, result)
+            self._release(job)
+        elif isinstance(result, Future):
             self._follow(job, result)
         elif inspect.isawaitable(result):
             self._await(job, result)
         else:
             self.finish(job, result)
             self._release(job)
+
+    def _look(self) -> None:
+        """Set timers for the jobs that take long; nearly all are done before."""
+        now = monotonic()
+        with self._lock:
+            self._looking = bool(self._jobs)
+            for job in self._jobs.values():
+                if now - job.arrived >= SOON and not job.answered:
+                    self._keep_time(job, now)
+            if self._looking:
+                self._clock.later(SOON, self._look)
+
+    def _keep_time(self, job: Job, now: float) -> None:
+        """Set the timers of a job that has none."""
+        with self._lock:
+            if not job.timers:
+                wait = max(0.0, job.arrived + ACK_AFTER - now)
+                job.timers.append(self._clock.later(wait, partial(self._acknowledge, job)))
+            if len(job.timers) == 1 and job.began is not None:
+                wait = max(0.0, job.began + job.thing.timeout - now)
+                job.timers.append(self._clock.later(wait, partial(self._time_out, job)))
 
     def _await(self, job: Job, result: Awaitable[Any]) -> None:
         async def work() -> Any:

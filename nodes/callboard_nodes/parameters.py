@@ -48,6 +48,8 @@ class Parameters:
     _adapter: TypeAdapter[dict[str, Any]]
     _function: Callable[..., Any]
     _given: Mapping[str, inspect.Parameter]
+    _exact: Mapping[str, type]
+    _required: frozenset[str]
     _partial: dict[frozenset[str], TypeAdapter[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
@@ -65,7 +67,10 @@ class Parameters:
         schema.pop("title", None)
         schema.setdefault("properties", {})
         _add_defaults(schema, given)
-        return cls(schema, request, adapter, function, given)
+        annotations = {name: _annotation(function, name) for name in given}
+        exact = {name: kind for name, kind in annotations.items() if kind in _EXACT}
+        required = frozenset(name for name, one in given.items() if one.default is one.empty)
+        return cls(schema, request, adapter, function, given, exact, required)
 
     def check(self, args: Mapping[str, JsonValue]) -> dict[str, Any]:
         """Return ``args`` as Python values, ready to be passed by name.
@@ -73,6 +78,8 @@ class Parameters:
         Raises:
             BadPayload: an argument is missing, unknown or wrong; the message names it.
         """
+        if self._is_exact(args):
+            return dict(args)
         binary = {name: value for name, value in args.items() if name in self._given and _has_binary(value)}
         try:
             plain = json.dumps({name: value for name, value in args.items() if name not in binary})
@@ -80,6 +87,14 @@ class Parameters:
         except ValidationError as error:
             raise describe(error) from None
         return found | {name: self._check_binary(name, value) for name, value in binary.items()}
+
+    def _is_exact(self, args: Mapping[str, JsonValue]) -> bool:
+        """Tell whether arguments are what the function wants just as they are, as nearly all are."""
+        exact = self._exact
+        for name, value in args.items():
+            if type(value) is not exact.get(name, _Nothing):
+                return False
+        return self._required <= args.keys()
 
     def _adapter_without(self, names: frozenset[str]) -> TypeAdapter[dict[str, Any]]:
         """The check of the other arguments: these hold what JSON cannot."""
@@ -96,6 +111,14 @@ class Parameters:
             return TypeAdapter(annotation, config=_config(annotation)).validate_python(value)
         except ValidationError as error:
             raise BadPayload(f"{name}: {describe(error).message}", key=name) from None
+
+
+class _Nothing:
+    """The type of nothing that is given."""
+
+
+#: Annotations that a value of just this type satisfies; it comes from JSON, so that a float is finite.
+_EXACT = (str, int, bool, float)
 
 
 def _signature(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

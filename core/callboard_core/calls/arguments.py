@@ -14,7 +14,7 @@ from typing import Any
 
 from callboard_core.errors import BadPayload
 
-__all__ = ["check_arguments"]
+__all__ = ["check_arguments", "checker"]
 
 _log = logging.getLogger("callboard.calls")
 
@@ -40,6 +40,11 @@ _PYTHON: dict[str, Any] = {
     "boolean": bool,
     "null": type(None),
 }
+#: Those whose values are right whatever they are.
+_EXACT: dict[str, type] = {"string": str, "number": float, "integer": int, "boolean": bool}
+_SIMPLE_KEYS = frozenset({"type", "properties", "required", "additionalProperties", "title", "description"})
+#: Keywords that forbid nothing, and the one that is looked at.
+_SILENT_KEYS = frozenset({"type", "title", "description", "default", "examples"})
 #: Values of these are checked by the worker; here they have no JSON form.
 _OPAQUE = (bytes, bytearray, memoryview)
 
@@ -60,6 +65,39 @@ def check_arguments(schema: Schema, args: Mapping[str, Any]) -> None:
         _check(schema, args, "", schema)
     except RecursionError:
         _log.debug("a schema that refers to itself without end is left to the worker")
+
+
+def checker(schema: Schema) -> Callable[[Mapping[str, Any]], None]:
+    """Return what checks arguments as :func:`check_arguments` does, sooner where these are simple and right."""
+    kinds = _simple(schema)
+    if kinds is None:
+        return lambda args: check_arguments(schema, args)
+    required = frozenset(schema.get("required", ()))
+
+    def check(args: Mapping[str, Any]) -> None:
+        for name, value in args.items():
+            kind: type[Any] | None = kinds.get(name)
+            if type(value) is not kind or (kind is float and value - value != 0.0):
+                break
+        else:
+            if required <= args.keys():
+                return
+        check_arguments(schema, args)
+
+    return check
+
+
+def _simple(schema: Schema) -> dict[str, type] | None:
+    """The type of each argument, if the schema says no more about them."""
+    if not schema.keys() <= _SIMPLE_KEYS or schema.get("type") != "object":
+        return None
+    kinds: dict[str, type] = {}
+    for name, part in schema.get("properties", {}).items():
+        kind = _EXACT.get(part.get("type")) if isinstance(part.get("type"), str) else None
+        if kind is None or not part.keys() <= _SILENT_KEYS:
+            return None
+        kinds[name] = kind
+    return kinds
 
 
 def _check(schema: Any, value: Any, path: str, root: Schema) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from callboard_core.calls.policy import Outcome
-from callboard_core.calls.roads import Driven, NotSent
+from callboard_core.calls.roads import NotSent
 from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.link.lane import Timer
 from callboard_core.view import Entry
@@ -27,14 +27,13 @@ class Pending:
     args: Mapping[str, Any]
     deadline: float
     timeout: float
-    future: Future[Any]
+    future: Future[Any] | None  # none while a thread waits for it without
     on_progress: Callable[[float], None] | None
     attempt: int = 0
     entry: Entry | None = None
     timer: Timer | None = None
     doubtful: bool = False  # under way while the connection was lost
-    waiter: int | None = None  # the thread that is about to wait for it, while it may read the answer itself
-    driven: Driven | None = None
+    outcome: tuple[Any, BaseException | None] | None = None  # of one without a future
 
     def attempt_id(self, attempt: int | None = None) -> str:
         """Every attempt has an id of its own, so that a member that gets a call twice runs the second, too."""

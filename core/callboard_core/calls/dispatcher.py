@@ -17,9 +17,10 @@ from callboard_core.calls.place import Nearness
 from callboard_core.calls.policy import Assign, Effect, Limits, Outcome, Policy
 from callboard_core.calls.roads import Driven, Road
 from callboard_core.cards import WorkerCard
-from callboard_core.errors import BadRequest, CallboardError, TimedOut, Unavailable
+from callboard_core.errors import BadRequest, CallboardError, Failed, TimedOut, Unavailable
 from callboard_core.link.calls import LONGEST, new_id
 from callboard_core.link.lane import Timer
+from callboard_core.messages import Reply
 from callboard_core.view import Entry, Key
 
 __all__ = ["Dispatcher"]
@@ -77,7 +78,18 @@ class Dispatcher:
             BadRequest: the time-out is no time-out.
             Unavailable: the pool was closed.
         """
-        return self._begin(args, timeout, on_progress, waiter=None).future
+        self._check(timeout)
+        now = monotonic()
+        future: Future[Any] = Future()
+        pending = Pending(new_id(), args, now + timeout, timeout, future, on_progress)
+        with self._lock:
+            self._pending[pending.id] = pending
+            effects = self._policy.submit(pending.id, now, wait=self._patience())
+        future.add_done_callback(partial(self._on_done, pending))
+        self._carry_out(effects)
+        if pending.entry is None:
+            self._keep_time(pending)
+        return future
 
     def call(self, args: Mapping[str, Any], timeout: float, begun: Callable[[], object]) -> Any:
         """Take a call and wait for its end, reading the answer on this thread where that is possible.
@@ -85,40 +97,75 @@ class Dispatcher:
         Args:
             args: what the worker is given.
             timeout: seconds.
-            begun: called when the call is under way.
+            begun: called when the call is under way and not answered at once.
 
         Raises:
             CallboardError: as :meth:`submit`, or what came of the call.
         """
-        pending = self._begin(args, timeout, None, waiter=threading.get_ident())
+        pending = self._assign_now(args, timeout)
+        if pending is None or pending.entry is None:
+            future = self.submit(args, timeout, None)
+            begun()
+            return future.result()
+        reply = self._road.ask(pending.entry, args, timeout=timeout, call_id=pending.id)
+        if isinstance(reply, Reply):
+            return self._take_reply(pending, reply)
         begun()
-        if pending.driven is not None:
-            pending.driven.drive(pending.future)
-        return pending.future.result()
+        return self._wait(pending, pending.entry, reply)
 
-    def _begin(
-        self,
-        args: Mapping[str, Any],
-        timeout: float,
-        on_progress: Callable[[float], None] | None,
-        waiter: int | None,
-    ) -> Pending:
+    def _assign_now(self, args: Mapping[str, Any], timeout: float) -> Pending | None:
+        """Take a call for a member that is free; None if there is none."""
+        self._check(timeout)
+        now = monotonic()
+        pending = Pending(new_id(), args, now + timeout, timeout, None, None)
+        with self._lock:
+            key = self._policy.seize(pending.id, now)
+            if key is None:
+                return None
+            pending.attempt, pending.entry = 1, self._entries[key]  # type: ignore[index]
+            self._pending[pending.id] = pending
+        return pending
+
+    def _take_reply(self, pending: Pending, reply: Reply) -> Any:
+        """End a call that was answered at once."""
+        usual = reply.ok is True and type(reply.result) is not dict
+        with self._lock:
+            # What is large or went wrong, or is somewhere else meanwhile, goes the long way.
+            if usual and pending.attempt == 1 and self._pending.pop(pending.id, None) is not None:
+                effects = self._policy.finish(pending.id, Outcome.DONE, monotonic())
+            else:
+                usual = False
+        if not usual:
+            answer: Future[Any] = Future()
+            _answer(answer, reply)
+            return self._wait(pending, pending.entry, answer)
+        if effects:
+            self._carry_out(effects)
+        if pending.timer is not None:
+            pending.timer.cancel()
+        return reply.result
+
+    def _wait(self, pending: Pending, entry: Entry | None, answer: Future[Any]) -> Any:
+        """Wait for a call that is under way, with a future like others."""
+        with self._lock:
+            if pending.outcome is None:
+                pending.future = Future()
+        if pending.outcome is not None:
+            result, error = pending.outcome
+            if error is not None:
+                raise error
+            return result
+        future: Any = pending.future
+        answer.add_done_callback(partial(self._on_answer, pending, entry, 1))
+        if isinstance(answer, Driven):
+            answer.drive(future)
+        return future.result()
+
+    def _check(self, timeout: float) -> None:
         if not 0 < timeout <= LONGEST:
             raise BadRequest(f"timeout {timeout}: use more than 0 and at most {LONGEST:g} seconds")
         if self.closed:
             raise Unavailable(f"{self.service}: the pool was closed")
-        now = monotonic()
-        pending = Pending(new_id(), args, now + timeout, timeout, Future(), on_progress)
-        pending.waiter = waiter
-        with self._lock:
-            self._pending[pending.id] = pending
-            effects = self._policy.submit(pending.id, now, wait=self._patience())
-        pending.future.add_done_callback(partial(self._on_done, pending))
-        self._carry_out(effects)
-        pending.waiter = None
-        if pending.entry is None:
-            self._keep_time(pending)
-        return pending
 
     def close(self) -> None:
         """End every call, and the waiting for members."""
@@ -219,20 +266,16 @@ class Dispatcher:
             self._end(pending, error=error)
 
     def _send(self, pending: Pending, entry: Entry, attempt: int) -> None:
-        here = pending.waiter is not None and pending.waiter == threading.get_ident()
         answer = self._road.call(
             entry,
             pending.args,
             timeout=max(0.001, pending.deadline - monotonic()),
             call_id=pending.attempt_id(attempt),
             on_progress=pending.on_progress,
-            here=here,
         )
-        if here and isinstance(answer, Driven):
-            pending.driven = answer
         answer.add_done_callback(partial(self._on_answer, pending, entry, attempt))
 
-    def _on_answer(self, pending: Pending, entry: Entry, attempt: int, answer: Future[Any]) -> None:
+    def _on_answer(self, pending: Pending, entry: Entry | None, attempt: int, answer: Future[Any]) -> None:
         error = answer.exception()
         outcome = outcome_of(error)
         with self._lock:
@@ -248,7 +291,7 @@ class Dispatcher:
             self._take(pending, answer.result())
         elif outcome is Outcome.FAILED:
             self._end(pending, error=error)
-            if isinstance(error, TimedOut) and monotonic() >= pending.deadline:
+            if entry is not None and isinstance(error, TimedOut) and monotonic() >= pending.deadline:
                 self._road.cancel(entry, pending.attempt_id(attempt))
         else:
             self._keep_time(pending)
@@ -289,9 +332,11 @@ class Dispatcher:
     def _end(self, pending: Pending, result: Any = None, *, error: BaseException | None = None) -> None:
         with self._lock:
             ours = self._pending.pop(pending.id, None) is not None
+            if ours and pending.future is None:
+                pending.outcome = (result, error)
         if pending.timer is not None:
             pending.timer.cancel()
-        if ours:
+        if ours and pending.future is not None:
             settle(pending.future, result, error=error)
 
     def _on_done(self, pending: Pending, future: Future[Any]) -> None:
@@ -402,3 +447,13 @@ class Dispatcher:
 
 def _is_on(pending: Pending, key: Key) -> bool:
     return pending.entry is not None and pending.entry.key == key
+
+
+def _answer(future: Future[Any], reply: Reply) -> None:
+    """End a future with what a final reply says."""
+    if reply.ok:
+        future.set_result(reply.result)
+    else:
+        future.set_exception(
+            reply.error.to_exception() if reply.error else Failed("the callee gave no reason")
+        )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from callboard_core.calls import codec
+from callboard_core.calls import codec, quick
 from callboard_core.errors import BadPayload, BadRequest, Failed, TooLarge
 from callboard_core.messages import MESSAGE_LIMIT, Call, Payload, Reply, describe, parse
 
@@ -15,6 +15,8 @@ __all__ = ["encode_call", "encode_result", "read_call", "read_reply"]
 
 _P = TypeVar("_P", bound=Payload)
 
+#: Bytes up to which it is worth trying whether a message is a usual one.
+SMALL = 4096
 #: How a binary form in a JSON payload begins.
 _FORM = b'"$'
 
@@ -43,8 +45,11 @@ def encode_call(
     }
     if again is not None:
         fields["again"] = again
+    plain = reply_to is not None and quick.is_plain(args)
     try:
-        data = Call(**fields, args=dict(args)).encode()
+        data = (quick.write({**fields, "args": args}) if plain else None) or Call(
+            **fields, args=dict(args)
+        ).encode()
     except ValidationError:
         data = _encode_rich(fields, codec.clean(args))
     if len(data) > MESSAGE_LIMIT:
@@ -65,8 +70,9 @@ def encode_result(call_id: str, result: Any, *, msgpack: bool = False) -> bytes:
         TooLarge: it is over the message limit.
     """
     answer = {"id": call_id, "ok": True, "result": result}
+    plain = quick.is_plain({"result": result})
     try:
-        payload = _encode(answer, msgpack=msgpack)
+        payload = (quick.write(answer) if plain else None) or _encode(answer, msgpack=msgpack)
     except (TypeError, ValueError, RecursionError) as error:
         raise Failed(f"the result cannot be written as JSON: {error}") from None
     except BadRequest as error:
@@ -85,7 +91,8 @@ def read_call(payload: bytes) -> Call:
         TooLarge: it is over the message limit.
         BadPayload: it does not parse; ``key`` names what is wrong.
     """
-    return _read(Call, payload, "args", {})
+    found = quick.call_of(payload) if len(payload) <= SMALL else None
+    return found or _read(Call, payload, "args", {})
 
 
 def read_reply(payload: bytes) -> Reply:
@@ -95,7 +102,8 @@ def read_reply(payload: bytes) -> Reply:
         TooLarge: it is over the message limit.
         BadPayload: it does not parse; ``key`` names what is wrong.
     """
-    return _read(Reply, payload, "result", None)
+    found = quick.reply_of(payload) if len(payload) <= SMALL else None
+    return found or _read(Reply, payload, "result", None)
 
 
 def _encode_rich(fields: dict[str, Any], args: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from statistics import fmean
 
@@ -81,8 +81,8 @@ class _Call:
     until: float  # how long it waits for a first member
     member: Member | None = None
     attempt: int = 0
-    tried: set[Key] = field(default_factory=set)
-    declined: set[Key] = field(default_factory=set)
+    tried: frozenset[Key] = frozenset()
+    declined: frozenset[Key] = frozenset()
 
     @property
     def repeatable(self) -> bool:
@@ -188,11 +188,24 @@ class Policy:
             wait: seconds it waits for a first member while there is none.
         """
         call = _Call(token, idempotent, now + wait)
+        if not self._queue and (member := self._free_and_best(now)) is not None:
+            self._calls[token] = call
+            return [self._assign(call, member, now)]
         if (error := self._objection(now)) is not None:
             self.refused += 1
             return [Refuse(token, error)]
         self._calls[token] = call
         return self._place(call, now)
+
+    def seize(self, token: Token, now: float) -> Key | None:
+        """Take a call if there is a member to give it to at once; returns that member, or None."""
+        member = None if self._queue else self._free_and_best(now)
+        if member is None:
+            return None
+        call = self._calls[token] = _Call(token, None, now, member, 1, frozenset((member.key,)))
+        member.outstanding[call.token] = now
+        member.order = self._turn()
+        return member.key
 
     def finish(
         self, token: Token, outcome: Outcome, now: float, error: CallboardError | None = None
@@ -212,7 +225,7 @@ class Policy:
             self._release(call, call.member, outcome, now)
         if outcome not in _UNFINISHED:
             self._forget(call)
-            return self._pull(now)
+            return self._pull(now) if self._queue else []
         error = error or Unavailable("the call did not get through")
         return [*self._again_or_end(call, outcome, error, now), *self._pull(now)]
 
@@ -239,6 +252,14 @@ class Policy:
         return found.key
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _free_and_best(self, now: float) -> Member | None:
+        """The member for a call that comes while none wait, if anybody is free."""
+        ready = self.ready()
+        if not any(member.free for member in ready):
+            return None
+        able = ready if len(ready) == 1 else [member for member in ready if member.open]
+        return self._best(able, now) if len(able) > 1 else able[0]
 
     def _objection(self, now: float) -> CallboardError | None:
         ready = self.ready()
@@ -288,7 +309,7 @@ class Policy:
         self._queue.pop(call.token, None)
         call.member = member
         call.attempt += 1
-        call.tried.add(member.key)
+        call.tried |= {member.key}
         member.outstanding[call.token] = now
         member.order = self._turn()
         return Assign(call.token, member.key, call.attempt)
@@ -324,7 +345,7 @@ class Policy:
             unknown = f"{error.message}; whether the call was done is not known"
             return [self._refuse(call, Unavailable(unknown))]
         if outcome is Outcome.DECLINED and call.member is not None:
-            call.declined.add(call.member.key)
+            call.declined |= {call.member.key}
         everybody = all(member.key in call.declined for member in self.ready())
         if call.attempt >= self.limits.attempts or (outcome is Outcome.DECLINED and everybody):
             return [self._refuse(call, error)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Self
 
-from callboard_core.calls.arguments import check_arguments
+from callboard_core.calls.arguments import checker
 from callboard_core.calls.dispatcher import Dispatcher
 from callboard_core.calls.fetching import followed
 from callboard_core.calls.figures import MemberInfo, Stats
@@ -74,6 +74,7 @@ class Pool:
         self._road: Road = road or road_of(link)
         limits = Limits(queue, responsiveness, pass_share, attempts)
         self._calls = Dispatcher(self.service, link, self._road, limits, self._patience, fetch=fetch)
+        self._checker: tuple[WorkerCard | None, Callable[[Mapping[str, Any]], None]] = (None, lambda _: None)
         self._roster = Roster(directory, link, service_filter(service), self._calls, on_stop=self.close)
         self._roster.start()
         if link.stopped:  # and its hooks have run already
@@ -231,7 +232,11 @@ class Pool:
     def _check(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         card = self._calls.card()
         if card is not None:
-            check_arguments(card.parameters, args)
+            known, check = self._checker
+            if card is not known:
+                check = checker(card.parameters)
+                self._checker = (card, check)
+            check(args)
         return args
 
     def _whole(self, answer: Future[Any], timeout: float) -> Future[Any]:

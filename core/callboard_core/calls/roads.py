@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.link.link import Link
+from callboard_core.messages import Reply
 from callboard_core.topics import Address, Kind, Leaf
 from callboard_core.view import Entry
 
@@ -39,23 +40,24 @@ class Road(Protocol):
         timeout: float,
         call_id: str,
         on_progress: Callable[[float], None] | None,
-        here: bool = False,
     ) -> Future[JsonValue]:
         """Call a worker.
-
-        Args:
-            entry: the worker.
-            args: what it is given.
-            timeout: seconds.
-            call_id: names the call.
-            on_progress: told how far it is, 0 to 1.
-            here: the calling thread waits for the answer; if that is :class:`Driven`, it drives it, or nobody keeps the time.
 
         Returns:
             A future of the answer, which for a result larger than a message is the reference to where it is kept.
             It fails with :class:`NotSent` if the call surely was not sent, with ``TimedOut`` after
             ``timeout`` seconds at the latest, with ``Unavailable`` when the connection to the worker is lost, or
             with the worker's error.
+        """
+
+    def ask(
+        self, entry: Entry, args: Mapping[str, Any], *, timeout: float, call_id: str
+    ) -> Future[JsonValue] | Reply:
+        """Call a worker on behalf of the calling thread, which waits for the answer.
+
+        Returns:
+            The final answer if it came at once, or as :meth:`call`; what is then :class:`Driven` must be driven, because
+            nobody else keeps its time.
         """
 
     def tell(self, entry: Entry, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
@@ -88,7 +90,6 @@ class Broker:
         timeout: float,
         call_id: str,
         on_progress: Callable[[float], None] | None,
-        here: bool = False,  # noqa: ARG002 - the link's threads read
     ) -> Future[JsonValue]:
         """See :class:`Road`."""
         if not self._link.connected:
@@ -99,6 +100,12 @@ class Broker:
         return self._link.call(
             address, args, timeout=timeout, call_id=call_id, on_progress=on_progress, fetch=False
         )
+
+    def ask(
+        self, entry: Entry, args: Mapping[str, Any], *, timeout: float, call_id: str
+    ) -> Future[JsonValue] | Reply:
+        """See :class:`Road`."""
+        return self.call(entry, args, timeout=timeout, call_id=call_id, on_progress=None)
 
     def tell(self, entry: Entry, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """See :class:`Road`."""

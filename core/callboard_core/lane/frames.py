@@ -71,7 +71,9 @@ class Welcome(Payload):
     """What the server answers to it."""
 
     instance: str = Field(description="the serving node's, as its status names it")
-    lease: float | None = Field(default=None, description="seconds within which another ticket is due; missing: never")
+    lease: float | None = Field(
+        default=None, description="seconds within which another ticket is due; missing: never"
+    )
 
 
 def encode(kind: Kind, body: bytes = b"") -> bytes:

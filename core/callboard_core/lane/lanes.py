@@ -19,7 +19,7 @@ from callboard_core.calls.envelopes import encode_call
 from callboard_core.calls.place import here
 from callboard_core.calls.roads import Broker, NotSent, address_of
 from callboard_core.cards import Lane, WorkerCard
-from callboard_core.errors import CallboardError, TimedOut, Unavailable
+from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.lane import opening
 from callboard_core.lane.frames import Hello
 from callboard_core.lane.line import Answered, Line, Sent
@@ -27,7 +27,7 @@ from callboard_core.lane.reactor import Reactor, available
 from callboard_core.lane.tickets import proof_of
 from callboard_core.link.calls import new_id
 from callboard_core.link.link import Link
-from callboard_core.messages import Call
+from callboard_core.messages import Call, Reply
 from callboard_core.topics import Address, Kind, Leaf
 from callboard_core.view import Entry, Key
 
@@ -93,17 +93,31 @@ class Lanes:
         timeout: float,
         call_id: str,
         on_progress: Callable[[float], None] | None,
-        here: bool = False,
     ) -> Future[JsonValue]:
         """See :class:`~callboard_core.calls.roads.Road`."""
         line = self._line(entry)
         if line is not None and not line.full and not self._follows(entry.key):
-            deadline = monotonic() + timeout
-            answer: Future[Any] = Answered(line, call_id, deadline) if here else Future()
-            sent = Sent(call_id, entry, args, deadline, timeout, on_progress, answer)
-            if self._send(line, sent, here=here):
+            answer: Future[Any] = Future()
+            sent = Sent(call_id, entry, args, monotonic() + timeout, timeout, on_progress, answer)
+            if self._send(line, sent):
                 return answer
         return self._broker.call(entry, args, timeout=timeout, call_id=call_id, on_progress=on_progress)
+
+    def ask(
+        self, entry: Entry, args: Mapping[str, Any], *, timeout: float, call_id: str
+    ) -> Future[JsonValue] | Reply:
+        """See :class:`~callboard_core.calls.roads.Road`."""
+        line = self._line(entry)
+        if line is None or line.busy or self._follows(entry.key):
+            return self.call(entry, args, timeout=timeout, call_id=call_id, on_progress=None)
+        sent = Sent(call_id, entry, args, monotonic() + timeout, timeout)
+        try:
+            envelope = self._envelope(sent)
+        except CallboardError as error:
+            return _failed(error)
+        if not line.ask(sent, entry.name.encode(), envelope):
+            return self.call(entry, args, timeout=timeout, call_id=call_id, on_progress=None)
+        return sent.reply or self._go_on(line, sent)
 
     def tell(self, entry: Entry, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """See :class:`~callboard_core.calls.roads.Road`; the broker takes it, so that the sender knows."""
@@ -134,18 +148,32 @@ class Lanes:
 
     # -- one call --------------------------------------------------------------------------------------------
 
-    def _send(self, line: Line, sent: Sent, *, here: bool) -> bool:
+    def _send(self, line: Line, sent: Sent) -> bool:
         try:
-            envelope = encode_call(sent.id, self._reply_to, sent.args, now=time.time(), timeout=sent.timeout)
+            envelope = self._envelope(sent)
         except CallboardError as error:
-            sent.future.set_exception(error)
+            sent.fail(error)
             return True
-        if not here:
-            sent.timer = self._link.later(sent.timeout, partial(line.expire, sent.id))
-        gone = line.call(sent, sent.entry.name.encode(), envelope, here=here)
-        if not gone and sent.timer is not None:
+        sent.timer = self._link.later(sent.timeout, partial(line.expire, sent.id))
+        gone = line.call(sent, sent.entry.name.encode(), envelope)
+        if not gone:
             sent.timer.cancel()
         return gone
+
+    def _envelope(self, sent: Sent) -> bytes:
+        return encode_call(sent.id, self._reply_to, sent.args, now=time.time(), timeout=sent.timeout)
+
+    def _go_on(self, line: Line, sent: Sent) -> Future[Any] | Reply:
+        """Wait longer for a call that was not answered at once."""
+        answer = Answered(line, sent)
+        kept = line.keep(sent, answer)
+        if kept is None:
+            return answer
+        if sent.reply is not None:
+            return sent.reply
+        sent.future = answer
+        self._ask_broker(line, sent, "it was lost")
+        return answer
 
     def _follows(self, key: Key) -> bool:
         """Tell whether a call would overtake what went through the broker to the same worker just before."""
@@ -183,8 +211,7 @@ class Lanes:
         """Ask for an answer through the broker; the same process must not begin the call twice, and no other at all."""
         left = sent.deadline - monotonic()
         if self._closed or left <= 0:
-            late = TimedOut(f"{sent.entry.node} did not answer within {sent.timeout:g} s")
-            _settle(sent.future, Unavailable("the link was stopped") if self._closed else late)
+            sent.fail(Unavailable("the link was stopped") if self._closed else sent.late())
             return
         address = address_of(self._link.site, sent.entry)
         again = self._link.call(
@@ -196,7 +223,7 @@ class Lanes:
             fetch=False,
             again=line.instance,
         )
-        again.add_done_callback(partial(_hand_on, sent.future, reason))
+        again.add_done_callback(partial(_hand_on, sent, reason))
 
     # -- opening ---------------------------------------------------------------------------------------------
 
@@ -269,17 +296,17 @@ class Lanes:
             _log.debug("no new ticket for %s: %s", line.node, error)
 
 
-def _hand_on(future: Future[Any], reason: str, answer: Future[Any]) -> None:
+def _hand_on(sent: Sent, reason: str, answer: Future[Any]) -> None:
     error = answer.exception()
     if isinstance(error, NotSent):
         error = Unavailable(f"the lane was lost ({reason}), and there is no connection to the broker")
-    _settle(future, error, None if error is not None else answer.result())
-
-
-def _settle(future: Future[Any], error: BaseException | None, result: Any = None) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
     if error is None:
-        future.set_result(result)
+        sent.succeed(answer.result())
     else:
-        future.set_exception(error)
+        sent.fail(error)
+
+
+def _failed(error: CallboardError) -> Future[JsonValue]:
+    future: Future[JsonValue] = Future()
+    future.set_exception(error)
+    return future

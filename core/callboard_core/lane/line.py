@@ -53,28 +53,49 @@ class _Reader(Enum):
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A call on a lane."""
+    """A call on a lane. One that a thread reads the answer to has no future, and gets the reply itself."""
 
     id: str
     entry: Entry
     args: Mapping[str, Any]
     deadline: float
     timeout: float
-    on_progress: Callable[[float], None] | None
-    future: Future[Any]
+    on_progress: Callable[[float], None] | None = None
+    future: Future[Any] | None = None
     timer: Timer | None = None
+    reply: Reply | None = None
+
+    def late(self) -> TimedOut:
+        """What is said when its time is over."""
+        return TimedOut(f"{self.entry.node} did not answer within {self.timeout:g} s")
+
+    def succeed(self, result: Any) -> None:
+        """End it with a result."""
+        if self._ends():
+            self.future.set_result(result)  # type: ignore[union-attr]
+
+    def fail(self, error: BaseException) -> None:
+        """End it with an error."""
+        if self._ends():
+            self.future.set_exception(error)  # type: ignore[union-attr]
+
+    def _ends(self) -> bool:
+        if self.timer is not None:
+            self.timer.cancel()
+        future = self.future
+        return future is not None and not future.done() and future.set_running_or_notify_cancel()
 
 
 class Answered(Driven):
     """A call's future whose waiter reads the answer itself."""
 
-    def __init__(self, line: Line, sent_id: str, deadline: float) -> None:
+    def __init__(self, line: Line, sent: Sent) -> None:
         super().__init__()
-        self._line, self._id, self._deadline = line, sent_id, deadline
+        self._line, self._sent = line, sent
 
     def drive(self, until: Future[Any]) -> None:
         """See :class:`Driven`."""
-        self._line.wait(self._id, until, self._deadline)
+        self._line.wait(self._sent, until)
 
 
 class Reactor(Protocol):
@@ -132,31 +153,52 @@ class Line:
 
     # -- calling ---------------------------------------------------------------------------------------------
 
-    def call(self, sent: Sent, worker: bytes, envelope: bytes, *, here: bool) -> bool:
-        """Send a call; False if it surely was not sent.
+    @property
+    def busy(self) -> bool:
+        """True while somebody reads, or may not."""
+        return self._reader is not _Reader.NOBODY or self.over
+
+    def call(self, sent: Sent, worker: bytes, envelope: bytes) -> bool:
+        """Send a call whose answer the reactor's thread reads; False if it surely was not sent.
 
         Args:
             sent: the call.
             worker: name of the worker.
             envelope: the call as it is written.
-            here: whether the calling thread is about to wait for it.
         """
         frame = frames.encode_call(worker, envelope)
         self._pending[sent.id] = sent  # before the answer can come
         if self.over:
             return self._pending.pop(sent.id, None) is None
-        if not here:
-            self._let_reactor_read()
+        self._let_reactor_read()
         self._sender.send(frame)
         return True  # if it broke the call is handed back with the others
 
-    def forget(self, call_id: str) -> None:
-        """Wait for an answer no more."""
-        self._pending.pop(call_id, None)
+    def ask(self, sent: Sent, worker: bytes, envelope: bytes) -> bool:
+        """Send a call and read its answer, which is then its ``reply``; False if it was not sent.
 
-    def has(self, call_id: str) -> bool:
-        """Tell whether a call waits for its answer here."""
-        return call_id in self._pending
+        Returns also, without a reply, when the answer takes long, or the lane is lost; see :meth:`keep`.
+        """
+        frame = frames.encode_call(worker, envelope)
+        if not self._begin_reading():
+            return False
+        self._pending[sent.id] = sent
+        try:
+            self._sender.send(frame)
+            until = monotonic() + TICK
+            while sent.reply is None and not self.over and self._read(TICK) and monotonic() < until:
+                pass
+        finally:
+            self._stop_reading()
+        return True
+
+    def keep(self, sent: Sent, answer: Future[Any]) -> Sent | None:
+        """Give a call that was asked a future; returns the call if it is too late for that: answered, or lost."""
+        with self._lock:
+            if sent.id not in self._pending:
+                return sent
+            sent.future = answer
+            return None
 
     def send_cancel(self, worker: bytes, envelope: bytes) -> None:
         """Send a call for whose answer nobody waits."""
@@ -166,22 +208,21 @@ class Line:
         """End a call whose time is over."""
         sent = self._pending.pop(call_id, None)
         if sent is not None:
-            late = TimedOut(f"{sent.entry.node} did not answer within {sent.timeout:g} s")
-            _settle(sent, error=late)
+            sent.fail(sent.late())
 
-    def wait(self, call_id: str, until: Future[Any], deadline: float) -> None:
+    def wait(self, sent: Sent, until: Future[Any]) -> None:
         """Wait for the answer to a call, reading it oneself if nobody else reads.
 
-        Returns when the answer is there, when ``until`` is done for another reason, when the call has come in time to its
-        end, or when the lane is over.
+        Returns when the answer is there, when ``until`` is done for another reason, when the call's time is over, or the
+        lane.
         """
-        while call_id in self._pending and not until.done():
-            left = deadline - monotonic()
+        while sent.id in self._pending and not until.done():
+            left = sent.deadline - monotonic()
             if left <= 0:
-                self.expire(call_id)
+                self.expire(sent.id)
             elif self._begin_reading():
                 try:
-                    self._read_for(call_id, until, deadline)
+                    self._read_for(sent, until)
                 finally:
                     self._stop_reading()
             else:
@@ -204,7 +245,7 @@ class Line:
 
     def _begin_reading(self) -> bool:
         with self._lock:
-            if self._reader is not _Reader.NOBODY:
+            if self._reader is not _Reader.NOBODY or self.over:
                 return False
             self._reader = _Reader.CALLER
             return True
@@ -223,10 +264,10 @@ class Line:
                 self._reader = _Reader.REACTOR
                 self._reactor.arm(self)
 
-    def _read_for(self, call_id: str, until: Future[Any], deadline: float) -> None:
-        while call_id in self._pending:
-            left = deadline - monotonic()
-            if left <= 0 or (not self._read(min(left, TICK)) and until.done()):
+    def _read_for(self, sent: Sent, until: Future[Any]) -> None:
+        while sent.id in self._pending:
+            left = sent.deadline - monotonic()
+            if left <= 0 or (not self._read(min(left, TICK)) and (until.done() or self.over)):
                 return
 
     def _read(self, timeout: float) -> bool:
@@ -257,19 +298,27 @@ class Line:
             self.lose(f"the worker's process says {kind.name.lower()}")
 
     def _take(self, reply: Reply) -> None:
-        sent = self._pending.get(reply.id)
-        if sent is None:
-            self.late += 1
-        elif reply.ok is None:
-            if reply.progress is not None and sent.on_progress is not None:
-                sent.on_progress(reply.progress)
-        elif self._pending.pop(reply.id, None) is None:
-            self.late += 1
-        elif reply.ok:
-            _settle(sent, reply.result)
+        if reply.ok is None:
+            self._take_progress(reply)
+            return
+        with self._lock:
+            sent = self._pending.pop(reply.id, None)
+            if sent is None:
+                self.late += 1
+                return
+            if sent.future is None:
+                sent.reply = reply
+                return
+        if reply.ok:
+            sent.succeed(reply.result)
         else:
             body = reply.error
-            _settle(sent, error=body.to_exception() if body else Failed("the callee gave no reason"))
+            sent.fail(body.to_exception() if body else Failed("the callee gave no reason"))
+
+    def _take_progress(self, reply: Reply) -> None:
+        sent = self._pending.get(reply.id)
+        if sent is not None and reply.progress is not None and sent.on_progress is not None:
+            sent.on_progress(reply.progress)
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -308,24 +357,14 @@ class Line:
             if self.over:
                 return
             self.over = True
+            left = [self._pending.pop(call_id, None) for call_id in list(self._pending)]
+            sent = [one for one in left if one is not None and one.future is not None]
         _log.debug("a lane has ended: %s", reason)
         self._wire.close()
-        sent = [one for one in (self._pending.pop(call_id, None) for call_id in list(self._pending)) if one]
         self._lost(self, reason, sent)
 
     def _due(self) -> float | None:
         return None if self._lease is None else monotonic() + self._lease * _RENEW
-
-
-def _settle(sent: Sent, result: Any = None, *, error: BaseException | None = None) -> None:
-    if sent.timer is not None:
-        sent.timer.cancel()
-    if not sent.future.set_running_or_notify_cancel():
-        return
-    if error is None:
-        sent.future.set_result(result)
-    else:
-        sent.future.set_exception(error)
 
 
 def _await(future: Future[Any], timeout: float) -> None:
