@@ -35,7 +35,7 @@ log = logging.getLogger("callboard.broker")
 #: Client ids whose take-overs are counted.
 _CLIENTS = 10_000
 _FOREVER = 0xFFFFFFFF
-#: What one connection may have held back: it has no more packet ids, each with a PUBLISH and its answer.
+#: Packets held back for one connection: a message and an answer for each of its packet ids.
 _HELD = 2 * 65_535
 #: The most seconds one tick may use up of the patience with a session: if more have passed since the tick before, the
 #: loop was busy, and what the client said meanwhile may lie unread.
