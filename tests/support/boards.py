@@ -81,6 +81,11 @@ class BoardProcess:
             raise RuntimeError(f"the board ended with {code}:\n{self.log}")
         return time.monotonic() - begun
 
+    def ensure(self) -> None:
+        """Start it again if a test has left it dead."""
+        if self._process is None:
+            self.start()
+
     def client(self, role: str = "operator", **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, auth=(role, PASSWORDS[role]), timeout=30, **options)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from callboard_core.callee import Callee, Request
 from callboard_core.cards import NodeCard, SlotCard
-from callboard_core.errors import CallboardError, Overloaded
+from callboard_core.errors import CallboardError, Overloaded, TimedOut
 from callboard_core.farm.messages import (
     ATTEMPT_WORKER,
     Assignment,
@@ -133,6 +133,8 @@ class Hand:
         if self._ended is not None:
             self.gaps.append(time.monotonic() - self._ended)
         self._note(work, "started", seconds=0.0)
+        if self.crew.lines:
+            self._note(work, "log", lines=self.crew.lines)
         frames = work.assignment.frames or [None]
         for frame in frames:
             self.begun.append((work.assignment.task, frame if frame is not None else 0))
@@ -173,16 +175,20 @@ class Hand:
         work.unsent.append(AttemptEvent(seq=work.seq, t=time.time(), what=what, **fields))
 
     def _send(self, work: Work, *, wait: bool = True) -> None:
-        """Send what was not answered yet, again and again until it is; void attempts are dropped."""
+        """Send what was not answered yet, once or until it is; void attempts are dropped."""
         while not self._stopping:
             events, args = list(work.unsent), {"attempt": work.assignment.attempt, "slot": self.name}
             call = {**args, "events": [as_args(event) for event in events]}
             try:
-                reply = AttemptReply.model_validate(self.crew.report(call).result(10))
-            except CallboardError as error:
+                reply = AttemptReply.model_validate(self.crew.report(call).result(5))
+            except (CallboardError, TimeoutError) as caught:
+                error = caught if isinstance(caught, CallboardError) else TimedOut("nobody answered")
+                self.crew.refused.append(error.message)
                 if error.code in {"not_found", "expired", "forbidden"}:
                     work.unsent.clear()
                     work.cancelled = True
+                    return
+                if not wait:
                     return
                 with self._wake:
                     self._wake.wait(0.1)
@@ -211,6 +217,8 @@ class Crew:
     ) -> None:
         self.node, self.seconds = node, seconds
         self.commands: list[tuple[str, str]] = []
+        self.refused: list[str] = []
+        self.lines: list[str] = []
         self.fate: Fate = lambda assignment, frame: None
         self.file: Callable[[int], dict[str, Any]] = lambda frame: {}
         self.link = Link(client_id=node, endpoint=Endpoint("127.0.0.1", port), credential=credential)
@@ -224,7 +232,7 @@ class Crew:
         self._board = Address(self.link.site, BOARD, Leaf.COMMAND, Kind.WORKER, ATTEMPT_WORKER)
 
     def report(self, args: dict[str, Any]) -> Any:
-        return self.link.call(self._board, args, timeout=10)
+        return self.link.call(self._board, args, timeout=1)
 
     def start(self) -> None:
         self.link.start()
@@ -241,6 +249,7 @@ class Crew:
         for hand in self.hands:
             hand.stop()
         self.callee.close()
+        self.presence.farewell()  # from now on nothing is repeated
         with suppress(CallboardError):
             self.link.publish(
                 f"{self.link.site}/{self.node}/status", self.link.will.payload, qos=1, retain=True

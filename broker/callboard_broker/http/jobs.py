@@ -403,7 +403,7 @@ def _result(job: Job, row: Any) -> ResultView:
         step=step.spec.name,
         frame=None if step.single else row.frame,
         name=found[0] if found else None,
-        t=row.t,
+        t=row.done_at,
         seconds=row.seconds,
         width=row.width,
         height=row.height,

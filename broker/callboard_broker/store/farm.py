@@ -41,6 +41,11 @@ _OF_JOBS: tuple[Any, ...] = (SegmentRow, ResultRow, AttemptRow, LogRow)
 #: Rows removed per statement.
 _CHUNK = 500
 
+#: A row's own attribute ``t`` is in the way of a column of this name.
+_RESULT = [
+    column.label("done_at") if column.name == "t" else column for column in ResultRow.__table__.columns
+]
+
 Row = Mapping[str, Any]
 
 
@@ -164,19 +169,15 @@ def results(
     """Yield what became of a job's frames, by step and frame."""
     wanted = [ResultRow.job == job, *([] if step is None else [ResultRow.step == step])]
     found = (
-        select(*ResultRow.__table__.columns)
-        .where(*wanted)
-        .order_by(ResultRow.step, ResultRow.frame)
-        .limit(limit)
-        .offset(offset)
+        select(*_RESULT).where(*wanted).order_by(ResultRow.step, ResultRow.frame).limit(limit).offset(offset)
     )
     return iter(connection.execute(found))
 
 
 def frame_results(connection: Connection, job: int, step: int) -> list[Any]:
-    """Return when, where and how fast each frame of a step was made."""
+    """Return where and how fast each frame of a step was made."""
     found = (
-        select(ResultRow.frame, ResultRow.t, ResultRow.seconds, AttemptRow.node)
+        select(ResultRow.frame, ResultRow.seconds, AttemptRow.node)
         .join(AttemptRow, AttemptRow.id == ResultRow.attempt, isouter=True)
         .where(ResultRow.job == job, ResultRow.step == step)
     )
@@ -185,16 +186,14 @@ def frame_results(connection: Connection, job: int, step: int) -> list[Any]:
 
 def result(connection: Connection, job: int, step: int, frame: int) -> Any | None:
     """Return what became of one frame; None if it is not done."""
-    found = select(*ResultRow.__table__.columns).where(
-        ResultRow.job == job, ResultRow.step == step, ResultRow.frame == frame
-    )
+    found = select(*_RESULT).where(ResultRow.job == job, ResultRow.step == step, ResultRow.frame == frame)
     return connection.execute(found).first()
 
 
 def last_result(connection: Connection, job: int) -> Any | None:
     """Return the newest result of a job that has a picture."""
     found = (
-        select(*ResultRow.__table__.columns)
+        select(*_RESULT)
         .where(ResultRow.job == job, ResultRow.thumbnail.is_not(None))
         .order_by(ResultRow.t.desc())
         .limit(1)
