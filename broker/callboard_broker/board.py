@@ -295,6 +295,7 @@ class Board:
                 historian=self.historian,
                 registry=self.registry,
                 refusals=self.refusals,
+                artifacts=self.artifacts,
                 feed=self._feed,
                 health=health,
                 broker=self.broker_figures,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -125,6 +127,23 @@ def test_large_arguments_are_given_as_artifacts(client: Client) -> None:
     pool = client.pool("measure")
     pool.wait_ready(5)
     assert pool.call(scene=ref.model_dump()) == [2_000_000, 2_000_000]
+
+
+def test_a_result_that_is_not_fetched_in_time_is_too_late(client: Client) -> None:
+    arrived = threading.Event()
+    client.link.artifacts = SimpleNamespace(get=lambda _: arrived.wait(30))
+    try:
+        begun = time.monotonic()
+        with pytest.raises(TimedOut):
+            client.pool("large").call(size=LARGE, timeout=1)
+        with pytest.raises(TimedOut):
+            address = Address("callboard", "one", Leaf.COMMAND, Kind.WORKER, "large")
+            client.link.call(address, {"size": LARGE}, timeout=1).result(5)
+        answers = client.pool("large").scatter(size=LARGE, timeout=1)
+        assert {type(one.error) for one in answers} == {TimedOut}
+        assert time.monotonic() - begun < 10
+    finally:
+        arrived.set()
 
 
 def test_a_result_that_has_gone_is_an_error(client: Client, board: BoardProcess) -> None:

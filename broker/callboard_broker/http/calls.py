@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, Field, JsonValue
 
+from callboard_broker.http.artifacts import content
 from callboard_broker.http.context import Commander, Use
 from callboard_broker.http.fields import KindPath, NamePath, NodePath
+from callboard_core.calls.artifacts import reference
 from callboard_core.messages import Json, JsonObject
 from callboard_core.topics import Address, Leaf
 
@@ -33,7 +35,7 @@ class Outcome(BaseModel):
     result: Json
 
 
-@router.post("/{node}/{kind}/{name}/call", summary="Call a thing")
+@router.post("/{node}/{kind}/{name}/call", summary="Call a thing", response_model=Outcome)
 async def call(
     node: NodePath,
     kind: KindPath,
@@ -41,10 +43,17 @@ async def call(
     _person: Commander,
     use: Use,
     command: Annotated[Command | None, Body()] = None,
-) -> Outcome:
-    """Send a command and return the final reply; an error of the thing keeps its code."""
+) -> Outcome | Response:
+    """Send a command and return the final reply; an error of the thing keeps its code.
+
+    A result that is larger than a message is streamed as it was stored: ``{"result": …}`` as JSON or MessagePack, or
+    the bytes themselves.
+    """
     wanted = command or Command()
     use.registry.check_callable(node, kind, name)
     target = Address(use.site, node, Leaf.COMMAND, kind, name)
-    answer: JsonValue = await asyncio.wrap_future(use.link.call(target, wanted.args, timeout=wanted.timeout))
+    sent = use.link.call(target, wanted.args, timeout=wanted.timeout, fetch=False)
+    answer: JsonValue = await asyncio.wrap_future(sent)
+    if (ref := reference(answer)) is not None:
+        return await content(use.artifacts, ref.sha256)
     return Outcome(result=answer)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from callboard_broker.services.artifacts import Artifacts
 from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
 from callboard_broker.services.feed import Feed
@@ -35,6 +36,7 @@ class Metrics(Collector):
         historian: Historian,
         registry: Registry,
         refusals: Refusals,
+        artifacts: Artifacts,
         feed: Feed,
         health: Health,
         broker: BrokerFigures,
@@ -46,6 +48,7 @@ class Metrics(Collector):
         self._historian = historian
         self._nodes = registry
         self._refusals = refusals
+        self._artifacts = artifacts
         self._feed = feed
         self._health = health
         self._broker = broker
@@ -100,6 +103,12 @@ class Metrics(Collector):
         yield _gauge("database_jobs_waiting", "small writes that wait", writer.jobs_waiting)
         full = writer.low or writer.condition is Condition.FULL
         yield _gauge("database_disk_full", "1 while the disk is full or nearly full", float(full))
+        count, size = self._artifacts.total()
+        yield _gauge("artifacts", "artifacts that are kept", count)
+        yield _gauge("artifacts_bytes", "their size", size)
+        yield _counter(
+            "artifacts_damaged", "artifacts that were damaged on the disk", self._artifacts.damaged
+        )
         yield _gauge("healthy", "1 while all is well", float(not self._health.reasons()))
 
     def _people(self) -> Iterator[Metric]:

@@ -199,6 +199,21 @@ class TestRoom:
         assert store.put(b"x" * 50).size == 50
         store.close()
 
+    def test_when_the_disk_is_nearly_full_parts_that_nobody_continues_make_room(
+        self, tmp_path, monkeypatch, clock
+    ):
+        store = Artifacts(tmp_path / "artifacts", Limits(min_free=900), clock).load()
+        part = tmp_path / "artifacts" / "parts" / ("0" * 64)
+        part.write_bytes(b"x")
+        monkeypatch.setattr("callboard_broker.services.disk.room", lambda _: 950 if part.exists() else 2000)
+        clock.now = part.stat().st_mtime + 100
+        with pytest.raises(NoRoom):
+            store.put(b"x" * 200)
+        clock.now += 1000
+        assert store.put(b"x" * 200).size == 200
+        assert not part.exists()
+        store.close()
+
     def test_a_disk_that_is_full_in_the_middle_leaves_nothing_behind(self, store, tmp_path, monkeypatch):
         class Full(io.BytesIO):
             def fileno(self):

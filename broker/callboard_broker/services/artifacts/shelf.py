@@ -327,7 +327,7 @@ class Artifacts:
             return 0
         self._tidied = now
         self._touched = {name: t for name, t in self._touched.items() if now - t < _TOUCH_EVERY}
-        self._tidy_files(now)
+        self._tidy_files(now, _PART_KEPT)
         removed = 0
         while old := self._known.unused(now - max(self.limits.seconds, _GRACE), _STEP):
             for record in old:
@@ -384,8 +384,10 @@ class Artifacts:
             self._known.touch(record.sha256, now)
 
     def _check_room(self, size: int) -> None:
-        free = disk.room(self._files.parts) - size
-        if free < disk.minimum(self._files.parts, self.limits.min_free):
+        least = disk.minimum(self._files.parts, self.limits.min_free) + size
+        if disk.room(self._files.parts) < least:
+            self._tidy_files(self._clock(), _GRACE)
+        if disk.room(self._files.parts) < least:
             raise NoRoom(f"the disk of {self._folder} is full; make room (artifacts.min_free_mb)")
         if size:
             self._evict(size)
@@ -419,11 +421,12 @@ class Artifacts:
             self._known.remove(sha256)
             self._files.path(sha256).unlink(missing_ok=True)
 
-    def _tidy_files(self, now: float) -> None:
+    def _tidy_files(self, now: float, kept: float) -> None:
+        """Remove parts that nobody has continued, and damaged files, for so many seconds."""
         for folder in (self._files.parts, self._files.aside):
             for file in folder.iterdir():
                 with self._lock, suppress(FileNotFoundError):
-                    if not self._intake.holds(file) and now - file.stat().st_mtime > _PART_KEPT:
+                    if not self._intake.holds(file) and now - file.stat().st_mtime > kept:
                         file.unlink()
 
     def _reconcile(self) -> None:
