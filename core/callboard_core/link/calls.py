@@ -179,6 +179,7 @@ class Caller:
         self._inbox = inbox
         self._calls = Calls()
         self._rounds: dict[bytes, Future[None]] = {}
+        self._fresh: list[bytes] = []  # touched by the network thread only
 
     @property
     def late(self) -> int:
@@ -255,7 +256,13 @@ class Caller:
         if payload in self._rounds:
             self._inbox.mark(lambda: self._worker.post(partial(self._end_round, payload, None)))
         else:
-            self._worker.post(partial(self._answer, payload))
+            self._fresh.append(payload)
+
+    def release(self) -> None:
+        """Hand on what :meth:`on_reply` has taken: all of it at once, for every hand-over wakes the other thread."""
+        if self._fresh:
+            fresh, self._fresh = self._fresh, []
+            self._worker.post(partial(self._answer_all, fresh))
 
     def on_lost(self, error: CallboardError) -> None:
         """End the round trips of a connection that is lost (network thread); calls may still be answered."""
@@ -287,6 +294,13 @@ class Caller:
     def _end_late(self, call_id: str, node: str, timeout: float) -> None:
         away = "" if self._line.connected else "; the connection to the broker is lost"
         self._calls.fail(call_id, TimedOut(f"{node} did not answer within {round(timeout, 2):g} s{away}"))
+
+    def _answer_all(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            try:
+                self._answer(payload)
+            except Exception:  # noqa: BLE001 - one call's callback is not the others' trouble
+                _log.exception("what was to be done with an answer failed")
 
     def _answer(self, payload: bytes) -> None:
         try:

@@ -61,6 +61,7 @@ class Connector:
         *,
         reply_topic: str,
         on_reply: Callable[[bytes], None],
+        on_arrived: Callable[[], None],
         on_lost: Callable[[CallboardError], None],
         outbox: Outbox,
         inbox: Inbox,
@@ -73,6 +74,7 @@ class Connector:
         self._backoff = backoff
         self._reply_topic = reply_topic
         self._on_reply = on_reply
+        self._on_arrived = on_arrived
         self._on_lost = on_lost
         self._outbox = outbox
         self._inbox = inbox
@@ -284,6 +286,11 @@ class Connector:
         if not handlers:
             return True
         return self._inbox.offer(handlers, Message(topic, payload, qos, retain, self.number, monotonic()))
+
+    def arrived(self) -> None:
+        """Let what was received be handled."""
+        self._inbox.release()
+        self._on_arrived()
 
     def must_pause(self) -> bool:
         """Tell whether the inbox wants nothing to be read now."""

@@ -15,6 +15,7 @@ __all__ = ["Handler", "Inbox"]
 _log = logging.getLogger("callboard.link")
 
 Handler = Callable[[Message], object]
+_Item = tuple[Sequence[Handler], Message] | Callable[[], object]
 
 #: Most bytes that wait, whatever the number of messages.
 BYTE_LIMIT = 64 * 1024 * 1024
@@ -37,9 +38,8 @@ class Inbox:
         self._name = name
         self._limit = limit
         self._on_room = on_room
-        self._queue: SimpleQueue[tuple[Sequence[Handler], Message] | Callable[[], object] | None] = (
-            SimpleQueue()
-        )
+        self._queue: SimpleQueue[list[_Item] | None] = SimpleQueue()
+        self._fresh: list[_Item] = []  # arrived since the last release; touched by the network thread only
         # Each counter is written by one thread only; their differences need no lock.
         self._put_count = self._put_bytes = 0
         self._done_count = self._done_bytes = 0
@@ -78,19 +78,28 @@ class Inbox:
         return now - self._full_since < self._patience
 
     def offer(self, handlers: Sequence[Handler], message: Message) -> bool:
-        """Queue a message; returns False if it should not be acknowledged yet (or was dropped)."""
+        """Take a message, to be handled from the next release on.
+
+        Returns False if it should not be acknowledged yet (or was dropped).
+        """
         full = self.full
         if full and message.qos == 0:
             self._count_drop(message)
             return False
         self._put_count += 1
         self._put_bytes += len(message.payload)
-        self._queue.put((handlers, message))
+        self._fresh.append((handlers, message))
         return not full
 
     def mark(self, reached: Callable[[], object]) -> None:
-        """Run ``reached`` once everything that arrived before has been handled."""
-        self._queue.put(reached)
+        """Run ``reached`` once everything that arrived before has been handled; from the next release on."""
+        self._fresh.append(reached)
+
+    def release(self) -> None:
+        """Let what has arrived be handled: all of it at once, for every hand-over wakes the other thread."""
+        if self._fresh:
+            fresh, self._fresh = self._fresh, []
+            self._queue.put(fresh)
 
     def stop(self) -> None:
         """End the dispatcher once it reaches this point."""
@@ -111,11 +120,12 @@ class Inbox:
             _log.warning("%s: %d messages dropped, last on %s", self._name, self.dropped, message.topic)
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, tuple):
-                self._handle(*item)
-            else:
-                self._try(item)
+        while (items := self._queue.get()) is not None:
+            for item in items:
+                if isinstance(item, tuple):
+                    self._handle(*item)
+                else:
+                    self._try(item)
 
     def _handle(self, handlers: Sequence[Handler], message: Message) -> None:
         for handler in handlers:

@@ -104,6 +104,7 @@ class Link:
             reconnect,
             reply_topic=self.reply_topic,
             on_reply=self._caller.on_reply,
+            on_arrived=self._caller.release,
             on_lost=self._caller.on_lost,
             outbox=self._outbox,
             inbox=self._inbox,
@@ -298,9 +299,8 @@ class Link:
         self._connector.push()
 
     def _check(self, topic: str, data: bytes, qos: int) -> None:
-        if "+" in topic or "#" in topic:
-            raise BadRequest(f"topic {topic!r}: '+' and '#' are only for subscriptions")
-        _check_topic(topic, qos)
+        if (topic, qos) not in _fine:
+            _check_name(topic, qos)
         if len(data) > self._limit:
             raise TooLarge(f"{topic}: {len(data)} bytes are over the limit of {self._limit}")
         if self._connector.stopped:
@@ -418,6 +418,20 @@ class Link:
     def later(self, delay: float, work: Callable[[], object]) -> Timer:
         """Run ``work``, which must be short, on the worker thread after ``delay`` seconds."""
         return self._worker.later(delay, work)
+
+
+#: Topics and QoS that were checked lately.
+_fine: set[tuple[str, int]] = set()
+_REMEMBERED = 10_000
+
+
+def _check_name(topic: str, qos: int) -> None:
+    if "+" in topic or "#" in topic:
+        raise BadRequest(f"topic {topic!r}: '+' and '#' are only for subscriptions")
+    _check_topic(topic, qos)
+    if len(_fine) >= _REMEMBERED:
+        _fine.clear()
+    _fine.add((topic, qos))
 
 
 def _check_topic(topic: str, qos: int) -> None:

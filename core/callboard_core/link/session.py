@@ -82,6 +82,9 @@ class Peer(Protocol):
         """All subscriptions are answered; greetings may go."""
 
     def received(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> bool:
+    def arrived(self) -> None:
+        """What was received since this was last said may be handled."""
+
         """A message arrived; False withholds its acknowledgement until there is room."""
 
     def must_pause(self) -> bool:
@@ -226,6 +229,7 @@ class Session:
             self._client.read(BATCH, self._peer.must_pause)
         self._serve()
         self._client.loop_misc()
+            self._peer.arrived()
         self._client.flush()
         self._collect()
         self._check_deadline()

@@ -277,6 +277,7 @@ def test_an_inbox_tells_when_there_is_room_again() -> None:
     assert inbox.must_pause()
     assert inbox.offer([print], message._replace(qos=0)) is False
     assert inbox.dropped == 1
+    inbox.release()
     inbox.start()
     assert room.wait(5)
     assert not inbox.full
