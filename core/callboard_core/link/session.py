@@ -25,6 +25,7 @@ from callboard_core.link.client import BufferedClient
 from callboard_core.link.outbox import Outbox, Outgoing
 from callboard_core.link.values import Credential, Endpoint, Will
 from callboard_core.link.waker import Waker
+from callboard_core.silence import Silence
 
 __all__ = ["Identity", "Peer", "Session"]
 
@@ -38,9 +39,6 @@ FEW = 2
 HANDSHAKE = 10.0
 #: Seconds to open the TCP connection; a lost first packet is repeated after one.
 REACH = 2.5
-#: Seconds that what was sent may stay unacknowledged by the other machine before the connection counts as dead. Left to
-#: itself TCP tries again at ever longer intervals, and notices long after the network has been repaired.
-UNHEARD = 5.0
 #: Bytes that may wait for the socket before no more messages are handed over.
 UNSENT = 256 * 1024
 #: Messages read before anything else has its turn.
@@ -119,6 +117,7 @@ class Session:
         self._sent = 0
         self._withheld: deque[int] = deque()
         self._deadline: float | None = None
+        self._silence: Silence | None = None
         self._turning = threading.Lock()  # held by whoever uses the client
         self._closing = False
         self._farewell_sent = False
@@ -141,7 +140,8 @@ class Session:
             raise Unavailable(f"cannot reach the broker at {endpoint}: {error}") from error
         sock: Any = self._client.socket()
         if sock is not None:
-            _tune(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a call must not wait 40 ms for company
+            self._silence = Silence(sock)
         self._deadline = monotonic() + HANDSHAKE
 
     def request(self, topic_filter: str, qos: int | None) -> None:
@@ -302,6 +302,9 @@ class Session:
         if self._deadline is not None and monotonic() > self._deadline:
             self.reason = "the broker did not answer in time"
             self._drop_socket()
+        elif self._silence is not None and self._silence.is_deadly(monotonic()):
+            self.reason = "nothing gets through"
+            self._drop_socket()
 
     def _drop_socket(self) -> None:
         sock = self._client.socket()
@@ -354,9 +357,3 @@ class Session:
     def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Any) -> None:
         if self.error is None and self.reason == "closed" and reason.is_failure:
             self.reason = str(reason).lower()
-
-
-def _tune(sock: Any) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a call must not wait 40 ms for company
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNHEARD * 1000))

@@ -7,10 +7,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from time import monotonic
 
 from callboard_broker.engine.embedded.host import Host
 from callboard_broker.engine.embedded.login import Users
 from callboard_broker.engine.embedded.turn import Turn
+from callboard_broker.engine.embedded.unheard import Unheard
 from callboard_broker.mqtt.durable import DurableJournal
 from callboard_broker.mqtt.hub import Hub
 from callboard_broker.mqtt.reasons import Reason
@@ -64,7 +66,9 @@ class Clock:
         users: Users | None,
         time: SteadyTime,
         sys_interval: float,
+        unheard: Unheard,
     ) -> None:
+        self._unheard = unheard
         self._time = time
         self._sys_interval = sys_interval
         self._hub = hub
@@ -91,6 +95,7 @@ class Clock:
                 self._look()
             if self._journal is not None:
                 self._journal.tend()
+            self._unheard.look(monotonic())
             self._turn.soon()
             await asyncio.sleep(_TICK)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from callboard_broker.engine.embedded.guard import Guard
 from callboard_broker.engine.embedded.turn import Turn
+from callboard_broker.engine.embedded.unheard import Unheard
 from callboard_broker.mqtt.hub import Hub
 
 __all__ = ["Door"]
@@ -14,11 +15,12 @@ __all__ = ["Door"]
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The hub behind, the turn that writes, and the guard in front."""
+    """The hub behind, the turn that writes, the guard in front, and who has fallen silent."""
 
     hub: Hub
     turn: Turn
     guard: Guard
+    unheard: Unheard = field(default_factory=Unheard)
 
     def enter(self, address: str) -> bool:
         """Tell whether one more socket from ``address`` is welcome."""

@@ -121,7 +121,8 @@ class EmbeddedEngine:
         )
         if PluginObserver.wanted(host.plugins_manager):
             hub.observer = self._turn.observer = PluginObserver(host.plugins_manager)
-        host.open_to(Door(hub, self._turn, Guard(self._limits, hub.counters)))
+        door = Door(hub, self._turn, Guard(self._limits, hub.counters))
+        host.open_to(door)
         try:
             await host.start()
         except (BrokerError, OSError, ValueError) as error:
@@ -129,7 +130,7 @@ class EmbeddedEngine:
             await self._committer.stop()
             raise _explained(error) from None
         self._host = host
-        clock = Clock(hub, self._turn, host, journal, self._users, time, self._sys_interval)
+        clock = Clock(hub, self._turn, host, journal, self._users, time, self._sys_interval, door.unheard)
         self._clock = loop.create_task(clock.run())
         self._clock.add_done_callback(self._clock_stopped)
 

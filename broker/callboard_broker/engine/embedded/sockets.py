@@ -44,6 +44,7 @@ class SocketProtocol(asyncio.Protocol):
         socket = transport.get_extra_info("socket")
         if socket is not None and isinstance(peer, tuple):
             socket.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+            self._door.unheard.add(self, socket)
         connection = self._connection = Connection(self._hub, address)
         connection.transport = self
         connection.certificate = common_name(transport.get_extra_info("peercert"))
@@ -65,6 +66,7 @@ class SocketProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         del exc
+        self._door.unheard.remove(self)
         connection, self._connection = self._connection, None
         if connection is not None:
             self._door.leave(connection.address)
