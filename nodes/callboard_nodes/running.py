@@ -208,7 +208,9 @@ class Running:
             task.cancel()
         for call in list(self._calls):
             call.cancel()
-        await asyncio.gather(*(part.stop() for part in self._parts))
+        for outcome in await asyncio.gather(*(part.stop() for part in self._parts), return_exceptions=True):
+            if outcome is not None:
+                _log.error("something of node %s did not stop in order: %r", self._node, outcome)
         await asyncio.to_thread(self.serving.stop)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for sensor in self.sensors.values():

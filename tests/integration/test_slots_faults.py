@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from callboard_core.errors import Conflict, TooLarge, Unavailable
+from callboard_nodes.agent import make_agent as make_node
 from callboard_nodes.slots.guard import marked
+from callboard_nodes.slots.schedule import Verdict
 from support import farm as support
 from support.farm import Agent, Farm, assignment, farm_node, inputs
 from support.mosquitto import mosquitto
@@ -307,6 +311,83 @@ async def test_shared_folders_are_read_and_written_where_the_node_allows_it(mosq
             await node.assign("command", given)
             end = await asyncio.to_thread(farm.end, given.attempt)
             assert (end.what, end.code) == ("failed", "refused"), path
+
+
+async def test_a_slot_keeps_its_renderers_within_their_limits(mosquitto, farm, tmp_path):
+    eat = "x = bytearray(400_000_000); open(__import__('sys').argv[1], 'w').write('eaten')"
+    commands = [
+        {"name": "eat", "argv": [sys.executable, "-c", eat, "{output}"]},
+        shell("nice", "echo begun; nice > $1"),
+    ]
+    tables = [{"engine": "command", "memory_mb": 100, "nice": 7, "task_seconds": 5}]
+    async with farm_node(mosquitto.endpoint, tmp_path, tables=tables, commands=commands) as node:
+        given = [command("eat"), command("nice")]
+        for one in given:
+            await node.assign("command", one)
+        assert (await asyncio.to_thread(farm.end, given[0].attempt)).code == "exit_code"
+        assert any("MemoryError" in line for one in farm.events[given[0].attempt] for line in one.lines or ())
+        assert (await asyncio.to_thread(farm.end, given[1].attempt)).what == "done"
+        made = node.store.path(farm.frames(given[1].attempt)[0].artifact).read_text()
+        assert int(made) == os.nice(0) + 7
+
+
+async def test_a_task_that_takes_longer_than_its_slot_allows_is_ended(mosquitto, farm, tmp_path):
+    tables = [{"engine": "simulated", "task_seconds": 0.3}]
+    async with farm_node(mosquitto.endpoint, tmp_path, tables=tables) as node:
+        given = assignment("simulated", [1], args={"seconds": 60})
+        await node.assign("simulated", given)
+        end = await asyncio.to_thread(farm.end, given.attempt)
+        assert (end.what, end.fault, end.code) == ("failed", "node", "task_timeout")
+
+
+async def test_a_schedule_puts_a_slot_to_sleep_or_stops_its_renderer_and_people_overrule_it(
+    mosquitto, farm, tmp_path
+):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        slot = node.bank.slots["simulated"]
+        opened = Verdict(may_start=True, may_run=True)
+        night = Verdict(may_start=False, may_run=False, reason="works at night")
+        used = Verdict(may_start=False, may_run=False, reason="somebody is here", pause=True)
+        busy = Verdict(may_start=False, may_run=True, reason="the processor is busy")
+        given = [assignment("simulated", [1], args={"seconds": 30}) for _ in range(2)]
+        await node.assign("simulated", given[0])
+        await asyncio.to_thread(farm.wait, given[0].attempt, "started")
+        slot.judge(used)
+        assert slot.state == "paused"
+        slot.judge(opened)
+        assert slot.state == "rendering"
+        slot.judge(busy)
+        assert slot.state == "rendering", "what runs may go on"
+        slot.judge(night)
+        assert (slot.state, slot.report().reason) == ("asleep", "works at night")
+        assert (await asyncio.to_thread(farm.end, given[0].attempt)).code == "released"
+        await node.order("simulated", "wake")
+        slot.judge(night)
+        assert slot.state == "idle", "a person's word holds until the hours have come and gone"
+        await node.assign("simulated", given[1])
+        slot.judge(opened)
+        slot.judge(night)
+        assert slot.state == "asleep"
+        slot.judge(opened)
+        assert slot.state == "idle"
+        await node.order("simulated", "sleep")
+        slot.judge(opened)
+        assert slot.state == "asleep", "a schedule does not wake what a person put to sleep"
+
+
+async def test_a_second_node_of_the_same_name_leaves_the_firsts_renderers_alone(mosquitto, farm, tmp_path):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=COMMANDS) as node:
+        given = command("hang")
+        await node.assign("command", given)
+        await asyncio.to_thread(farm.wait, given.attempt, "started")
+        settings = node_settings(
+            tmp_path / "b", mosquitto.endpoint, id="render-1", farm={"slots": "simulated=1"}
+        )
+        with pytest.raises(Conflict):
+            await asyncio.to_thread(make_node(settings, restart=lambda: None).start)
+        assert renderers("render-1")
+        await node.order("command", "cancel")
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "cancelled"
 
 
 @pytest.fixture

@@ -225,6 +225,8 @@ class AttemptRun:
         folders = {name: self.journal.folder / name for name in ("work", "out", "ready")}
         for folder in folders.values():
             folder.mkdir()
+        if assignment.output is not None:
+            (folders["out"] / assignment.output.pattern).parent.mkdir(parents=True, exist_ok=True)
         check_room(self.journal.folder, bench.min_free)
         inputs = list(assignment.inputs)
         if assignment.manifest is not None:
@@ -301,7 +303,8 @@ class AttemptRun:
         while True:
             left = self._time_left(begun)
             try:
-                return await asyncio.wait_for(run.words.get(), left)
+                async with asyncio.timeout(left):  # not wait_for: in 3.11 it swallows a cancellation
+                    return await run.words.get()
             except TimeoutError:
                 if self._stopped_at is None and (self._time_left(begun) or 0) <= 0:
                     raise Broken(self._too_late(begun)) from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import json
 import logging
 import shutil
@@ -16,13 +18,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import JsonValue, ValidationError
 
+from callboard_core import topics
 from callboard_core.callee import Callee, Request
 from callboard_core.calls.artifacts import ArtifactRef
 from callboard_core.cards import SlotCard
-from callboard_core.errors import CallboardError, Unavailable
+from callboard_core.errors import CallboardError, TimedOut, Unavailable
 from callboard_core.farm.messages import ATTEMPT_WORKER, AttemptCall, AttemptReply, SlotCommand, as_args
-from callboard_core.link import Link
-from callboard_core.messages import State, describe
+from callboard_core.link import Link, Message
+from callboard_core.messages import State, Status, StatusName, describe, parse
 from callboard_core.presence import Presence
 from callboard_core.settings import Settings
 from callboard_core.topics import BOARD, Address, Kind, Leaf
@@ -49,6 +52,8 @@ _log = logging.getLogger("callboard.slots")
 
 #: Seconds the board has to answer for events.
 _PATIENCE = 10.0
+#: Seconds for an answer that is still to come after the board, or the broker, has come back.
+_ANSWER = 1.0
 #: Files that are stored at a time.
 _UPLOADS = 4
 #: Seconds between two looks at schedules and at what is broken.
@@ -91,8 +96,9 @@ class Bank:
         self._cache = InputCache(
             self._folder / "cache", limit=int(self._farm.cache_mb * 2**20), shared=self._shared
         )
-        mark = f"{settings.site}/{settings.node.id}/"
-        self._guard = Guard(mark)
+        # The state folder is locked by this process: nobody else's renderers carry its mark.
+        where = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]
+        self._guard = Guard(f"{settings.site}/{settings.node.id}/{where}/")
         self._standings = _Standings(self._folder / "slots.json")
         self._office = _Office(desk.link)
         self._machine: devices.Machine | None = None
@@ -107,6 +113,7 @@ class Bank:
         if not self._plans:
             return
         self._desk.link.on_connect(self._connected)
+        self._desk.link.subscribe(topics.status(self._desk.link.site, BOARD), self._board_said, qos=0)
         self._take_up()
         unknown = []
         for plan in self._plans:
@@ -120,6 +127,11 @@ class Bank:
 
     def _connected(self) -> None:
         self._loop.call_soon_threadsafe(self._office.connected)
+
+    def _board_said(self, message: Message) -> None:
+        with contextlib.suppress(CallboardError):
+            if message.payload and parse(Status, message.payload).status is StatusName.READY:
+                self._connected()
 
     async def stop(self) -> None:
         """Give back what runs, and end it."""
@@ -321,11 +333,26 @@ class _Office:
 
     async def tell(self, call: AttemptCall) -> AttemptReply:
         """See :class:`~callboard_nodes.slots.delivery.Office`."""
-        answer = await asyncio.wrap_future(self._link.call(self._address, as_args(call), timeout=_PATIENCE))
+        answer = await self._answer(
+            asyncio.wrap_future(self._link.call(self._address, as_args(call), timeout=_PATIENCE))
+        )
         try:
             return AttemptReply.model_validate(answer)
         except ValidationError as error:
             raise describe(error) from None
+
+    async def _answer(self, call: asyncio.Future[JsonValue]) -> JsonValue:
+        """Wait for an answer; when the board has come back meanwhile, not for long: the call may have died with it."""
+        coming = asyncio.ensure_future(self._came.wait())
+        either: set[asyncio.Future[Any]] = {call, coming}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(_ANSWER):
+                return await call
+        except TimeoutError:
+            raise TimedOut("the board was away and has come back") from None
+        finally:
+            coming.cancel()
 
     async def put(self, store: Callable[[], ArtifactRef]) -> ArtifactRef:
         """See :class:`~callboard_nodes.slots.delivery.Office`."""

@@ -174,7 +174,10 @@ class Delivery:
             self._on_stale()
 
     async def _send(self, waiting: Sequence[Entry]) -> None:
-        await asyncio.gather(*(self._store(entry) for entry in waiting))
+        # All of them end before anything is tried again: no file is sent twice at a time.
+        for outcome in await asyncio.gather(*map(self._store, waiting), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
         await self._tell([entry.event for entry in waiting])
 
     async def _tell(self, events: list[AttemptEvent]) -> None:
@@ -235,9 +238,8 @@ class Delivery:
         while not self._void:
             self._sooner.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._sooner.wait(), max(0.05, self._told + self._lease / 3 - loop.time())
-                )
+                async with asyncio.timeout(max(0.05, self._told + self._lease / 3 - loop.time())):
+                    await self._sooner.wait()
             if loop.time() < self._told + self._lease / 3:
                 continue
             self._note_progress()

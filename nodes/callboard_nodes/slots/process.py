@@ -212,11 +212,13 @@ class Child:
         code = await asyncio.shield(self._exited)
         self._signal(signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), _DRAIN)
+            async with asyncio.timeout(_DRAIN):
+                await self._closed.wait()
         if not self._closed.is_set():  # something that left the group holds the pipe
             await aside(guarding.kill_marked, self._mark)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), _DRAIN)
+                async with asyncio.timeout(_DRAIN):
+                    await self._closed.wait()
         self._let_go()
         return code
 
@@ -227,7 +229,8 @@ class Child:
             if self.stopped:
                 self._signal(signal.SIGCONT)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._exited), grace)
+                async with asyncio.timeout(grace):
+                    await asyncio.shield(self._exited)
         self._signal(signal.SIGKILL)
         await aside(guarding.kill_marked, self._mark)
         await self.wait()

@@ -145,7 +145,11 @@ class WarmPool:
             self._expiry.cancel()
         if self._child is None or not self._child.alive or self._key != program.warm:
             self.cool()
-            self._child = launch(program, self._hear)
+            try:
+                self._child = launch(program, self._hear)
+            except OSError:
+                on_cold()
+                raise
             self._key, self._on_cold = program.warm or "", on_cold
             self._spawn(self._wait(self._child, on_cold))
         else:
@@ -275,7 +279,8 @@ class PlayedRun:
             await self._going.wait()
             began = _now()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._halted.wait(), None if left == math.inf else left)
+                async with asyncio.timeout(None if left == math.inf else left):
+                    await self._halted.wait()
             left -= _now() - began
 
 

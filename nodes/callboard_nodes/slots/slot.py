@@ -177,6 +177,8 @@ class Slot:
         self._move(event, command.reason)
         self._keep(Standing(_kept(self.state), self._reason))
         self._obey()
+        if self._run is not None and order == "pause":  # also one that drains, and goes on draining
+            self._run.stop()
         self._show(now=True)
 
     def _obey(self) -> None:
