@@ -158,7 +158,7 @@ async def test_pausing_stops_the_process_itself_and_the_lease_lives_on(mosquitto
         await node.state("command", "paused")
         pids = renderers("render-1")
         assert pids
-        assert all(is_stopped(pid) for pid in pids)
+        await until(lambda: all(is_stopped(pid) for pid in pids))
         beats = farm.beats.get(given.attempt, 0)
         await asyncio.to_thread(
             farm.wait_for, lambda: farm.beats.get(given.attempt, 0) >= beats + 12, 10
