@@ -123,7 +123,10 @@ class Model:
                 self.urgent |= address.kind is Kind.CONTROL  # a hand waits for its echo
             else:
                 self._take_card(address, message, now)
-        self._changed_nodes.add(address.node)
+        if (
+            address.name != HEARTBEAT
+        ):  # it says nothing of the node itself, and comes from all of them all the time
+            self._changed_nodes.add(address.node)
         if not message.retain and address.leaf is not Leaf.STATUS:
             self._heard[address.node] = now
 

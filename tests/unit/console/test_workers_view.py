@@ -129,7 +129,7 @@ def test_many_of_anything_are_cut_and_counted():
     html = view.table(seen, "", frozenset({"s-0"}), may_command=True)
     assert html.count("data-service=") == view.PAGE_SIZE
     assert "1 more; search for them" in html
-    assert "100 more members" in html
+    assert "200 more members" in html
     assert "10 more" in view.sessions(seen)
 
 

@@ -26,7 +26,7 @@ __all__ = [
 
 #: Services on a page, and members shown of one.
 PAGE_SIZE = 100
-MEMBERS = 200
+MEMBERS = 100
 #: Sessions in the list.
 SESSIONS = 50
 
