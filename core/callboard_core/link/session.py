@@ -80,10 +80,10 @@ class Peer(Protocol):
         """All subscriptions are answered; greetings may go."""
 
     def received(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> bool:
+        """A message arrived; False withholds its acknowledgement until there is room."""
+
     def arrived(self) -> None:
         """What was received since this was last said may be handled."""
-
-        """A message arrived; False withholds its acknowledgement until there is room."""
 
     def must_pause(self) -> bool:
         """Tell whether nothing should be read from the network now."""
@@ -140,7 +140,9 @@ class Session:
             raise Unavailable(f"cannot reach the broker at {endpoint}: {error}") from error
         sock: Any = self._client.socket()
         if sock is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a call must not wait 40 ms for company
+            sock.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )  # a call must not wait 40 ms for company
             self._silence = Silence(sock)
         self._deadline = monotonic() + HANDSHAKE
 
@@ -227,9 +229,9 @@ class Session:
                 readable = readable or bool(event & _READ)
         if readable:
             self._client.read(BATCH, self._peer.must_pause)
+            self._peer.arrived()
         self._serve()
         self._client.loop_misc()
-            self._peer.arrived()
         self._client.flush()
         self._collect()
         self._check_deadline()
