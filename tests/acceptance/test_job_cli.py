@@ -16,7 +16,11 @@ from typing import Any
 
 import pytest
 
+from callboard_console.cli.board_http import BoardApi, path
 from callboard_console.cli.main import main
+from callboard_core.errors import BadRequest, Forbidden
+from callboard_core.link import Credential
+from callboard_core.topics import BOARD, Address, Kind, Leaf
 from support.up import CALLBOARD, Up, eventually, running_board
 
 SLOTS = {"CALLBOARD_NODE_FARM_SLOTS": "simulated=2", "CALLBOARD_FARM_STATE_SECONDS": "0.1"}
@@ -214,3 +218,41 @@ def test_job_types_are_listed_with_what_is_wrong_with_broken_ones(board):
         assert "broken.py line 2: SyntaxError" in shown.stderr
     finally:
         (folder / "broken.py").unlink()
+
+
+def test_the_farm_is_read_and_changed_as_json_over_mqtt_and_http(board):
+    job = submit(board, "--hold", "--name", "by json")
+    asked = {"item": "job", "action": "update", "filters": {"name": "by json"}, "values": {"priority": 77}}
+    with board.link("operator") as link:
+        address = Address(link.site, BOARD, Leaf.COMMAND, Kind.WORKER, "api")
+        told = link.call(address, asked, timeout=10).result()
+        assert told == {"item": "job", "action": "update", "count": 1, "items": []}
+        with pytest.raises(BadRequest, match="item: 'jbo' is unknown; there are client"):
+            link.call(address, asked | {"item": "jbo"}, timeout=10).result()
+    api = BoardApi(board.runtime.http.url, Credential("operator", board.password("operator")))
+    (found,) = api.post(path("farm", "api"), {"item": "job", "action": "read", "filters": {"id": job}})[
+        "items"
+    ]
+    assert (found["priority"], found["status"]) == (77, "held")
+    viewer = BoardApi(board.runtime.http.url, Credential("viewer", board.password("viewer")))
+    assert viewer.post(path("farm", "api"), {"item": "client", "action": "read"})["items"][0]["id"] == "here"
+    with pytest.raises(Forbidden, match="takes the role operator"):
+        viewer.post(path("farm", "api"), {"item": "job", "action": "delete", "filters": {}})
+    assert (
+        api.post(path("farm", "api"), {"item": "job", "action": "delete", "filters": {"id": job}})["count"]
+        == 1
+    )
+
+
+def test_a_job_type_of_the_guide_is_one(board):
+    guide = (Path(__file__).parents[2] / "docs" / "howto" / "jobs.md").read_text()
+    code = guide.partition("```python\n")[2].partition("```")[0]
+    file = board.state / "jobtypes" / "two_cameras.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(code)
+    found = {one["name"]: one for one in as_json(board, "job", "types")["items"]}
+    assert found["two-cameras"]["label"] == "Render twice, from two cameras."
+    made = as_json(board, "job", "submit", "--type", "two_cameras", "--set", "cameras=A", "--hold")
+    assert [step["name"] for step in made["steps"]] == ["a"]
+    run(board, "job", "delete", made["job"], "--yes")
+    file.unlink()
