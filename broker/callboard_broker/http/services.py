@@ -23,7 +23,7 @@ from callboard_broker.services.pools import Service, told
 from callboard_core.calls import codec
 from callboard_core.calls.artifacts import reference
 from callboard_core.calls.pool import TIMEOUT
-from callboard_core.calls.texts import read_arguments, resolved
+from callboard_core.calls.texts import ArgumentReader
 from callboard_core.errors import BadPayload, BadRequest, CallboardError, Failed
 from callboard_core.messages import JsonObject
 
@@ -102,15 +102,14 @@ async def call(request: Request, service: str) -> Response:
     """Call a service: arguments from the query (GET), or from a JSON or MessagePack body (POST)."""
     use = services(request)
     person = await asking_commander(request)
-    card = use.pools.card(service)
-    schema = card.parameters if card is not None else {}
-    given, options = _split(request, schema)
+    reader = use.pools.reader(service)
+    given, options = _split(request, reader)
     timeout = _timeout(options)
     if request.method == "POST":
         _no_others(given)
         args = await _body(request)
     else:
-        args = read_arguments(schema, given)
+        args = reader.read(given)
     caller = f"http:{person.username}"
     if _flag(options):
         everybody = use.pools.submit_to_all(service, args, timeout=timeout, caller=caller)
@@ -151,14 +150,14 @@ async def _called(request: Request, service: str) -> Response:
     )
 
 
-def _split(request: Request, schema: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
+def _split(request: Request, reader: ArgumentReader) -> tuple[dict[str, list[str]], dict[str, str]]:
     """The arguments and the call's own options among the parameters of the query."""
     given: dict[str, list[str]] = {}
     for name, text in request.query_params.multi_items():
         given.setdefault(name, []).append(text)
     options: dict[str, str] = {}
     if given:
-        taken = resolved(schema, schema).get("properties", {}) if request.method == "GET" else {}
+        taken = reader.names if request.method == "GET" else ()
         for option in CALL_OPTIONS:
             for name in (f"_{option}", option):
                 if name in given and name not in taken:

@@ -12,6 +12,7 @@ from typing import Any
 from callboard_core.calls.gather import Answer
 from callboard_core.calls.place import here, nearness
 from callboard_core.calls.pool import Pool
+from callboard_core.calls.texts import ArgumentReader
 from callboard_core.cards import WorkerCard
 from callboard_core.directory import Directory, Event
 from callboard_core.errors import CallboardError, NotFound, Overloaded
@@ -62,6 +63,9 @@ class _Kept:
     pool: Pool
     used: float
     callers: dict[str, int] = field(default_factory=dict)
+    described: tuple[WorkerCard | None, ArgumentReader] = field(
+        default_factory=lambda: (None, ArgumentReader({}))
+    )
 
 
 class Pools:
@@ -93,13 +97,19 @@ class Pools:
                 service.card = card
         return [found[name] for name in sorted(found)]
 
-    def card(self, service: str) -> WorkerCard | None:
-        """What describes the parameters of a service; None while nobody offers it.
+    def reader(self, service: str) -> ArgumentReader:
+        """What reads texts as the parameters of a service.
 
         Raises:
             CallboardError: as :meth:`submit`.
         """
-        return self._pool(service).pool.card()
+        kept = self._pool(service)
+        card, reader = kept.described
+        newest = kept.pool.card()
+        if newest is not card:
+            reader = ArgumentReader(newest.parameters if newest is not None else {})
+            kept.described = (newest, reader)
+        return reader
 
     def submit(
         self,

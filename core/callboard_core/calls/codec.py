@@ -19,6 +19,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from callboard_core.errors import BadPayload, TooLarge
@@ -242,5 +243,9 @@ def dumps(message: Mapping[str, Any], default: Callable[[Any], Any] = to_json) -
     Raises:
         TypeError, ValueError, RecursionError: something in it has no JSON form.
     """
-    text = json.dumps(message, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=default)
-    return text.encode()
+    return _encoder(default).encode(message).encode()
+
+
+@lru_cache(maxsize=16)
+def _encoder(default: Callable[[Any], Any]) -> json.JSONEncoder:
+    return json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=default)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-__all__ = ["read_arguments", "resolved"]
+__all__ = ["ArgumentReader", "read_arguments", "resolved"]
 
 Schema = Mapping[str, Any]
 
@@ -30,21 +30,41 @@ _DEEPEST = 32
 #: Alternatives that are tried.
 _MOST = 64
 _ABSENT = object()
+_ANYTHING: list[Schema] = [{}]
 
 
-def read_arguments(schema: Schema, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Read arguments.
+class ArgumentReader:
+    """Reads arguments as one schema says; what it has found out about a name it remembers.
 
     Args:
         schema: JSON Schema of the arguments' object; of what it does not describe, JSON is taken as such, else text.
-        texts: what was given for each argument; more than one for a list's items.
-
-    Returns:
-        The arguments. A text that cannot be read as what is wanted stays one, so that the check names it.
     """
-    properties = resolved(schema, schema).get("properties", {})
-    known = properties if isinstance(properties, Mapping) else {}
-    return {name: _read_all(known.get(name, {}), list(given), schema) for name, given in texts.items()}
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        properties = resolved(schema, schema).get("properties", {})
+        #: The names that the schema knows.
+        self.names: frozenset[str] = frozenset(properties if isinstance(properties, Mapping) else ())
+        self._choices = {name: _choices(properties[name], schema) for name in self.names}
+
+    def read(self, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Read arguments; several texts are a list's items.
+
+        A text that cannot be read as what is wanted stays one, so that the check names it.
+        """
+        return {name: self._read(name, given) for name, given in texts.items()}
+
+    def _read(self, name: str, given: Sequence[str]) -> Any:
+        options = self._choices.get(name, _ANYTHING)
+        if len(given) == 1:
+            return _read(options, given[0], self.schema)
+        items: Any = next((one.get("items", {}) for one in options if "array" in _types(one)), {})
+        return [_read(_choices(items, self.schema), text, self.schema) for text in given]
+
+
+def read_arguments(schema: Schema, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Read arguments as a schema says; see :class:`ArgumentReader`."""
+    return ArgumentReader(schema).read(texts)
 
 
 def resolved(schema: Any, root: Schema) -> Schema:
@@ -60,14 +80,6 @@ def resolved(schema: Any, root: Schema) -> Schema:
                 found = found.get(part.replace("~1", "/").replace("~0", "~"), {})
         schema = found
     return {}
-
-
-def _read_all(schema: Any, given: list[str], root: Schema) -> Any:
-    options = _choices(schema, root)
-    if len(given) == 1:
-        return _read(options, given[0], root)
-    items: Any = next((one.get("items", {}) for one in options if "array" in _types(one)), {})
-    return [_read(_choices(items, root), text, root) for text in given]
 
 
 def _choices(schema: Any, root: Schema) -> list[Schema]:
