@@ -1,17 +1,24 @@
 """The farm's verbs explain themselves, and show jobs, frames and slots as people read them."""
 
 import shlex
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import typer
 from typer.main import get_command
 
+from callboard_console.cli.board_http import BoardApi, _error, path
 from callboard_console.cli.farm import summary
 from callboard_console.cli.farm_choice import check_id, choice
 from callboard_console.cli.farm_text import bar, frame_lines, job_line, job_row, left, slot_row, why_lines
 from callboard_console.cli.job_look import file_names
-from callboard_console.cli.job_submit import read_settings
+from callboard_console.cli.job_submit import _send, _shared, read_settings
+from callboard_console.cli.job_watch import _Bars
 from callboard_console.cli.main import app
-from callboard_core.errors import BadRequest
+from callboard_console.cli.transfers import Transfers
+from callboard_core.errors import BadRequest, Unavailable
+from callboard_core.link import Credential
 
 GROUPS = ("job", "farm", "project")
 COMMANDS = [(group, verb) for group in GROUPS for verb in get_command(app).commands[group].commands]
@@ -128,3 +135,72 @@ def test_settings_are_read_as_their_job_type_wants_them():
         BadRequest, match="'smples' is no setting of this job type; it has frames, samples, hold"
     ):
         read_settings(schema, ["smples=4"], None)
+
+
+def test_bars_are_drawn_for_who_watches_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with _Bars() as bars:
+        bars.show(JOB)
+        bars.show(JOB | {"frames": COUNTS | {"done": 3, "failed": 1}, "state": "paused", "reason": "paused"})
+    shown = capsys.readouterr().out
+    assert "7 cube" in shown
+    assert "3/6" in shown
+    assert "paused, 1 failed" in shown
+
+
+def test_transfers_are_shown_in_bytes_or_counted_and_to_nobody_else(monkeypatch, capsys):
+    with Transfers("sending") as quiet:
+        quiet.of("a.blend")(1, 2)
+        quiet.one_more()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Transfers("sending") as shown:
+        shown.of("a.blend")(1, 2)
+    with Transfers("fetching", total=2) as shown:
+        shown.one_more()
+    told = capsys.readouterr().err
+    assert "sending a.blend" in told
+    assert "fetching" in told
+
+
+class Interrupted:
+    """A store whose sender presses Ctrl-C."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.closed = True
+
+    def put_file(self, file, *, progress):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_upload_says_that_it_can_go_on(tmp_path, capsys):
+    store = Interrupted()
+    file = tmp_path / "a.blend"
+    file.touch()
+    with pytest.raises(typer.Exit) as ended:
+        _send(SimpleNamespace(artifacts=lambda: store), [file])
+    assert ended.value.exit_code == 1
+    assert store.closed
+    assert capsys.readouterr().err == "interrupted; submit it again and the upload goes on where it was cut\n"
+
+
+def test_files_in_shared_folders_are_named_by_path(tmp_path):
+    shared = _shared([tmp_path / "a.blend", Path("{shows}/b.png")])
+    assert shared == [
+        {"name": "a.blend", "path": str(tmp_path / "a.blend")},
+        {"name": "b.png", "path": "{shows}/b.png"},
+    ]
+
+
+def test_a_board_that_does_not_answer_or_answers_nonsense_is_told():
+    api = BoardApi("http://127.0.0.1:9", Credential("viewer", "secret"))
+    with pytest.raises(Unavailable, match=r"the board.s HTTP API at http:.* does not answer"):
+        api.get(path("jobs"))
+    assert "secret" not in repr(api)
+    assert _error(502, b"<html>").message == "the board answered 502: <html>"
+    assert _error(404, b'{"error": {"code": "not_found", "message": "no job"}}').code == "not_found"
+    assert path("jobs", "a/b", 1) == "/api/v1/jobs/a%2Fb/1"
