@@ -234,8 +234,14 @@ class Lanes:
             return
         with self._lock:
             until, _ = self._rests.get(lane.id, (0.0, 0.0))
-            busy = lane.id in self._opening or len(self._opening) >= OPENING
-            if self._closed or busy or until > monotonic() or len(self._lines) >= MOST:
+            known = lane.id in self._opening or lane.id in self._lines
+            if (
+                self._closed
+                or known
+                or len(self._opening) >= OPENING
+                or until > monotonic()
+                or len(self._lines) >= MOST
+            ):
                 return
             self._opening.add(lane.id)
         name = f"{self._client}-lane-opens"

@@ -185,9 +185,10 @@ class Line:
         self._pending[sent.id] = sent
         try:
             self._sender.send(frame)
-            until = monotonic() + TICK
-            while sent.reply is None and not self.over and self._read(TICK) and monotonic() < until:
-                pass
+            left = patience = min(TICK, sent.timeout)
+            until = monotonic() + patience
+            while sent.reply is None and left > 0 and self._read(left):
+                left = until - monotonic()
         finally:
             self._stop_reading()
         return True

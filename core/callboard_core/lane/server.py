@@ -109,7 +109,7 @@ class LaneServer:
         self._lock = threading.Lock()
         self._listeners: list[socket.socket] = []
         self._connections: set[Connection] = set()
-        self._news = threading.Event()
+        self._news, self._ends = threading.Event(), threading.Event()
         self._closed = False
         threading.Thread(target=self._watch, name=f"{node}-lane-watch", daemon=True).start()
 
@@ -173,6 +173,7 @@ class LaneServer:
         for connection in connections:
             connection.close()
         self._pool.stop()
+        self._ends.set()
         self._news.set()
 
     # -- what connections need -------------------------------------------------------------------------------
@@ -246,13 +247,10 @@ class LaneServer:
                 if listener not in self._listeners:
                     return
                 _log.warning("no caller can connect for now: %s", error)  # out of file descriptors
-                self._pause()
+                self._ends.wait(0.1)
                 continue
             name = f"{self._node}-lane-{sock.fileno()}"
             threading.Thread(target=self._serve, args=(sock, context), name=name, daemon=True).start()
-
-    def _pause(self) -> None:
-        threading.Event().wait(0.1)
 
     def _serve(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         if not self._has_room():
@@ -281,19 +279,24 @@ class LaneServer:
     def _watch(self) -> None:
         """Look after connections whose thread is at work, or whose ticket's time is over."""
         while not self._closed:
-            calls = self._news.wait(_IDLE)
             self._news.clear()
             with self._lock:
                 connections = list(self._connections)
             now = monotonic()
-            for one in connections:
-                since = one.busy_since
-                if since is not None and now - since > HAND_OVER:
-                    one.hand_over()
-                if one.until is not None and now > one.until and self._online():
-                    one.lose("its ticket's time is over")
-            if calls:
-                threading.Event().wait(_LOOK)
+            if sum(self._look_at(one, now) for one in connections):
+                self._ends.wait(_LOOK)
+            else:
+                self._news.wait(_IDLE)
+                self._ends.wait(_LOOK)  # nearly all work is done before it is looked at
+
+    def _look_at(self, one: Connection, now: float) -> bool:
+        """Look after a connection; tells whether it should soon be looked at again."""
+        if one.until is not None and now > one.until and self._online():
+            one.lose("its ticket's time is over")
+        since = one.busy_since
+        if since is not None and now - since > HAND_OVER:
+            one.hand_over()
+        return since is not None
 
 
 def _secure(sock: socket.socket, context: ssl.SSLContext | None) -> Wire:
