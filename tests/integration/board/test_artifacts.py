@@ -384,6 +384,22 @@ class TestCuts:
 
 
 @needs_root
+def test_a_disk_that_fills_up_while_something_comes_is_said_over_http(board, node, artifacts):
+    parts = board.state / "artifacts" / "parts"
+    data, _, path = made(4 * MIB, 22)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", parts], check=True)
+    try:
+        answer = node.put(path, content=data)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (507, "unavailable")
+        assert list(parts.iterdir()) == []
+        with pytest.raises(Unavailable, match="is full"):
+            artifacts.put(data)
+    finally:
+        subprocess.run(["umount", parts], check=True)
+    assert artifacts.put(data).size == len(data)
+
+
+@needs_root
 def test_a_full_disk_is_said_and_heals(tmp_path):
     """On a real file system of 12 MiB."""
     folder = tmp_path / "small"
