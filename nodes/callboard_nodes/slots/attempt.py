@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from callboard_core.errors import BadRequest, CallboardError, Failed, Forbidden, NotFound
-from callboard_core.farm.messages import Input, Output
-from callboard_nodes.slots import images
+from callboard_core.errors import CallboardError, Failed, Forbidden
+from callboard_core.farm.messages import Output
 from callboard_nodes.slots.aside import aside
+from callboard_nodes.slots.bench import Bench, prepare
 from callboard_nodes.slots.engines.base import (
     Begun,
-    Engine,
-    Fault,
     Program,
     Progressed,
     Saved,
@@ -32,82 +23,22 @@ from callboard_nodes.slots.engines.base import (
     Trouble,
     Work,
     file_name,
-    read_args,
 )
-from callboard_nodes.slots.inputs import Fetcher, InputCache, SharedFolders, Tree
+from callboard_nodes.slots.inputs import Tree
 from callboard_nodes.slots.journal import Entry, Journal
 from callboard_nodes.slots.log import Log
-from callboard_nodes.slots.runs import Ended, Launch, PlayedRun, ProcessRun, Run, WarmPool
+from callboard_nodes.slots.results import accept, share
+from callboard_nodes.slots.runs import Ended, PlayedRun, ProcessRun, Run
+from callboard_nodes.slots.standing import Standing
+from callboard_nodes.slots.troubles import Broken, as_trouble
 
-__all__ = ["AttemptRun", "Bench", "Broken", "Ending"]
+__all__ = ["AttemptRun", "Ending"]
 
-_INPUTS: TypeAdapter[list[Input]] = TypeAdapter(list[Input])
 #: Seconds one frame, and a start, may take unless the assignment says otherwise.
 FRAME_TIMEOUT, START_TIMEOUT = 6 * 3600.0, 900.0
-#: Frame times from which the rest is estimated.
-_SAMPLES = 16
 
 #: Why an attempt is ended from outside.
 Ending = Literal["cancelled", "released", "stale", "broken"]
-
-
-class Broken(Exception):
-    """The attempt cannot go on."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        super().__init__(trouble.message)
-        self.trouble = trouble
-
-
-class Source(Fetcher, Protocol):
-    """Where inputs come from."""
-
-    def get(self, ref: Any) -> bytes:
-        """Fetch content."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What an attempt works with on its slot."""
-
-    engine: Engine
-    program: str
-    version: str
-    cache: InputCache
-    shared: SharedFolders
-    source: Callable[[], Source]
-    launch: Launch
-    warm: WarmPool
-    threads: int | None = None
-    scripts: bool = False
-    min_free: int = 0
-
-
-@dataclass
-class Standing:
-    """How far an attempt is."""
-
-    frame: int | None = None
-    done: int = 0
-    total: int = 1
-    share: float = 0.0
-    begun: bool = False
-    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
-
-    @property
-    def progress(self) -> float:
-        """0 to 1."""
-        return min(1.0, (self.done + self.share) / self.total)
-
-    def eta(self, frame_seconds: float) -> float | None:
-        """Seconds it will still take, when ``frame_seconds`` have gone into this frame; None while nobody knows."""
-        if self.seconds:
-            mean = sum(self.seconds) / len(self.seconds)
-        elif self.share > 0:
-            mean = frame_seconds / self.share
-        else:
-            return None
-        return max(0.0, mean * (self.total - self.done) - (mean * self.share))
 
 
 class AttemptRun:
@@ -205,7 +136,7 @@ class AttemptRun:
     # -- the work ----------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        work = await self._prepare()
+        self._tree, work = await prepare(self.assignment, self._bench, self.journal.folder)
         for program in self._bench.engine.programs(work):
             await self._play(program, work)
         if missing := [frame for frame in self._expected() if frame not in self._saved]:
@@ -214,43 +145,6 @@ class AttemptRun:
 
     def _expected(self) -> list[int | None]:
         return [*self.assignment.frames] or [None]
-
-    async def _prepare(self) -> Work:
-        assignment, bench = self.assignment, self._bench
-        args = read_args(bench.engine.args, assignment.args)
-        if getattr(args, "autoexec", False) and not bench.scripts:
-            raise Forbidden(
-                "args: autoexec: this node runs no scripts of jobs' files; set node.farm.scripts to allow it"
-            )
-        folders = {name: self.journal.folder / name for name in ("work", "out", "ready")}
-        for folder in folders.values():
-            folder.mkdir()
-        if assignment.output is not None:
-            (folders["out"] / assignment.output.pattern).parent.mkdir(parents=True, exist_ok=True)
-        check_room(self.journal.folder, bench.min_free)
-        inputs = list(assignment.inputs)
-        if assignment.manifest is not None:
-            ref = assignment.manifest
-            inputs += await aside(lambda: _INPUTS.validate_json(bench.source().get(ref)))
-        files: Mapping[str, Path] = {}
-        if inputs:
-            hold = partial(bench.cache.hold, inputs, bench.source, assignment.variables)
-            self._tree = await aside(hold)
-            files = self._tree.files
-        if assignment.main is not None and assignment.main not in files:
-            raise NotFound(f"main: {assignment.main!r} is none of the inputs")
-        return Work(
-            frames=tuple(assignment.frames) if assignment.work == "frames" else (),
-            main=None if assignment.main is None else files[assignment.main],
-            inputs=files,
-            folder=folders["work"],
-            out=folders["out"],
-            output=assignment.output or Output(format="", pattern="output"),
-            args=args,
-            threads=bench.threads,
-            program=bench.program,
-            version=bench.version,
-        )
 
     async def _play(self, program: Program | Simulation, work: Work) -> None:
         self._spawned = _now()
@@ -339,6 +233,8 @@ class AttemptRun:
     async def _saw_saved(self, saved: Saved, spoken: float, work: Work) -> None:
         if self._pending is not None and saved.path == self._pending.path:
             return  # said twice: by Blender, and by our script inside it
+        if self._run is not None and self._run.saves and saved.path not in self._run.saves.values():
+            return  # something else, as Blender's compositor may save it
         await self._release_pending(work)
         if not self.standing.begun:
             self._begin(self._frame_of(saved), self._spawned)
@@ -383,53 +279,20 @@ class AttemptRun:
             self._frame_done(frame, seconds)
             self._tell(event)
             return
-        ready = self.journal.folder / "ready" / name
-        checked = await aside(self._check, path, ready, work)
-        thumbnail = None
-        if checked.thumbnail is not None:
-            thumbnail = f"ready/{name}.thumbnail.jpg"
-            await aside((self.journal.folder / thumbnail).write_bytes, checked.thumbnail)
-        if checked.size is not None:
-            event["size"] = list(checked.size)
-        self._frame_done(frame, seconds)
-        self._tell(event, file=f"ready/{name}", thumbnail=thumbnail)
-
-    def _check(self, path: Path, ready: Path, work: Work) -> images.Checked:
-        """Check a file, and move it to where it waits to be sent. In a thread."""
-        width, height = work.output.width, work.output.height
-        if width is None and height is None and self._size is not None:
-            width, height = self._size
-        try:
-            checked = images.check(path, width=width, height=height)
-        except FileNotFoundError:
-            raise Broken(
-                Trouble("job", "no_output", f"{path.name} was said to be saved and is not there")
-            ) from None
-        except images.WrongSize as error:
-            raise Broken(Trouble("job", "wrong_size", error.message)) from None
-        except images.BadImage as error:
-            raise Broken(Trouble("node", "bad_output", error.message)) from None
+        accepted = await aside(accept, path, self.journal.folder, name, self._expected_size(work.output))
         if work.output.folder is not None:
-            self._share(path, work.output.folder, ready.name)
-        ready.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(ready)
-        return checked
+            into = self._bench.shared.resolve(work.output.folder, self.assignment.variables)
+            await aside(share, self.journal.folder / accepted.file, into, name, self.assignment.attempt)
+        if accepted.size is not None:
+            event["size"] = list(accepted.size)
+        self._frame_done(frame, seconds)
+        self._tell(event, file=accepted.file, thumbnail=accepted.thumbnail)
 
-    def _share(self, path: Path, folder: str, name: str) -> None:
-        """Put a copy into a shared folder, under its name only when it is whole."""
-        into = self._bench.shared.resolve(folder, self.assignment.variables)
-        fresh = into / f".{name}.{self.assignment.attempt}.part"
-        try:
-            into.mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as source, fresh.open("wb") as target:
-                shutil.copyfileobj(source, target, 1024 * 1024)
-                target.flush()
-                os.fsync(target.fileno())
-            fresh.replace(into / name)
-        except OSError as error:
-            fresh.unlink(missing_ok=True)
-            code = "disk_full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "unwritable"
-            raise Broken(Trouble("node", code, f"{into} cannot be written: {error.strerror}")) from None
+    def _expected_size(self, output: Output) -> tuple[int | None, int | None]:
+        """The assignment's, else what the program said."""
+        if output.width is None and output.height is None and self._size is not None:
+            return self._size
+        return output.width, output.height
 
     def _frame_done(self, frame: int | None, seconds: float) -> None:
         self._saved.add(frame)
@@ -474,41 +337,6 @@ class AttemptRun:
             await run.end()
         if self._tree is not None:
             self._bench.cache.release(self._tree)
-
-
-def check_room(folder: Path, least: int) -> None:
-    """Make sure that there is room to work.
-
-    Raises:
-        Broken: there is not.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < least:
-        message = f"only {free // 2**20} MiB are free in {folder}; {least // 2**20} are kept"
-        raise Broken(Trouble("node", "disk_full", message))
-
-
-#: Errors around the renderer: whose fault they are, and what they are called; the first that fits counts.
-_ERRORS: Sequence[tuple[type[Exception], Fault, str]] = [
-    (NotFound, "job", "input_missing"),
-    (Forbidden, "node", "refused"),
-    (BadRequest, "job", "bad_args"),
-    (CallboardError, "node", "input_unreachable"),
-    (ValidationError, "job", "bad_args"),
-    (OSError, "node", "unwritable"),
-]
-
-
-def as_trouble(error: Exception) -> Trouble:
-    """Say whose fault an error is that came up around the renderer."""
-    if isinstance(error, Broken):
-        return error.trouble
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return Trouble("node", "disk_full", str(error))
-    for kind, fault, code in _ERRORS:
-        if isinstance(error, kind):
-            return Trouble(fault, code, str(error))
-    return Trouble("node", "failed", f"{type(error).__name__}: {error}")
 
 
 def _nothing() -> None:

@@ -32,7 +32,7 @@ from callboard_core.topics import BOARD, Address, Kind, Leaf
 from callboard_nodes.sensors.cpu import parse_stat
 from callboard_nodes.slots import configured, devices
 from callboard_nodes.slots.aside import aside
-from callboard_nodes.slots.attempt import Bench, Broken, Source, check_room
+from callboard_nodes.slots.bench import Bench, Source
 from callboard_nodes.slots.configured import SlotPlan
 from callboard_nodes.slots.delivery import Store
 from callboard_nodes.slots.detect import PROGRAMS, Detector, Found, usual_memory
@@ -44,7 +44,8 @@ from callboard_nodes.slots.journal import Journal
 from callboard_nodes.slots.process import Child, Guard, Limits
 from callboard_nodes.slots.runs import WarmPool
 from callboard_nodes.slots.schedule import Moment, idle_seconds, processor_load
-from callboard_nodes.slots.slot import Slot, Standing
+from callboard_nodes.slots.slot import Kept, Slot
+from callboard_nodes.slots.troubles import Broken, check_room
 
 __all__ = ["Bank", "Desk"]
 
@@ -99,7 +100,7 @@ class Bank:
         # The state folder is locked by this process: nobody else's renderers carry its mark.
         where = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]
         self._guard = Guard(f"{settings.site}/{settings.node.id}/{where}/")
-        self._standings = _Standings(self._folder / "slots.json")
+        self._keeper = _Keeper(self._folder / "slots.json")
         self._office = _Office(desk.link)
         self._machine: devices.Machine | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -194,8 +195,8 @@ class Bank:
             attempts=self._folder / "attempts",
             office=self._office,
             publish=partial(self._publish, plan.name),
-            keep=partial(self._standings.put, plan.name),
-            standing=self._standings.get(plan.name),
+            keep=partial(self._keeper.put, plan.name),
+            kept=self._keeper.get(plan.name),
             task_seconds=limits.task_seconds if limits else None,
         )
         self.slots[plan.name] = slot
@@ -364,29 +365,29 @@ class _Office:
         await asyncio.wait([asyncio.ensure_future(self._came.wait())], timeout=seconds)
 
 
-class _Standings:
+class _Keeper:
     """Which slots people have put out of work: one small file, replaced as a whole."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._all: dict[str, dict[str, Any]] = self._load()
 
-    def get(self, name: str) -> Standing:
+    def get(self, name: str) -> Kept:
         found = self._all.get(name, {})
         state = found.get("state")
-        return Standing(state, found.get("reason")) if state in {"disabled", "asleep"} else Standing()
+        return Kept(state, found.get("reason")) if state in {"disabled", "asleep"} else Kept()
 
-    def put(self, name: str, standing: Standing) -> None:
-        if standing == self.get(name):
+    def put(self, name: str, kept: Kept) -> None:
+        if kept == self.get(name):
             return
-        self._all[name] = {"state": standing.state, "reason": standing.reason}
+        self._all[name] = {"state": kept.state, "reason": kept.reason}
         fresh = self._path.with_name(self._path.name + ".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             fresh.write_text(json.dumps(self._all), "utf-8")
             fresh.replace(self._path)
         except OSError as error:
-            _log.warning("that slot %s is %s cannot be kept: %s", name, standing.state or "open", error)
+            _log.warning("that slot %s is %s cannot be kept: %s", name, kept.state or "open", error)
 
     def _load(self) -> dict[str, dict[str, Any]]:
         try:

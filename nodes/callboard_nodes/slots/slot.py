@@ -22,17 +22,19 @@ from callboard_core.farm.messages import (
 )
 from callboard_core.farm.states import SlotEvent, SlotState, may, step
 from callboard_core.messages import Level, State
-from callboard_nodes.slots.attempt import AttemptRun, Bench, Ending
+from callboard_nodes.slots.attempt import AttemptRun, Ending
+from callboard_nodes.slots.bench import Bench
 from callboard_nodes.slots.delivery import Delivery, Office
 from callboard_nodes.slots.journal import Journal, folder_of
 from callboard_nodes.slots.schedule import Verdict
+from callboard_nodes.slots.teller import QUICK, Teller
 
-__all__ = ["Slot", "Standing"]
+__all__ = ["Kept", "Slot"]
 
 _log = logging.getLogger("callboard.slots")
 
-#: Least seconds between two reports of progress, and of states that follow each other at once.
-_CALM, _QUICK = 0.5, 0.1
+#: Least seconds between two reports of progress.
+_CALM = 0.5
 #: Attempts that may wait to be delivered while the slot works on; beyond, it waits with them.
 _UNDELIVERED = 8
 #: Bytes of a log in one answer.
@@ -56,7 +58,7 @@ _ORDERS: dict[str, SlotEvent] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Kept:
     """What outlives a restart: whether people have put the slot out of work, and why."""
 
     state: Literal["disabled", "asleep"] | None = None
@@ -73,8 +75,8 @@ class Slot:
         attempts: the folder of all attempts' folders.
         office: the way to the board.
         publish: publishes its state.
-        keep: keeps its standing on disk.
-        standing: what was kept.
+        keep: keeps on disk what outlives a restart.
+        kept: what was kept.
     """
 
     def __init__(
@@ -86,23 +88,22 @@ class Slot:
         attempts: Path,
         office: Office,
         publish: Callable[[State], object],
-        keep: Callable[[Standing], object],
-        standing: Standing = Standing(),
+        keep: Callable[[Kept], object],
+        kept: Kept = Kept(),
         task_seconds: float | None = None,
     ) -> None:
         self.name, self.engine = name, engine
-        self.state = SlotState(standing.state) if standing.state else SlotState.IDLE
+        self.state = SlotState(kept.state) if kept.state else SlotState.IDLE
         self._bench, self._attempts, self._office = bench, attempts, office
         self._publish, self._keep, self._task_seconds = publish, keep, task_seconds
-        self._reason = standing.reason
+        self._reason = kept.reason
         self._since = time.time()
         self._run: AttemptRun | None = None
         self._task: asyncio.Task[None] | None = None
         self._next: Journal | None = None
         self._deliveries: dict[str, Delivery] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._told_at = 0.0
-        self._telling: asyncio.Handle | None = None
+        self._teller = Teller(self._tell)
         self._by_schedule: Literal["asleep", "paused"] | None = None
         self._overridden = False
         self._closed = ""
@@ -175,7 +176,7 @@ class Slot:
             step(self.state, event)  # raises what to say
         self._by_schedule, self._overridden = None, order in {"wake", "enable", "resume"}
         self._move(event, command.reason)
-        self._keep(Standing(_kept(self.state), self._reason))
+        self._keep(Kept(_kept(self.state), self._reason))
         self._obey()
         if self._run is not None and order == "pause":  # also one that drains, and goes on draining
             self._run.stop()
@@ -252,8 +253,7 @@ class Slot:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._telling is not None:
-            self._telling.cancel()
+        self._teller.close()
         await self._bench.warm.close()
 
     # -- attempts ----------------------------------------------------------------------------------------------
@@ -406,26 +406,10 @@ class Slot:
         if self.state is not before:
             self._since = time.time()
 
-    def _show(self, *, now: bool = False, calm: float = _QUICK) -> None:
-        """Publish the state, at once if nothing was published just before, else soon; the last one always is."""
-        loop = asyncio.get_running_loop()
-        due = self._told_at + calm
-        if now or loop.time() >= due:
-            if self._telling is not None:
-                self._telling.cancel()
-            self._telling = loop.call_soon(self._tell)  # what follows in this turn of the loop goes with it
-        elif self._telling is None or self._telling.cancelled() or self._when(self._telling) > due:
-            if self._telling is not None:
-                self._telling.cancel()
-            self._telling = loop.call_at(due, self._tell)
-
-    @staticmethod
-    def _when(handle: asyncio.Handle) -> float:
-        return handle.when() if isinstance(handle, asyncio.TimerHandle) else 0.0
+    def _show(self, *, now: bool = False, calm: float = QUICK) -> None:
+        self._teller.show(now=now, calm=calm)
 
     def _tell(self) -> None:
-        self._telling = None
-        self._told_at = asyncio.get_running_loop().time()
         report = self.report()
         level = Level.ERROR if self.state is SlotState.ERROR else Level.NORMAL
         self._publish(State(v=str(self.state), t=time.time(), level=level, data=as_args(report)))
