@@ -57,9 +57,10 @@ def test_members_that_do_not_take_calls_are_told_apart():
     assert 'data-act="call:' not in html
 
 
-def test_a_viewer_can_drain_nothing():
+def test_a_viewer_can_call_and_drain_nothing():
     html = view.table(shown(member("a")), "", frozenset({"texture"}), may_command=False)
     assert "drain:" not in html
+    assert "call:" not in html
     assert "node?node=a" in html
 
 

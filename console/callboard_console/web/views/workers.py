@@ -138,7 +138,7 @@ def sessions(snapshot: Snapshot, tz: tzinfo = UTC) -> Markup:
 
 
 def _rows(service: Service, *, opened: bool, may_command: bool) -> Iterable[Markup]:
-    yield _service(service, opened=opened)
+    yield _service(service, opened=opened, may_command=may_command)
     if not opened:
         return
     for member in service.members[:MEMBERS]:
@@ -150,7 +150,7 @@ def _rows(service: Service, *, opened: bool, may_command: bool) -> Iterable[Mark
         )
 
 
-def _service(service: Service, *, opened: bool) -> Markup:
+def _service(service: Service, *, opened: bool, may_command: bool) -> Markup:
     name = tag(
         "a",
         tag("u", "▾" if opened else "▸"),
@@ -161,7 +161,9 @@ def _service(service: Service, *, opened: bool) -> Markup:
     )
     card = next((member.card for member in service.members), None)
     about = tag("small", card.description) if card is not None and card.description else None
-    call = tag("a", "Call", href="#", data_act=f"call:{service.name}") if service.ready else None
+    call = (
+        tag("a", "Call", href="#", data_act=f"call:{service.name}") if may_command and service.ready else None
+    )
     return tag(
         "tr",
         tag("td", name, about),
