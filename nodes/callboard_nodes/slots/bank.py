@@ -5,58 +5,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from pydantic import JsonValue, ValidationError
 
 from callboard_core import topics
 from callboard_core.callee import Callee, Request
-from callboard_core.calls.artifacts import ArtifactRef
 from callboard_core.cards import SlotCard
-from callboard_core.errors import CallboardError, TimedOut, Unavailable
-from callboard_core.farm.messages import ATTEMPT_WORKER, AttemptCall, AttemptReply, SlotCommand, as_args
+from callboard_core.errors import CallboardError
+from callboard_core.farm.messages import SlotCommand, as_args
 from callboard_core.link import Link, Message
 from callboard_core.messages import State, Status, StatusName, describe, parse
 from callboard_core.presence import Presence
 from callboard_core.settings import Settings
-from callboard_core.topics import BOARD, Address, Kind, Leaf
+from callboard_core.topics import BOARD, Kind
 from callboard_nodes.sensors.cpu import parse_stat
 from callboard_nodes.slots import configured, devices
 from callboard_nodes.slots.aside import aside
-from callboard_nodes.slots.bench import Bench, Source
+from callboard_nodes.slots.bench import Bench
 from callboard_nodes.slots.configured import SlotPlan
-from callboard_nodes.slots.delivery import Store
 from callboard_nodes.slots.detect import PROGRAMS, Detector, Found, usual_memory
 from callboard_nodes.slots.engines import make
 from callboard_nodes.slots.engines.base import Program
 from callboard_nodes.slots.guard import kill_marked
 from callboard_nodes.slots.inputs import InputCache, SharedFolders
 from callboard_nodes.slots.journal import Journal
+from callboard_nodes.slots.keeper import Keeper
+from callboard_nodes.slots.office import Office
 from callboard_nodes.slots.process import Child, Guard, Limits
 from callboard_nodes.slots.runs import WarmPool
 from callboard_nodes.slots.schedule import Moment, idle_seconds, processor_load
-from callboard_nodes.slots.slot import Kept, Slot
+from callboard_nodes.slots.slot import Slot
 from callboard_nodes.slots.troubles import Broken, check_room
 
 __all__ = ["Bank", "Desk"]
 
 _log = logging.getLogger("callboard.slots")
 
-#: Seconds the board has to answer for events.
-_PATIENCE = 10.0
-#: Seconds for an answer that is still to come after the board, or the broker, has come back.
-_ANSWER = 1.0
-#: Files that are stored at a time.
-_UPLOADS = 4
 #: Seconds between two looks at schedules and at what is broken.
 _LOOK = 2.0
 #: Seconds for what is to be told at a stop.
@@ -100,8 +93,8 @@ class Bank:
         # The state folder is locked by this process: nobody else's renderers carry its mark.
         where = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]
         self._guard = Guard(f"{settings.site}/{settings.node.id}/{where}/")
-        self._keeper = _Keeper(self._folder / "slots.json")
-        self._office = _Office(desk.link)
+        self._keeper = Keeper(self._folder / "slots.json")
+        self._office = Office(desk.link)
         self._machine: devices.Machine | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._orphans: dict[str, list[Journal]] = {}
@@ -303,95 +296,3 @@ class Bank:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-@runtime_checkable
-class FileStore(Store, Source, Protocol):
-    """The board's artifacts, as the node's link has them."""
-
-
-class _Office:
-    """The way to the board, over the node's link."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._address = Address(link.site, BOARD, Leaf.COMMAND, Kind.WORKER, ATTEMPT_WORKER)
-        self._uploads = asyncio.Semaphore(_UPLOADS)
-        self._came = asyncio.Event()
-
-    def connected(self) -> None:
-        """Let everybody who waits try again."""
-        came, self._came = self._came, asyncio.Event()
-        came.set()
-
-    @property
-    def store(self) -> FileStore:
-        """Where files are stored and fetched."""
-        store = self._link.artifacts
-        if not isinstance(store, FileStore):
-            raise Unavailable("this node has no way to the board's artifacts")
-        return store
-
-    async def tell(self, call: AttemptCall) -> AttemptReply:
-        """See :class:`~callboard_nodes.slots.delivery.Office`."""
-        answer = await self._answer(
-            asyncio.wrap_future(self._link.call(self._address, as_args(call), timeout=_PATIENCE))
-        )
-        try:
-            return AttemptReply.model_validate(answer)
-        except ValidationError as error:
-            raise describe(error) from None
-
-    async def _answer(self, call: asyncio.Future[JsonValue]) -> JsonValue:
-        """Wait for an answer; when the board has come back meanwhile, not for long: the call may have died with it."""
-        coming = asyncio.ensure_future(self._came.wait())
-        either: set[asyncio.Future[Any]] = {call, coming}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            async with asyncio.timeout(_ANSWER):
-                return await call
-        except TimeoutError:
-            raise TimedOut("the board was away and has come back") from None
-        finally:
-            coming.cancel()
-
-    async def put(self, store: Callable[[], ArtifactRef]) -> ArtifactRef:
-        """See :class:`~callboard_nodes.slots.delivery.Office`."""
-        async with self._uploads:
-            return await aside(store)
-
-    async def pause(self, seconds: float) -> None:
-        """See :class:`~callboard_nodes.slots.delivery.Office`."""
-        await asyncio.wait([asyncio.ensure_future(self._came.wait())], timeout=seconds)
-
-
-class _Keeper:
-    """Which slots people have put out of work: one small file, replaced as a whole."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._all: dict[str, dict[str, Any]] = self._load()
-
-    def get(self, name: str) -> Kept:
-        found = self._all.get(name, {})
-        state = found.get("state")
-        return Kept(state, found.get("reason")) if state in {"disabled", "asleep"} else Kept()
-
-    def put(self, name: str, kept: Kept) -> None:
-        if kept == self.get(name):
-            return
-        self._all[name] = {"state": kept.state, "reason": kept.reason}
-        fresh = self._path.with_name(self._path.name + ".new")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps(self._all), "utf-8")
-            fresh.replace(self._path)
-        except OSError as error:
-            _log.warning("that slot %s is %s cannot be kept: %s", name, kept.state or "open", error)
-
-    def _load(self) -> dict[str, dict[str, Any]]:
-        try:
-            found = json.loads(self._path.read_text("utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return {key: dict(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
