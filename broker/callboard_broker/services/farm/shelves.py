@@ -70,6 +70,8 @@ class Shelves:
                 self._add(offer, is_free(offer))
         for shelf in self._shelves.values():
             shelf.close()
+        for there in self._at.values():
+            there.sort(key=_rank, reverse=True)
 
     def _add(self, offer: Offer, free: bool) -> None:
         kind = offer.engine, offer.tags
@@ -113,13 +115,24 @@ class Shelves:
             queue: for its job, its blocklist, and the nodes that have its files.
             hosts: the nodes that work on its job.
         """
-        there = self._at.get(queue.key[0])
-        if there:
-            usable = (offer for offer in there if refuses_node(queue, offer.key[0], hosts) is None)
-            found = self._first(offer for offer in usable if fits(row.engine, row.tags, offer) is None)
-            if found is not None:
-                return found
+        found = self._at_job(row, queue, hosts)
+        if found is not None:
+            return found
         return self._elsewhere([shelf for shelf in self._fit(row) if shelf.left], queue, hosts)
+
+    def _at_job(self, row: Row, queue: Queue, hosts: Mapping[str, int]) -> Offer | None:
+        """The best of those that worked on its job last; they lie with the best at the end."""
+        there = self._at.get(queue.key[0], [])
+        while there and there[-1].key in self._taken:
+            there.pop()
+        for offer in reversed(there):
+            if (
+                offer.key not in self._taken
+                and refuses_node(queue, offer.key[0], hosts) is None
+                and fits(row.engine, row.tags, offer) is None
+            ):
+                return offer
+        return None
 
     def _elsewhere(self, shelves: list[_Shelf], queue: Queue, hosts: Mapping[str, int]) -> Offer | None:
         only = only_hosts(queue, hosts)
