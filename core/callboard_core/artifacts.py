@@ -14,6 +14,7 @@ import json
 import mimetypes
 import os
 import shutil
+import socket
 import ssl
 import tempfile
 import threading
@@ -33,6 +34,7 @@ from callboard_core.errors import (
     CallboardError,
     Conflict,
     Failed,
+    Forbidden,
     NotFound,
     Overloaded,
     TimedOut,
@@ -84,6 +86,7 @@ def http_url(card: NodeCard, broker: str) -> str:
 
     Raises:
         Unavailable: the board's card does not tell.
+        Forbidden: it is on another machine than the broker; whoever can write that card could collect passwords.
     """
     if card.http is None:
         raise Unavailable("the board's card does not say where its HTTP API is; update the board")
@@ -91,8 +94,37 @@ def http_url(card: NodeCard, broker: str) -> str:
     host = parts.hostname or ""
     if host in {"0.0.0.0", "::", ""} or is_loopback(host):
         host = broker
+    elif not _same_machine(host, broker):
+        raise Forbidden(
+            f"the board says that its HTTP API is at {card.http}, which is not the broker's machine ({broker}); "
+            "passwords go there only if you say so: set node.http"
+        )
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+
+
+def _same_machine(host: str, broker: str) -> bool:
+    if host == broker or _addresses(host) & _addresses(broker):
+        return True
+    return is_loopback(broker) and any(_is_ours(address) for address in _addresses(host))
+
+
+def _addresses(host: str) -> set[str]:
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+    except OSError:
+        return set()
+
+
+def _is_ours(address: str) -> bool:
+    """Tell whether an address is one of this machine's: only then one can listen on it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 class BoardHttp:
@@ -109,6 +141,7 @@ class BoardHttp:
 
         Raises:
             Unavailable: the board is not there, or does not tell.
+            Forbidden: what it tells is not to be trusted.
         """
         if self._card is None:
             self._look()
@@ -158,9 +191,17 @@ class HttpArtifacts:
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, link: Link, credential: Credential | Callable[[], Credential | None] | None) -> HttpArtifacts:
-        """Return the artifacts of the board that a link leads to; for as long as the link."""
-        found = cls(BoardHttp(link), credential)
+    def of(
+        cls, link: Link, credential: Credential | Callable[[], Credential | None] | None, url: str = ""
+    ) -> HttpArtifacts:
+        """Return the artifacts of the board that a link leads to; for as long as the link.
+
+        Args:
+            link: tells by the board's card where its HTTP API is.
+            credential: who asks.
+            url: where it is, whatever the card says.
+        """
+        found = cls(url or BoardHttp(link), credential)
         link.on_stop(found.close)
         return found
 

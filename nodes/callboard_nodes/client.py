@@ -73,7 +73,7 @@ class Client:
             site=found.site,
             credential=locator.credential,
         )
-        self.artifacts = HttpArtifacts.of(self.link, locator.credential)
+        self.artifacts = HttpArtifacts.of(self.link, locator.credential, found.node.http)
         self.link.artifacts = self.artifacts
         self.link.direct = found.node.lane.enabled
         self.directory = Directory(self.link)

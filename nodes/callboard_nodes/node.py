@@ -373,6 +373,7 @@ class Node(Offers):
             endpoint=locator.endpoint,
             credential=locator.credential,
             outbox_limit=node.outbox_limit,
+            http=node.http,
             lane=node.lane,
         )
 

@@ -66,6 +66,7 @@ class Plan:
     endpoint: Callable[[], Endpoint]
     credential: Callable[[], Credential | None]
     outbox_limit: int
+    http: str = ""
     lane: LaneSettings = LaneSettings()
 
 
@@ -129,7 +130,7 @@ class Running:
             site=plan.site,
             keepalive=plan.card.keepalive,
         )
-        self.link.artifacts = self.artifacts = HttpArtifacts.of(self.link, plan.credential)
+        self.link.artifacts = self.artifacts = HttpArtifacts.of(self.link, plan.credential, plan.http)
         self.presence = Presence(self.link, card=plan.card, epoch=epoch, instance=instance)
         self.callee = Callee(self.link, self.presence)
         audience = Audience(self.link, site=plan.site, on_change=partial(self._soon, self._audience_changed))

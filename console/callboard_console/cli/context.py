@@ -182,7 +182,7 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
     link = Link(
         client_id=f"cli-{secrets.token_hex(4)}", endpoint=endpoint, site=settings.site, credential=credential
     )
-    link.artifacts = HttpArtifacts.of(link, credential)
+    link.artifacts = HttpArtifacts.of(link, credential, settings.node.http)
     link.start()
     try:
         _wait_connected(link, credential, endpoint, timeout)

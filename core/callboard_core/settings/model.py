@@ -110,6 +110,12 @@ def _board_url(value: str) -> str:
     raise ValueError("should be mqtt://host[:port], mqtts://host[:port] or host[:port]; empty to discover it")
 
 
+def _http_url(value: str) -> str:
+    if not value or value.startswith(("http://", "https://")):
+        return value
+    raise ValueError("should be http://host:port or https://host:port; empty for where the board says it is")
+
+
 Id = Annotated[str, AfterValidator(_checked_id)]
 Folder = Annotated[Path, AfterValidator(_absolute)]
 #: A TCP port to listen on.
@@ -265,6 +271,10 @@ class NodeSettings(_Section):
     tags: list[str] = Field(default_factory=list)
     board: Annotated[str, AfterValidator(_board_url)] = Field(
         default="", description="the board's mqtt://host:port; empty to discover it"
+    )
+    http: Annotated[str, AfterValidator(_http_url)] = Field(
+        default="",
+        description="the board's HTTP API, http://host:port, where it is not on the broker's machine",
     )
     username: str | None = None
     password: Annotated[str | None, Secret()] = Field(default=None, repr=False)
