@@ -214,15 +214,19 @@ def gap(quick: bool) -> Iterator[Row]:
 
 def tasks(quick: bool) -> Iterator[Row]:
     count = 2000 if quick else 6000
-    with running("embedded") as engine, tempfile.TemporaryDirectory(prefix="farm-") as folder:
-        with board_process(Path(folder) / "state", engine.port) as board, crew(engine.port, slots=200):
-            render(board, 400, chunk=1)
-            before = cpu_seconds(board.pid)
-            _, seconds = render(board, count, chunk=1)
-            spent = cpu_seconds(board.pid) - before
-            text = f"{count} tasks of 0 ms through 200 slots that only keep the protocol"
-            yield Row(text, count / seconds, 200, "/s", least=True)
-            yield Row("processor time of the board for one task", 1000 * spent / count, None, "ms")
+    with (
+        running("embedded") as engine,
+        tempfile.TemporaryDirectory(prefix="farm-") as folder,
+        board_process(Path(folder) / "state", engine.port) as board,
+        crew(engine.port, slots=200),
+    ):
+        render(board, 400, chunk=1)
+        before = cpu_seconds(board.pid)
+        _, seconds = render(board, count, chunk=1)
+        spent = cpu_seconds(board.pid) - before
+        text = f"{count} tasks of 0 ms through 200 slots that only keep the protocol"
+        yield Row(text, count / seconds, 200, "/s", least=True)
+        yield Row("processor time of the board for one task", 1000 * spent / count, None, "ms")
     with farm("simulated=50", 4) as (board, ear, _):
         render(board, 400, chunk=1)
         ear.began.clear()
