@@ -65,6 +65,17 @@ def test_nothing_is_changed_when_one_of_them_cannot_be(farm_alone):
     assert farm_alone.read("job", id=first["id"])[0]["status"] == "queued"
 
 
+def test_a_job_that_is_done_is_not_queued_again_but_its_frames_are(farm_alone):
+    job = submit(farm_alone, "1")["id"]
+    farm_alone.slot("n1")
+    farm_alone.given()
+    farm_alone.say(0, {"what": "frame", "frame": 1, "name": "a", "seconds": 0.2}, {"what": "done"})
+    told = farm_alone.refused("job", "update", filters={"status": "done"}, values={"status": "queued"})
+    assert told == f"conflict: job {job} is done and cannot become queued"
+    farm_alone.ask("frame", "update", filters={"job": job, "number": 1}, values={"status": "waiting"})
+    assert farm_alone.read("job")[0]["status"] in {"queued", "active"}
+
+
 @pytest.mark.parametrize("status", ["held", "paused", "cancelled"])
 def test_a_status_leads_back_to_queued(farm_alone, status):
     submit(farm_alone)
@@ -171,6 +182,7 @@ def test_tasks_and_frames_are_followed_and_taken_back(farm_alone):
     assert ended[second["attempt"]] == "done"
     assert len(ended) == 2
     assert farm_alone.read("job", id=job)[0]["done"] == 2
+    assert [row["number"] for row in farm_alone.read("frame", job=job, attempt=second["attempt"])] == [2]
     farm_alone.ask(
         "frame", "update", filters={"job": job, "status": ["done", "cancelled"]}, values={"status": "waiting"}
     )

@@ -6,7 +6,6 @@ One request is one transaction: what matches is looked up and changed with nobod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
@@ -112,11 +111,13 @@ class FarmApi:
                 raise BadRequest(f"fields: {name!r} is unknown; a {item.name} has {', '.join(item.fields)}")
         filters = asked.filters or {}
         check_filters(item, filters)
-        found = list(pick(item.rows(filters), filters))
-        rows = list(islice(found, asked.offset, asked.offset + asked.limit))
-        if asked.fields is not None:
-            rows = [{name: row[name] for name in asked.fields} for row in rows]
-        return len(found), rows
+        count, rows = 0, []
+        for row in pick(item.rows(filters), filters):
+            if asked.offset <= count < asked.offset + asked.limit:
+                rows.append(row)
+            count += 1
+        told = asked.fields or item.fields
+        return count, [{name: row[name] for name in told} for row in item.complete(rows)]
 
     def _create(self, item: Item, asked: ApiRequest, who: str) -> tuple[int, list[dict[str, Any]]]:
         if asked.filters:

@@ -385,7 +385,7 @@ class Book:
         """
         found = self.slots.get(key)
         if found is None:
-            raise NotFound(f"there is no slot {key[0]}/{key[1]}; `callboard ls --kind slot` shows all")
+            raise NotFound(f"there is no slot {key[0]}/{key[1]}; `callboard farm ls` shows all")
         return found
 
     def add_slot(self, slot: Slot) -> None:

@@ -124,6 +124,7 @@ def test_a_command_runs_once_or_for_each_frame():
         ("tiles", "a.pov", {}, "only Blender renders tiles"),
         ("tiles", "a.blend", {"width": 100}, "give width and height"),
         ("tiles", "a.blend", {"width": 2, "height": 200}, "too few for so many tiles"),
+        ("tiles", "a.blend", {"columns": 31, "rows": 31}, "961 tiles; 900 are the most"),
         ("command", None, {"command": "x", "output": "../x"}, "no path inside"),
         ("command", None, {"command": "x"}, "settings.output: missing"),
     ],

@@ -11,7 +11,18 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from callboard_core.errors import BadRequest
 from callboard_core.messages import describe
 
-__all__ = ["Filters", "Item", "Row", "Values", "check_filters", "check_values", "only", "pick", "wanted"]
+__all__ = [
+    "Filters",
+    "Item",
+    "Row",
+    "Table",
+    "Values",
+    "check_filters",
+    "check_values",
+    "only",
+    "pick",
+    "wanted",
+]
 
 Row = dict[str, Any]
 Filters = Mapping[str, JsonValue]
@@ -65,6 +76,9 @@ class Item(Protocol):
     def rows(self, filters: Filters) -> Iterable[Row]:
         """Return rows, all that match and maybe more."""
 
+    def complete(self, rows: list[Row]) -> list[Row]:
+        """Add to rows that are told what is too dear to look up for all."""
+
     def create(self, values: Any, who: str) -> Row:
         """Make one; may wait for the farm's thread itself."""
 
@@ -73,6 +87,22 @@ class Item(Protocol):
 
     def delete(self, rows: Sequence[Row], values: Any) -> None:
         """Remove these, all or none."""
+
+
+class Table:
+    """What most items have in common: rows are complete, and none is made or removed by request."""
+
+    def complete(self, rows: list[Row]) -> list[Row]:
+        """Return them as they are."""
+        return rows
+
+    def create(self, values: Any, who: str) -> Row:
+        """Never called where ``creates`` is a text."""
+        raise NotImplementedError
+
+    def delete(self, rows: Sequence[Row], values: Any) -> None:
+        """Never called where ``deletes`` is a text."""
+        raise NotImplementedError
 
 
 def check_filters(item: Item, filters: Filters) -> None:

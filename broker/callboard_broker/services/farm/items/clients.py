@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from callboard_broker.services.farm.items.base import Filters, Row, Values
+from callboard_broker.services.farm.items.base import Filters, Row, Table, Values
 from callboard_broker.services.farm.model import Slot
 from callboard_broker.services.farm.roster import Wish
 from callboard_broker.services.farm.service import Farm
@@ -35,7 +35,7 @@ class NoValues(Values):
     """Nothing can be given."""
 
 
-class _Announced:
+class _Announced(Table):
     """What slots and whole nodes have in common."""
 
     creates = _ANNOUNCED
@@ -47,10 +47,6 @@ class _Announced:
         self._farm = farm
 
     def _slots(self, row: Row) -> list[Slot]:
-        raise NotImplementedError
-
-    def create(self, values: Any, who: str) -> Row:
-        """Never called: what is announced cannot be made."""
         raise NotImplementedError
 
     def update(self, rows: Sequence[Row], values: ClientValues) -> None:

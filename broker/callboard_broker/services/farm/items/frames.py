@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from callboard_broker.services.farm.items.base import Filters, Row, Values, only
-from callboard_broker.services.farm.model import Job, Step
+from callboard_broker.services.farm.items.base import Filters, Row, Table, Values, only
+from callboard_broker.services.farm.model import Step
 from callboard_broker.services.farm.service import Farm
+from callboard_broker.services.farm.strip import code
 from callboard_broker.store import farm as store
 from callboard_core.errors import BadRequest, Conflict
 from callboard_core.farm.frames import format_frames
@@ -18,7 +20,10 @@ from callboard_core.farm.states import FrameEvent, FrameState, JobEvent, may
 __all__ = ["FrameValues", "Frames"]
 
 _RUNNING = frozenset({FrameState.ASSIGNED, FrameState.RENDERING})
-_RESULT = ("seconds", "width", "height", "t", "file", "artifact")
+_STATES = tuple(FrameState)
+_NOTHING: Mapping[str, None] = dict.fromkeys(("seconds", "width", "height", "t", "file", "artifact"))
+#: What is in the database only.
+_OF_RESULTS = {*_NOTHING, "attempt"}
 
 
 class FrameValues(Values):
@@ -28,7 +33,7 @@ class FrameValues(Values):
     """``waiting`` has it made again; ``cancelled`` gives it up."""
 
 
-class Frames:
+class Frames(Table):
     """The frames of jobs; a step that is one piece of work has one, with the number 0."""
 
     name = "frame"
@@ -44,7 +49,7 @@ class Frames:
         "number": "of the frame",
         "status": "waiting, assigned, rendering, done, failed or cancelled",
         "tries": "that failed",
-        "client": "the node that has it, or made it",
+        "client": "the node that has it; who made it is told by its task",
         "attempt": "the attempt that has it, or made it",
         "seconds": "it took",
         "width": "pixels",
@@ -62,34 +67,39 @@ class Frames:
         jobs = only(filters, "job")
         if jobs is None:
             raise BadRequest("filters.job: expected a job's id, or a list of them")
-        wanted = only(filters, "status")
-        states = [state for state in FrameState if wanted is None or state.value in wanted]
+        strips = self._strips(jobs, only(filters, "step"))
+        found = _Picked(only(filters, "status"), only(filters, "number"))
+        rows = (row for strip in strips for row in _rows(strip, found))
+        return self._with_results(rows) if filters.keys() & _OF_RESULTS else rows
+
+    def complete(self, rows: list[Row]) -> list[Row]:
+        """Add what became of the frames."""
+        return list(self._with_results(rows))
+
+    def _strips(self, jobs: Iterable[str], steps: Sequence[str] | None) -> list[_Strip]:
+        """Copy the states, so that rows are made while the farm goes on."""
         with self._farm.reading() as book:
-            found = [book.job(job) for job in jobs if job.isdecimal() and int(job) in book.jobs]
-            rows = [row for job in found for step in job.steps for row in _rows(step, states)]
-        self._add_results(found, rows)
-        return rows
+            known = [book.jobs[int(job)] for job in jobs if job.isdecimal() and int(job) in book.jobs]
+            return [
+                _strip(step)
+                for job in known
+                for step in job.steps
+                if steps is None or step.spec.name in steps
+            ]
 
-    def _add_results(self, jobs: Iterable[Job], rows: list[Row]) -> None:
-        done = {
-            (row["job"], row["step"], row["number"]): row for row in rows if row["status"] == FrameState.DONE
-        }
-        if not done:
-            return
+    def _with_results(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Read the results of a job only once, and of none that has no frame that is done."""
+        known: dict[str, dict[tuple[int, int], Row]] = {}
+        for row in rows:
+            if row["status"] == FrameState.DONE and row["attempt"] is None:
+                if row["job"] not in known:
+                    known[row["job"]] = self._results(row["job"])
+                row.update(known[row["job"]].get((row["_step"], row["number"]), {}))
+            yield row
+
+    def _results(self, job: str) -> dict[tuple[int, int], Row]:
         with self._farm.stored() as connection:
-            for job in jobs:
-                for result in store.results(connection, job.id):
-                    row = done.get((str(job.id), job.steps[result.step].spec.name, result.frame))
-                    if row is not None:
-                        row.update(_result(result))
-
-    def create(self, values: Any, who: str) -> Row:
-        """Never called: a job's frames are there from the beginning."""
-        raise NotImplementedError
-
-    def delete(self, rows: Sequence[Row], values: Any) -> None:
-        """Never called: they go with their job."""
-        raise NotImplementedError
+            return {(one.step, one.frame): _result(one) for one in store.results(connection, int(job))}
 
     def update(self, rows: Sequence[Row], values: FrameValues) -> None:
         """Make frames again, or give them up."""
@@ -126,22 +136,69 @@ class Frames:
             core.follow(step.job)
 
 
-def _rows(step: Step, states: list[FrameState]) -> Iterable[Row]:
-    strip, job = step.strip, str(step.job.id)
-    holder = {index: attempt for attempt in step.attempts.values() for index in attempt.indexes}
-    for index in strip.within(*states):
-        number, state = step.number_of(index), strip.state(index)
-        attempt = holder.get(index) if state in _RUNNING else None
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """A copy of a step's frames; ``holders`` has who works on what: index → node and attempt."""
+
+    job: str
+    step: str
+    number: int
+    numbers: Sequence[int]
+    states: bytes
+    tries: bytes
+    holders: Mapping[int, tuple[str, str]]
+
+
+def _strip(step: Step) -> _Strip:
+    holders = {
+        index: (attempt.slot[0], attempt.id)
+        for attempt in step.attempts.values()
+        for index in attempt.indexes
+    }
+    strip = step.strip
+    return _Strip(
+        str(step.job.id),
+        step.spec.name,
+        step.number,
+        strip.numbers,
+        bytes(strip.states),
+        bytes(strip.tries),
+        holders,
+    )
+
+
+class _Picked:
+    """Which frames a filter leaves, as far as it is by state and number."""
+
+    def __init__(self, states: Sequence[str] | None, numbers: Sequence[str] | None) -> None:
+        self._codes = None if states is None else {code(one) for one in FrameState if one.value in states}
+        self._numbers = (
+            None if numbers is None else {int(one) for one in numbers if one.lstrip("-").isdecimal()}
+        )
+
+    def indexes(self, strip: _Strip) -> Iterable[int]:
+        if self._numbers is not None:
+            found: Iterable[int] = (i for i, number in enumerate(strip.numbers) if number in self._numbers)
+        else:
+            found = range(len(strip.states))
+        return found if self._codes is None else (i for i in found if strip.states[i] in self._codes)
+
+
+def _rows(strip: _Strip, picked: _Picked) -> Iterator[Row]:
+    for index in picked.indexes(strip):
+        number, state = int(strip.numbers[index]), _STATES[strip.states[index]]
+        node, attempt = strip.holders.get(index, (None, None)) if state in _RUNNING else (None, None)
         yield {
-            "id": f"{job}/{step.spec.name}/{number}",
-            "job": job,
-            "step": step.spec.name,
+            "id": f"{strip.job}/{strip.step}/{number}",
+            "job": strip.job,
+            "step": strip.step,
+            "_step": strip.number,
             "number": number,
             "status": state.value,
             "tries": strip.tries[index],
-            "client": attempt.slot[0] if attempt else None,
-            "attempt": attempt.id if attempt else None,
-            **dict.fromkeys(_RESULT),
+            "client": node,
+            "attempt": attempt,
+            **_NOTHING,
         }
 
 
@@ -152,7 +209,7 @@ def _result(result: Any) -> Row:
         "seconds": result.seconds,
         "width": result.width,
         "height": result.height,
-        "t": result._asdict()["t"],
+        "t": result.done_at,
         "file": artifact.get("name"),
         "artifact": artifact.get("sha256"),
     }

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from callboard_broker.services.farm.items.base import Filters, Row, Values, only
+from callboard_broker.services.farm.items.base import Filters, Row, Table, Values, only
 from callboard_broker.services.farm.model import Book, Job
 from callboard_broker.services.farm.reports import report
 from callboard_broker.services.farm.service import Farm
@@ -55,19 +55,18 @@ _LEADS: Mapping[
         JobState.PAUSED: "resume",
         JobState.FAILED: "requeue",
         JobState.CANCELLED: "requeue",
-        JobState.DONE: "requeue",
     },
 }
 _THERE: Mapping[str, frozenset[JobState]] = {
     "held": frozenset({JobState.HELD}),
     "paused": frozenset({JobState.PAUSED}),
     "cancelled": frozenset({JobState.CANCELLED}),
-    "queued": frozenset({JobState.QUEUED, JobState.ACTIVE, JobState.DONE}),
+    "queued": frozenset({JobState.QUEUED, JobState.ACTIVE}),
 }
 _EVENTS = {event.value: event for event in JobEvent}
 
 
-class Jobs:
+class Jobs(Table):
     """All jobs."""
 
     name = "job"

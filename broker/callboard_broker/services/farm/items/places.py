@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from callboard_broker.services.farm.items.base import Filters, Row, Values
+from callboard_broker.services.farm.items.base import Filters, Row, Table, Values
 from callboard_broker.services.farm.model import Book, Place
 from callboard_broker.services.farm.service import Farm
 from callboard_core.errors import BadRequest
@@ -72,7 +72,7 @@ _ABOVE = {
 }
 
 
-class Places:
+class Places(Table):
     """All of one kind."""
 
     updates = PlaceValues

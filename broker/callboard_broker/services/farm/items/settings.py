@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from pydantic import JsonValue
 
-from callboard_broker.services.farm.items.base import Filters, Row, Values
+from callboard_broker.services.farm.items.base import Filters, Row, Table, Values
 from callboard_broker.services.farm.service import Farm
 from callboard_broker.services.farm.tuning import changed, leaves, value_of
 from callboard_core.settings import Farm as FarmSettings
@@ -25,7 +24,7 @@ class NoValues(Values):
     """Nothing can be given."""
 
 
-class Settings:
+class Settings(Table):
     """All settings of the farm. Deleting one gives it its configured value again.
 
     Args:
@@ -66,10 +65,6 @@ class Settings:
             "changed": value != configured,
             "description": text,
         }
-
-    def create(self, values: Any, who: str) -> Row:
-        """Never called: settings are there."""
-        raise NotImplementedError
 
     def update(self, rows: Sequence[Row], values: SettingValues) -> None:
         """Change settings."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from callboard_broker.services.farm.items.base import Filters, Row, Values, only
+from callboard_broker.services.farm.items.base import Filters, Row, Table, Values, only
 from callboard_broker.services.farm.model import Attempt, Book
 from callboard_broker.services.farm.service import Farm
 from callboard_broker.store import farm as store
@@ -25,7 +25,7 @@ class TaskValues(Values):
     """``waiting`` takes it back and gives it to whoever is next; ``cancelled`` gives it up."""
 
 
-class Tasks:
+class Tasks(Table):
     """Those that are assigned; with a filter for their job also those that have ended."""
 
     name = "task"
@@ -77,14 +77,6 @@ class Tasks:
                 for row in store.attempts(connection, job, _MOST)
                 if row.ended is not None
             ]
-
-    def create(self, values: Any, who: str) -> Row:
-        """Never called: the board makes tasks."""
-        raise NotImplementedError
-
-    def delete(self, rows: Sequence[Row], values: Any) -> None:
-        """Never called: they go with their job."""
-        raise NotImplementedError
 
     def update(self, rows: Sequence[Row], values: TaskValues) -> None:
         """Take tasks away from their slots."""

@@ -21,6 +21,9 @@ from callboard_core.farm.requests import JobRequest
 
 __all__ = ["Settings", "tasks"]
 
+#: Tiles that one ffmpeg can open at once with the usual limit of 1,024 files.
+_MOST = 900
+
 
 class Settings(EngineSettings):
     """The frame and how it is divided."""
@@ -35,6 +38,8 @@ def tasks(job: JobRequest, settings: Settings) -> list[TaskSpec]:
     """The tiles, row by row from the top left, and what puts them together."""
     if engine_of(job, settings) not in {"blender", "simulated"}:
         raise BadRequest("main: only Blender renders tiles")
+    if settings.columns * settings.rows > _MOST:
+        raise BadRequest(f"settings.columns: {settings.columns * settings.rows} tiles; {_MOST} are the most")
     if (settings.width is None) != (settings.height is None):
         raise BadRequest("settings.height: give width and height, or neither")
     size = None if settings.width is None or settings.height is None else (settings.width, settings.height)
