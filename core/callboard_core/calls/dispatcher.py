@@ -16,6 +16,7 @@ from callboard_core.calls.member import Traits
 from callboard_core.calls.place import Nearness
 from callboard_core.calls.policy import Assign, Effect, Limits, Outcome, Policy
 from callboard_core.calls.roads import Driven, Road
+from callboard_core.calls.waiters import Waiters
 from callboard_core.cards import WorkerCard
 from callboard_core.errors import BadRequest, CallboardError, Failed, TimedOut, Unavailable
 from callboard_core.link.calls import LONGEST, new_id
@@ -66,7 +67,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._entries: dict[Key, Entry] = {}
         self._pending: dict[str, Pending] = {}
-        self._waiters: list[tuple[int | None, Future[None]]] = []
+        self._waiters = Waiters(service, clock.later, self._enough)
         self._work = threading.local()
 
     def submit(
@@ -172,11 +173,9 @@ class Dispatcher:
         with self._lock:
             self.closed = True
             pending = list(self._pending.values())
-            waiters, self._waiters = self._waiters, []
         for one in pending:
             self._end(one, error=Unavailable(f"{self.service}: the pool was closed"))
-        for _, future in waiters:
-            settle(future, error=Unavailable(f"{self.service}: the pool was closed"))
+        self._waiters.close()
 
     def choose(self) -> Entry | None:
         """A member for a message that is not answered."""
@@ -195,23 +194,7 @@ class Dispatcher:
 
         Without a number: when everybody can who is announced together with the first.
         """
-        ready: Future[None] = Future()
-        with self._lock:
-            if self.closed:
-                ready.set_exception(Unavailable(f"{self.service}: the pool was closed"))
-                return ready
-            self._waiters.append((members, ready))
-        self._tell_waiters()
-        if not ready.done():
-            late = TimedOut(f"{self.service}: not {members or 'all'} to call within {timeout:g} s")
-            timer = self._link.later(timeout, partial(self._give_up, ready, late))
-            ready.add_done_callback(lambda _: timer.cancel())
-        return ready
-
-    def _give_up(self, ready: Future[None], late: TimedOut) -> None:
-        with self._lock:
-            self._waiters = [one for one in self._waiters if one[1] is not ready]
-        settle(ready, error=late)
+        return self._waiters.wait(members, timeout)
 
     def card(self) -> WorkerCard | None:
         """The card that was announced last among the members'."""
@@ -364,7 +347,7 @@ class Dispatcher:
             self._entries.pop(entry.key, None)
             self._entries[entry.key] = entry  # the newest last
             effects = self._policy.join(entry.key, traits, monotonic())
-        self._tell_waiters()
+        self._waiters.tell()
         self._carry_out(effects)
 
     def retired(self, key: Key) -> None:
@@ -402,7 +385,7 @@ class Dispatcher:
         for pending in unsure:
             if instance is not None and pending.entry is not None:
                 self._road.ask_again(pending.entry, pending.attempt_id(), instance)
-        self._tell_waiters()
+        self._waiters.tell()
         self._carry_out(effects)
 
     def reconnected(self) -> None:
@@ -429,16 +412,9 @@ class Dispatcher:
         for pending in waiting:
             self._keep_time(pending)
 
-    def _tell_waiters(self) -> None:
+    def _enough(self, members: int | None) -> bool:
         with self._lock:
-            if not self._waiters:
-                return
-            ready = len(self._policy.ready())
-            together = self._together()
-            told = [one for one in self._waiters if ready >= (together if one[0] is None else one[0])]
-            self._waiters = [one for one in self._waiters if one not in told]
-        for _, future in told:
-            settle(future)
+            return len(self._policy.ready()) >= (self._together() if members is None else members)
 
     def _together(self) -> int:
         cards = (entry.card for entry in self._entries.values())
