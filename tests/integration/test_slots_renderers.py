@@ -71,6 +71,7 @@ async def test_a_border_is_cut_out_and_the_size_asked_for_is_made(mosquitto, far
             end = await asyncio.to_thread(farm.end, one.attempt, 60)
             assert end.what == "done", farm.events[one.attempt]
             assert farm.frames(one.attempt)[0].size == size
+            assert farm.frames(one.attempt)[0].thumbnail
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,4 +100,14 @@ async def _bring(assignment: Assignment, bench: Bench) -> Tree | None:
         inputs = [*inputs, *_INPUTS.validate_json(listed)]
     if not inputs:
         return None
-    return await aside(bench.cache.hold, inputs, bench.source, assignment.variables)
+    holding = asyncio.ensure_future(aside(bench.cache.hold, inputs, bench.source, assignment.variables))
+    try:
+        return await asyncio.shield(holding)
+    except asyncio.CancelledError:  # the thread goes on, and what it brings is nobody's
+        holding.add_done_callback(partial(_release_late, bench.cache))
+        raise
+
+
+def _release_late(cache: InputCache, holding: asyncio.Future[Tree]) -> None:
+    if not holding.cancelled() and holding.exception() is None:
+        cache.release(holding.result())

@@ -1,12 +1,14 @@
 """Whether a file that a renderer left is the image it should be: read whole, and as large as expected.
 
 Pillow decodes what it knows. OpenEXR it does not: there the header, the table of chunks and the compressed data are
-checked here. Everything else has to be there and not empty.
+checked here, and ffmpeg makes the thumbnail where it is installed. Everything else has to be there and not empty.
 """
 
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,8 @@ __all__ = ["THUMBNAIL", "BadImage", "Checked", "WrongSize", "check", "content_ty
 
 #: Longest side of a thumbnail, in pixels.
 THUMBNAIL = 320
+#: Seconds ffmpeg has for a thumbnail.
+_PATIENCE = 10.0
 #: More pixels than any render has; a header that claims more is damaged.
 _MOST_PIXELS = 2**30
 
@@ -86,7 +90,7 @@ def check(path: Path, *, width: int | None = None, height: int | None = None) ->
         except exr.BadExr as error:
             raise BadImage(error.message) from None
         _compare(path, size, width, height)
-        return Checked(size)
+        return Checked(size, _thumbnail_of_exr(path))
     if suffix in _PILLOW:
         return _decode(path, width, height)
     return Checked()
@@ -103,6 +107,31 @@ def _decode(path: Path, width: int | None, height: int | None) -> Checked:
             return Checked(image.size, thumbnail(image))
     except (OSError, SyntaxError, ValueError, EOFError, Warning) as error:
         raise BadImage(f"{path.name} cannot be decoded: {error}") from None
+
+
+def _thumbnail_of_exr(path: Path) -> bytes | None:
+    """Have ffmpeg make a thumbnail, if it is there; what it cannot read, as some layers, has none."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        return None
+    argv = [
+        program,
+        "-v",
+        "error",
+        "-nostdin",
+        "-threads",
+        "1",
+        "-apply_trc",
+        "iec61966_2_1",
+        "-i",
+        str(path),
+    ]
+    argv += ["-frames:v", "1", "-vf", f"scale='min({THUMBNAIL},iw)':-1", "-f", "mjpeg", "pipe:1"]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 and done.stdout else None
 
 
 def _compare(path: Path, size: tuple[int, int], width: int | None, height: int | None) -> None:

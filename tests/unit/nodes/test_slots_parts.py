@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import zlib
@@ -22,6 +23,8 @@ from callboard_nodes.slots.journal import Journal, folder_of
 from callboard_nodes.slots.log import Log
 from callboard_nodes.slots.process import Lines
 from callboard_nodes.slots.schedule import Hours, Moment, Schedule, parse_logind, processor_load
+from callboard_nodes.slots.standing import Standing
+from callboard_nodes.slots.teller import Teller
 from support.farm import FolderStore
 
 ASSIGNMENT = Assignment(attempt="a-1", job="j", task="t", engine="simulated", frames=[1], lease=30)
@@ -136,7 +139,7 @@ def test_openexr_is_checked_chunk_by_chunk(tmp_path):
     whole = make_exr()
     file.write_bytes(whole)
     assert exr.check(file) == (4, 20)
-    assert images.check(file).thumbnail is None
+    assert images.check(file).size == (4, 20)
     for spoiled in (whole[:-3], whole[:40], b"no", whole.replace(b"\x78\x9c", b"\x78\x9d", 1)):
         file.write_bytes(spoiled)
         with pytest.raises(images.BadImage):
@@ -337,3 +340,34 @@ def test_commands_are_read_and_named_once():
         templates([table, table])
     with pytest.raises(BadRequest, match="argv"):
         templates([{"name": "x"}])
+
+
+def test_what_is_left_is_guessed_from_the_frames_so_far():
+    standing = Standing(total=4)
+    assert standing.eta(3.0) is None
+    standing.share = 0.5
+    assert standing.eta(2.0) == pytest.approx(14.0)
+    standing.done, standing.share = 2, 0.5
+    standing.seconds.extend([2.0, 4.0])
+    assert standing.eta(99.0) == pytest.approx(4.5)
+    assert standing.progress == pytest.approx(0.625)
+
+
+async def test_a_state_is_told_at_once_and_then_at_its_pace_and_the_last_one_always():
+    told: list[float] = []
+    loop = asyncio.get_running_loop()
+    teller = Teller(lambda: told.append(loop.time()))
+    for _ in range(5):
+        teller.show()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(told) == 1, "what comes in one turn of the loop is one state"
+    teller.show(calm=0.2)
+    teller.show(calm=0.05)
+    await asyncio.sleep(0.3)
+    assert len(told) == 2
+    assert 0.05 <= told[1] - told[0] < 0.2, "the sooner of the two counts"
+    teller.show(now=True)
+    teller.close()
+    await asyncio.sleep(0.01)
+    assert len(told) == 2
