@@ -66,9 +66,8 @@ def likeness(one: Path, other: Path) -> float:
     return float(re.findall(r"average:(\S+)", told)[-1])
 
 
-def addon(up: Up, scene: Path, *args: str, password: str | None = None) -> subprocess.CompletedProcess[str]:
-    file = up.state.parent / "password"
-    file.write_text(password or up.password("operator"))
+def addon(up: Up, scene: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    file = up.state / "credentials" / "operator.password"
     command = [
         "blender",
         "--background",
@@ -139,43 +138,39 @@ def test_the_add_on_sends_the_open_file_with_its_textures(board, tmp_path):
     assert set(files_of(board, job["job"], tmp_path)) == {"frame-0001.png", "frame-0002.png"}
 
 
-@pytest.mark.parametrize(
-    ("args", "password", "says"),
-    [
-        (["--frames", "9-1"], None, "callboard: settings.frames: '9-1' runs backwards; write 1-9"),
-        ([], "wrong", "callboard: "),
-    ],
-)
-def test_the_add_on_says_what_the_board_refuses(board, blend, args, password, says):
-    done = addon(board, blend, *args, password=password)
-    assert done.returncode == 1
-    assert says in done.stderr
+CHECK = """
+import importlib.util, sys, bpy
+addon, url, right, wrong = sys.argv[sys.argv.index("--") + 1 :]
+spec = importlib.util.spec_from_file_location("callboard_render", addon)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+module.register()
+bpy.context.scene.callboard.frames = "1-2"
+job = module.job_of(bpy.context.scene, frames=bpy.context.scene.callboard.frames, chunk=3, name="n")
+assert job["settings"] == {"frames": "1-2", "scene": "Scene", "chunk": 3} and job["name"] == "n", job
+assert "submit" in dir(bpy.ops.callboard)
+module.unregister()
+assert not hasattr(bpy.context.scene, "callboard")
+assert module.main(["--board", url, "--password-file", wrong]) == 1
+assert module.main(["--board", url, "--password-file", right, "--frames", "9-1"]) == 1
+assert module.main(["--board", "http://127.0.0.1:9", "--password-file", right]) == 1
+"""
 
 
-def test_the_add_on_shows_its_panel_and_goes_again(tmp_path):
-    check = tmp_path / "check.py"
-    check.write_text(
-        "import importlib.util, bpy\n"
-        f"spec = importlib.util.spec_from_file_location('callboard_render', {str(ADDON)!r})\n"
-        "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\n"
-        "module.register()\n"
-        "bpy.context.scene.callboard.frames = '1-2'\n"
-        "job = module.job_of(bpy.context.scene, frames=bpy.context.scene.callboard.frames)\n"
-        "assert job['settings'] == {'frames': '1-2', 'scene': 'Scene'}, job\n"
-        "assert 'submit' in dir(bpy.ops.callboard)\n"
-        "module.unregister()\n"
-        "assert not hasattr(bpy.context.scene, 'callboard')\n"
-        "print('all is well')\n"
+def test_the_add_on_goes_again_and_says_what_the_board_refuses(board, tmp_path):
+    for name, text in (("check.py", CHECK), ("right", board.password("operator")), ("wrong", "guessed")):
+        (tmp_path / name).write_text(text)
+    command = ["blender", "--background", "--factory-startup", "--python-exit-code", "9", "--python"]
+    given = [str(ADDON), board.runtime.http.url, str(tmp_path / "right"), str(tmp_path / "wrong")]
+    done = subprocess.run(
+        [*command, str(tmp_path / "check.py"), "--", *given],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    command = [
-        "blender",
-        "--background",
-        "--factory-startup",
-        "--python-exit-code",
-        "9",
-        "--python",
-        str(check),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "all is well" in done.stdout
+    told = [line for line in done.stderr.splitlines() if line.startswith("callboard: ")]
+    assert "user" in told[0]
+    assert told[1] == "callboard: settings.frames: '9-1' runs backwards; write 1-9"
+    assert told[2].startswith("callboard: http://127.0.0.1:9 does not answer: ")
