@@ -9,7 +9,8 @@ from callboard_core import cards, messages, topics
 from callboard_core.calls.artifacts import ArtifactRef
 from callboard_core.discovery.wire import Answer, Query
 from callboard_core.farm import messages as farm
-from callboard_core.farm.states import SlotState
+from callboard_core.farm.reports import FrameCounts, JobReport
+from callboard_core.farm.states import JobState, SlotState
 from callboard_core.messages import Payload
 
 __all__ = ["CHANNELS", "EXAMPLES", "FILTERS", "PARAMETERS", "RENDERING", "THINGS", "Channel"]
@@ -177,6 +178,12 @@ RENDERING: tuple[tuple[str, str, type[Payload], str], ...] = (
         farm.AttemptReply,
         "The events are on the board's disk. `not_found` or `expired` instead: the slot drops the attempt.",
     ),
+    (
+        topics.state(_SITE, topics.BOARD, topics.Kind.JOB, _NAME),
+        "`data` of the State",
+        JobReport,
+        "How a job is, from its submission until some minutes after its end. `v` repeats its state.",
+    ),
 )
 
 _T, _LATER = 1_795_327_474.56, 1_795_327_474.66
@@ -236,6 +243,20 @@ EXAMPLES: dict[type[Payload], Payload] = {
     messages.Reply: messages.Reply(id="01JD7Q9T4W", ok=True, result=40),
     messages.ErrorBody: messages.ErrorBody(code="bad_request", message="value: 140 is outside 0.0 … 100.0"),
     messages.Event: messages.Event(t=_T, severity=messages.Severity.WARNING, message="above 30 °C"),
+    JobReport: JobReport(
+        job="42",
+        name="Walk cycle",
+        state=JobState.ACTIVE,
+        type="render",
+        owner="ann",
+        frames=FrameCounts(waiting=200, rendering=4, done=36),
+        progress=0.15,
+        eta=410.0,
+        running=4,
+        created=_T,
+        started=_T,
+    ),
+    FrameCounts: FrameCounts(waiting=200, rendering=4, done=36),
     farm.SlotReport: farm.SlotReport(
         state=SlotState.RENDERING,
         attempt="a7f3",
