@@ -145,6 +145,14 @@ def test_bodies_that_are_no_arguments_are_refused(client: httpx.Client) -> None:
     assert "body" in client.post(TEXTURE, params={"x": 1}).json()["error"]["message"]
 
 
+def test_a_body_over_the_limit_is_refused_however_it_comes(client: httpx.Client) -> None:
+    large = b'{"x": "' + b"x" * 1_100_000 + b'"}'
+    pieces = (large[start : start + 50_000] for start in range(0, len(large), 50_000))
+    for content in (large, pieces):
+        answer = client.post(TEXTURE, content=content)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
 def test_only_who_may_command_may_call(board: BoardProcess, client: httpx.Client) -> None:
     with board.client("viewer") as viewer:
         assert viewer.get(f"/api/v1{TEXTURE}?x=1&y=1").status_code == 403
