@@ -28,7 +28,7 @@ from callboard_core.presence import Presence
 from callboard_core.settings import Settings
 from callboard_core.topics import BOARD, Kind
 from callboard_nodes.sensors.cpu import parse_stat
-from callboard_nodes.slots import configured, devices
+from callboard_nodes.slots import configured, devices, images
 from callboard_nodes.slots.aside import aside
 from callboard_nodes.slots.bench import Bench
 from callboard_nodes.slots.configured import SlotPlan
@@ -50,6 +50,8 @@ __all__ = ["Bank", "Desk"]
 
 _log = logging.getLogger("callboard.slots")
 
+#: Engines whose results are images.
+_PAINTERS = frozenset({"blender", "blender-persistent", "povray"})
 #: Seconds between two looks at schedules and at what is broken.
 _LOOK = 2.0
 #: Seconds for what is to be told at a stop.
@@ -110,7 +112,7 @@ class Bank:
         self._desk.link.subscribe(topics.status(self._desk.link.site, BOARD), self._board_said, qos=0)
         self._take_up()
         unknown = []
-        for plan in self._plans:
+        for plan in self._offerable():
             found = self._known(plan)
             if found is None:
                 unknown.append(plan)
@@ -147,6 +149,16 @@ class Bank:
                 self._orphans.setdefault(journal.slot, []).append(journal)
 
     # -- what there is -----------------------------------------------------------------------------------------
+
+    def _offerable(self) -> list[SlotPlan]:
+        if images.can_decode():
+            return self._plans
+        for plan in self._plans:
+            if plan.engine in _PAINTERS:
+                _log.warning(
+                    "slot %s is not offered: it needs Pillow; pip install 'callboard[farm]'", plan.name
+                )
+        return [plan for plan in self._plans if plan.engine not in _PAINTERS]
 
     def _known(self, plan: SlotPlan) -> Found | None:
         if plan.engine not in PROGRAMS:

@@ -6,6 +6,7 @@ checked here, and ffmpeg makes the thumbnail where it is installed. Everything e
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import shutil
 import subprocess
@@ -19,7 +20,16 @@ from callboard_nodes.slots import exr
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["THUMBNAIL", "BadImage", "Checked", "WrongSize", "check", "content_type"]
+__all__ = [
+    "THUMBNAIL",
+    "BadImage",
+    "Checked",
+    "NoDecoder",
+    "WrongSize",
+    "can_decode",
+    "check",
+    "content_type",
+]
 
 #: Longest side of a thumbnail, in pixels.
 THUMBNAIL = 320
@@ -55,6 +65,15 @@ class WrongSize(BadImage):
     """The file is an image of another size."""
 
 
+class NoDecoder(CallboardError):
+    """What is needed to decode the file is not installed."""
+
+
+def can_decode() -> bool:
+    """Tell whether images can be checked on this machine."""
+    return importlib.util.find_spec("PIL") is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A file that is what it should be; ``size`` is in pixels, ``thumbnail`` a small JPEG."""
@@ -79,6 +98,7 @@ def check(path: Path, *, width: int | None = None, height: int | None = None) ->
     Raises:
         WrongSize: it has another size.
         BadImage: it is empty, or cannot be decoded to the end.
+        NoDecoder: Pillow is not installed.
         OSError: it cannot be read.
     """
     if path.stat().st_size == 0:
@@ -97,7 +117,10 @@ def check(path: Path, *, width: int | None = None, height: int | None = None) ->
 
 
 def _decode(path: Path, width: int | None, height: int | None) -> Checked:
-    from PIL import Image  # noqa: PLC0415 - an extra, and slow to import
+    try:
+        from PIL import Image  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError:
+        raise NoDecoder("images cannot be checked without Pillow: pip install 'callboard[farm]'") from None
 
     Image.MAX_IMAGE_PIXELS = None  # large images are our trade; the limit is ours
     try:

@@ -24,6 +24,7 @@ __all__ = ["Child", "Guard", "Limits", "Lines"]
 _DRAIN = 0.5
 #: Longest line that is kept whole, in characters.
 _LONGEST = 8192
+_OURS = ("CALLBOARD_", "PYTHON", "VIRTUAL_ENV")
 _BREAK = re.compile(r"[\r\n]+")
 
 
@@ -72,6 +73,11 @@ class Guard:
         if process is not None and process.stdin is not None:
             process.stdin.close()
             process.wait()
+
+
+def inherited(env: Mapping[str, str]) -> dict[str, str]:
+    """What renderers get of our environment: no settings and passwords of ours, and nothing of our Python's."""
+    return {name: value for name, value in env.items() if not name.startswith(_OURS)}
 
 
 class Lines:
@@ -152,7 +158,7 @@ class Child:
         return subprocess.Popen(
             list(argv),
             cwd=cwd,
-            env={**os.environ, **env, guarding.MARK: self._mark},
+            env={**inherited(os.environ), **env, guarding.MARK: self._mark},
             stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -43,6 +43,8 @@ def accept(path: Path, folder: Path, name: str, size: tuple[int | None, int | No
         raise Broken(Trouble("job", "no_output", message)) from None
     except images.WrongSize as error:
         raise Broken(Trouble("job", "wrong_size", error.message)) from None
+    except images.NoDecoder as error:
+        raise Broken(Trouble("node", "no_decoder", error.message)) from None
     except images.BadImage as error:
         raise Broken(Trouble("node", "bad_output", error.message)) from None
     ready = folder / "ready" / name

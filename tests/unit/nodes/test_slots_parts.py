@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import sys
 import zlib
 from datetime import datetime
 
@@ -21,7 +22,7 @@ from callboard_nodes.slots.engines.simulated import png
 from callboard_nodes.slots.inputs import InputCache, SharedFolders
 from callboard_nodes.slots.journal import Journal, folder_of
 from callboard_nodes.slots.log import Log
-from callboard_nodes.slots.process import Lines
+from callboard_nodes.slots.process import Lines, inherited
 from callboard_nodes.slots.schedule import Hours, Moment, Schedule, parse_logind, processor_load
 from callboard_nodes.slots.standing import Standing
 from callboard_nodes.slots.teller import Teller
@@ -371,3 +372,16 @@ async def test_a_state_is_told_at_once_and_then_at_its_pace_and_the_last_one_alw
     teller.close()
     await asyncio.sleep(0.01)
     assert len(told) == 2
+
+
+def test_renderers_inherit_nothing_that_is_ours():
+    env = {"PATH": "/bin", "CALLBOARD_NODE_PASSWORD": "secret", "PYTHONPATH": "/x", "HOME": "/root"}
+    assert inherited(env) == {"PATH": "/bin", "HOME": "/root"}
+
+
+def test_without_pillow_an_image_is_not_taken_for_good(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    file = tmp_path / "f.png"
+    file.write_bytes(png(4, 4))
+    with pytest.raises(images.NoDecoder, match="pip install"):
+        images.check(file)
