@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["Farm", "FarmRetry", "FarmSchedule"]
@@ -26,6 +28,9 @@ class FarmSchedule(_Section):
         default=4, ge=1, description="frames of a task at most while nothing is known of their time"
     )
     most_frames: int = Field(default=500, ge=1, description="frames of a task at most when cut automatically")
+    shares: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="weight of an owner's share; 1 when missing, e.g. { ann = 2 }"
+    )
     prefetch_seconds: float = Field(
         default=30,
         ge=0,

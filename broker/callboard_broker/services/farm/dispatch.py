@@ -57,6 +57,7 @@ class Dispatch:
             limits=core.settings.limits,
             running=core.running,
             owners=core.owners,
+            shares=core.settings.schedule.shares,
             schedule=core.settings.schedule,
         )
 
