@@ -28,4 +28,4 @@ with node:
     node.proxy("stage-manager").wait_ready()
     manager.emit("cue", number=17, by=manager.name)
     for _ in range(2):
-        print(confirmed.get(timeout=5))
+        print(confirmed.get(timeout=20))

@@ -20,5 +20,5 @@ with node:
         heard: SimpleQueue[Heard] = SimpleQueue()
         listening = node.listen("offer", heard.put, where=lambda event: event.data["fruit"] == wanted)  # noqa: B023
         for _ in range(2):
-            print("heard of", heard.get(timeout=5).data["fruit"])
+            print("heard of", heard.get(timeout=20).data["fruit"])
         listening.cancel()

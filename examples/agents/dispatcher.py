@@ -47,7 +47,7 @@ with node:
     node.proxy("task-dispatcher").wait_ready()
     node.add(*clerks)
     for clerk in clerks:
-        clerk.gone.wait(10)
+        clerk.gone.wait(20)
     done = [task for clerk in clerks for task in clerk.done]
     print(f"{len(done)} tasks of {sum(done):.2f} s are done")
     print("left over:", node.proxy("task-dispatcher").get("left"))

@@ -18,7 +18,7 @@ class Clock(Agent):
         print(self.name, "has stopped")
 
     def await_ticks(self, number: int) -> int:
-        return sum(self.ticked.acquire(timeout=1) for _ in range(number))
+        return sum(self.ticked.acquire(timeout=20) for _ in range(number))
 
 
 node = Node("end-one")

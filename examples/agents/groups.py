@@ -30,7 +30,7 @@ class Ear(Agent):
     def wait(self, *words: str) -> bool:
         with self.changed:
             self.heard.clear()
-            return self.changed.wait_for(lambda: self.heard >= set(words), 5)
+            return self.changed.wait_for(lambda: self.heard >= set(words), 20)
 
 
 hosts, guests, ear = Node("hosts"), Node("guests"), Ear("ear")
@@ -41,7 +41,7 @@ with hosts:
     with guests:
         print("all talk:", ear.wait("welcome", "apple", "grape"))
         follower = hosts.directory.follow(node="guests", kind="node")
-        follower.get(5)
-    print("the guests have left:", isinstance(follower.get(5), Dropped))
+        follower.get(20)
+    print("the guests have left:", isinstance(follower.get(20), Dropped))
     ear.wait("welcome")  # what was on its way has arrived
     print("the host still talks:", ear.wait("welcome"), "and nobody else:", ear.heard == {"welcome"})

@@ -23,7 +23,7 @@ with node:
     agent.offer(square)
     agent.offer(lambda x: agent.memory + x, name="add_to_memory")
     for method in ("square", "add_to_memory"):
-        node.pool(f"calculator:{method.replace('_', '-')}").wait_ready(5)
+        node.pool(f"calculator:{method.replace('_', '-')}").wait_ready(20)
     print("offers", ", ".join(calculator.fields()))
 
     calculator.memory = calculator.square(x=6)

@@ -20,4 +20,4 @@ node.add(speaker, Listener("stalls"), Listener("balcony"))
 with node:
     for goes in ("up", "down"):
         speaker.emit("curtain", goes=goes)
-        print(*sorted(heard.get(timeout=5) for _ in range(2)), sep="\n")
+        print(*sorted(heard.get(timeout=20) for _ in range(2)), sep="\n")

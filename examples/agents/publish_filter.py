@@ -35,4 +35,4 @@ with node:
     node.emit("order", what="soup", table=3)
     node.emit("tip", table=3)
     for _ in range(6):
-        print(heard.get(timeout=5))
+        print(heard.get(timeout=20))

@@ -23,4 +23,4 @@ with node:
         postbox.drop.cast(letter=f"letter {number}")
     print("all are posted")
     for _ in range(3):
-        print("in the box:", box.get(timeout=5))
+        print("in the box:", box.get(timeout=20))

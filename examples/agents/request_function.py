@@ -7,6 +7,6 @@ node.worker(service="shout")(lambda text: f"{text.upper()}!")
 
 with node:
     shout = node.pool("shout")
-    shout.wait_ready(5)
+    shout.wait_ready(20)
     for word in ("curtain", "lights", "applause"):
         print(shout.call(text=word))

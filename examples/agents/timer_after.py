@@ -23,4 +23,4 @@ node.add(Bell("stage-bell"))
 with node:
     print("waiting")
     for _ in range(2):
-        print(rung.get(timeout=5))
+        print(rung.get(timeout=20))

@@ -22,7 +22,7 @@ with node:
     unwanted = alarm.after(0.1, lambda: print("never said"))
     alarm.after(0.1, lambda: print("never said either"), name="unwanted")
     print("stopped:", alarm.stop_timer(unwanted), alarm.stop_timer("unwanted"), alarm.stop_timer("no such"))
-    rung.wait(5)
+    rung.wait(20)
     proxy = node.proxy("alarm")
     proxy.wait_ready()
     print("left:", [timer["name"] for timer in proxy.timers()])

@@ -12,7 +12,7 @@ def name(event) -> str:
 
 
 with node, node.directory.follow("lamp-*:timers") as follower:  # every agent answers for its timers
-    coming = [follower.get(5) for _ in lamps]
+    coming = [follower.get(20) for _ in lamps]
     print("there are", ", ".join(sorted(name(event) for event in coming if isinstance(event, Available))))
     node.remove(lamps[1])
-    print("gone is", name(follower.get(5)))
+    print("gone is", name(follower.get(20)))

@@ -39,30 +39,30 @@ def texture(x: int, y: int) -> list[list[float]]:
 
 
 def ask(times: int) -> Counter[str]:
-    """Ask so many times, eight at a time; returns who answered how often."""
-    with ThreadPoolExecutor(8) as clients:
+    """Ask so many times, nine at a time; returns who answered how often."""
+    with ThreadPoolExecutor(9) as clients:
         tables = list(clients.map(lambda _: texture(2, 3), range(times)))
     assert all(len(table) == 3 and len(row) == 2 for table in tables for row in table)
-    return Counter(answered.get(timeout=5).node for _ in range(times))
+    return Counter(answered.get(timeout=20).node for _ in range(times))
 
 
 with callboard.connect() as board:
     answered: SimpleQueue[Heard] = SimpleQueue()
-    board.listen("textured", answered.put).ready.result(5)
+    board.listen("textured", answered.put).ready.result(20)
     workers = [start_worker() for _ in range(8)]
     try:
         board.pool("texture").wait_ready(30, members=8)
         table = texture(2, 2)
         print("a table of", len(table), "rows and", len(table[0]), "columns")
-        answered.get(timeout=5)
-        first = ask(64)
-        print("64 calls were answered by", len(first), "workers")
+        answered.get(timeout=20)
+        first = ask(32)
+        print("32 calls were answered by", len(first), "workers")
         workers.append(start_worker())
         board.pool("texture").wait_ready(30, members=9)
-        second = ask(90)
+        second = ask(36)
         print("the late worker has joined:", len(second) == 9 and len(second.keys() - first.keys()) == 1)
     finally:
         for worker in workers:
             worker.terminate()
         for worker in workers:
-            worker.wait(10)
+            worker.wait(20)

@@ -2,6 +2,7 @@
 
 import random
 import secrets
+import time
 
 from callboard import Node
 
@@ -12,6 +13,7 @@ node = Node(f"texture-{secrets.token_hex(4)}")
 def texture(x: int, y: int) -> list[list[float]]:
     """A table of x columns and y rows."""
     node.emit("textured", x=x, y=y)
+    time.sleep(0.2)
     return [[random.random() for _ in range(x)] for _ in range(y)]
 
 

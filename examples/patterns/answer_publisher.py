@@ -25,10 +25,10 @@ def bidder(who: str, factor: float):
 
 
 with auctioneer, bidders:
-    bidders.pool("auction:bid").wait_ready(5)
-    bidders.listen("lot", bidder("Berta", 1.5)).ready.result(5)
-    bidders.listen("lot", bidder("Carl", 1.2)).ready.result(5)
+    bidders.pool("auction:bid").wait_ready(20)
+    bidders.listen("lot", bidder("Berta", 1.5)).ready.result(20)
+    bidders.listen("lot", bidder("Carl", 1.2)).ready.result(20)
     auctioneer.emit("lot", thing="a chair", start=100, answers="auction:bid")
     for _ in range(2):
-        answered.acquire(timeout=5)
+        answered.acquire(timeout=20)
 print("sold to", max(bids, key=bids.__getitem__), "for", max(bids.values()))

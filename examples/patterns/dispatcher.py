@@ -23,9 +23,9 @@ def ride(who: str, seconds: float) -> None:
 
 
 with office, riders:
-    riders.pool("courier-office:next").wait_ready(5)
+    riders.pool("courier-office:next").wait_ready(20)
     threads = [
-        threading.Thread(target=ride, args=pair) for pair in (("the bicycle", 0.02), ("the tram", 0.1))
+        threading.Thread(target=ride, args=pair) for pair in (("the bicycle", 0.05), ("the tram", 0.5))
     ]
     for thread in threads:
         thread.start()

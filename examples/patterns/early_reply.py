@@ -18,8 +18,8 @@ def order_cake(request: Request, flavour: str) -> None:
 
 with node, callboard.connect() as board:
     baked: SimpleQueue[Heard] = SimpleQueue()
-    board.listen("baked", baked.put).ready.result(5)
+    board.listen("baked", baked.put).ready.result(20)
     begun = time.monotonic()
-    print(board.pool("order-cake", wait=5).call(flavour="cherry"))
+    print(board.pool("order-cake", wait=20).call(flavour="cherry"))
     print("answered before it was done:", time.monotonic() - begun < 0.5)
-    print(f"the {baked.get(timeout=5).data['flavour']} cake is ready")
+    print(f"the {baked.get(timeout=20).data['flavour']} cake is ready")

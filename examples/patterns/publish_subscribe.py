@@ -21,9 +21,9 @@ with desk, north, south:
         desk.listen("*", note("watching the north"), node="north-gate"),
         desk.listen("*", note("worrying"), where=lambda event: event.severity is Severity.WARNING),
     ):
-        subscription.ready.result(5)
+        subscription.ready.result(20)
     north.emit("visitor", message="two adults")
     south.emit("visitor", message="a class of 20")
     south.emit("jam", message="the gate is stuck", severity=Severity.WARNING)
     for _ in range(4):
-        print(heard.get(timeout=5))
+        print(heard.get(timeout=20))

@@ -21,11 +21,11 @@ for name in ("left", "middle", "right"):
 
 with node, callboard.connect() as board:
     sorters = board.pool("sorter:*")
-    sorters.wait_ready(5, members=3)
+    sorters.wait_ready(20, members=3)
     for letter in range(30):
         sorters.cast(letter=letter)
     had: dict[str, set[int]] = defaultdict(set)
     for _ in range(30):
-        name, letter = pulled.get(timeout=5)
+        name, letter = pulled.get(timeout=20)
         had[name].add(letter)
     print(", ".join(f"{name} had {len(letters)}" for name, letters in sorted(had.items())))

@@ -16,12 +16,12 @@ def tax(price: float, percent: float = 19.0) -> float:
 
 async def ask() -> None:
     async with callboard.connect() as board:
-        print("awaited:", await board.pool("tax", wait=5).acall(price=10))
+        print("awaited:", await board.pool("tax", wait=20).acall(price=10))
 
 
 with node, callboard.connect() as board:
     pool = board.pool("tax")
-    pool.wait_ready(5)
+    pool.wait_ready(20)
     print("called:", pool.call(price=100))
     futures = [pool.submit(price=price, percent=7) for price in (1, 2, 3)]
     print("in the background:", [future.result() for future in futures])

@@ -30,13 +30,13 @@ for number in range(4):
     make_worker(number)
 
 with node, callboard.connect() as board:
-    node.pool("scales").wait_ready(5)
+    node.pool("scales").wait_ready(20)
     mills = board.pool("mill:*")
-    mills.wait_ready(5, members=4)
+    mills.wait_ready(20, members=4)
     begun = time.monotonic()
     for task in TASKS:
         mills.submit(seconds=task)
-    full.wait(10)
+    full.wait(20)
     took = time.monotonic() - begun
     print(f"{len(total)} sacks, {sum(total):.2f} s of work")
     print("quicker than one mill:", took < sum(TASKS))
