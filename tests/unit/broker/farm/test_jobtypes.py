@@ -54,14 +54,18 @@ def test_render_is_one_step_with_all_frames():
 
 @pytest.mark.parametrize(
     ("main", "given", "engine"),
-    [("a.blend", {}, "blender"), ("A.POV", {}, "povray"), (None, {"engine": "simulated"}, "simulated")],
+    [
+        ("a.blend", {}, "blender"),
+        ("A.POV", {"width": 8, "height": 8}, "povray"),
+        (None, {"engine": "simulated"}, "simulated"),
+    ],
 )
 def test_the_engine_goes_by_the_main_file(main, given, engine):
     assert steps("render", main, **given)[0].engine == engine
 
 
 def test_the_clock_of_povray_runs_over_all_frames_whichever_are_in_a_task():
-    assert steps("render", "a.pov", frames="3-9")[0].args["frames_total"] == [3, 9]
+    assert steps("render", "a.pov", frames="3-9", width=8, height=8)[0].args["frames_total"] == [3, 9]
 
 
 def test_a_video_waits_for_all_frames_and_gets_nothing_else():
@@ -124,6 +128,8 @@ def test_a_command_runs_once_or_for_each_frame():
         ("tiles", "a.pov", {}, "only Blender renders tiles"),
         ("tiles", "a.blend", {"width": 100}, "give width and height"),
         ("tiles", "a.blend", {"width": 2, "height": 200}, "too few for so many tiles"),
+        ("render", "a.pov", {}, "settings.width: missing; POV-Ray needs width and height"),
+        ("render", "a.pov", {"width": 8, "height": 8, "format": "webp"}, "settings.format: POV-Ray writes png"),
         ("tiles", "a.blend", {"columns": 31, "rows": 31}, "961 tiles; 900 are the most"),
         ("command", None, {"command": "x", "output": "../x"}, "no path inside"),
         ("command", None, {"command": "x"}, "settings.output: missing"),

@@ -28,6 +28,8 @@ __all__ = [
 _ENGINES = {".blend": "blender", ".pov": "povray", ".ini": "povray"}
 #: Output format → suffix, where they differ.
 _SUFFIXES = {"jpeg": "jpg", "exr-multilayer": "exr", "tiff": "tif"}
+#: What POV-Ray writes of what can be asked for.
+_POVRAY_FORMATS = ("png", "jpeg", "exr")
 
 
 def check_frames(text: str) -> str:
@@ -140,12 +142,21 @@ def engine_args(engine: str, settings: EngineSettings) -> dict[str, JsonValue]:
     return {**told, **settings.args}
 
 
+def _check_povray(settings: RenderSettings) -> None:
+    """Refuse at once what every slot would."""
+    if settings.width is None or settings.height is None:
+        raise BadRequest("settings.width: missing; POV-Ray needs width and height")
+    if settings.format not in _POVRAY_FORMATS:
+        raise BadRequest(f"settings.format: POV-Ray writes {', '.join(_POVRAY_FORMATS)}")
+
+
 def render_step(job: JobRequest, settings: RenderSettings, **changes: Any) -> TaskSpec:
     """Return the step ``render``: all frames, into ``frame-####`` files."""
     engine = engine_of(job, settings)
     suffix = _SUFFIXES.get(settings.format, settings.format)
     args = engine_args(engine, settings)
     if engine == "povray":
+        _check_povray(settings)
         # A task renders some of the frames; the clock runs over all of them.
         frames = parse_frames(settings.frames)
         args.setdefault("frames_total", [frames[0], frames[-1]])
