@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -202,9 +202,19 @@ class FakeApi(Api):
             "/me": {"username": "operator", "role": "operator"},
         }
         self.asked: list[str] = []
+        self.posted: list[tuple[str, str, dict[str, Any]]] = []
 
-    def _get(self, path: str, **_query: float) -> dict[str, Any]:
+    def get(self, path: str, **_query: Any) -> dict[str, Any]:
         self.asked.append(path)
+        return self._answer(path)
+
+    def post(
+        self, path: str, body: Mapping[str, Any], *, method: str = "POST", **_query: Any
+    ) -> dict[str, Any]:
+        self.posted.append((method, path, dict(body)))
+        return self._answer(path)
+
+    def _answer(self, path: str) -> dict[str, Any]:
         found = next(answer for name, answer in self.answers.items() if name in path)
         if isinstance(found, Exception):
             raise found

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException
-from typing import Any
+from http.client import HTTPException, HTTPResponse
+from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
 from callboard_core.errors import CallboardError, Unauthorized, Unavailable, error_from_code
 
-__all__ = ["Api", "Grant"]
+__all__ = ["Api", "Grant", "Query"]
 
 #: Seconds the board has to answer; a page waits no longer than this.
 TIMEOUT = 5.0
@@ -25,6 +25,9 @@ _OPENER = build_opener(ProxyHandler({}))
 
 
 _part = partial(quote, safe="")
+
+#: A value of a query parameter; several values are several parameters, None is none.
+Query = str | float | Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,9 @@ class Grant:
 
     def __repr__(self) -> str:
         return f"Grant(username={self.username!r}, role={self.role!r})"
+
+
+_T = TypeVar("_T")
 
 
 class Api:
@@ -96,42 +102,67 @@ class Api:
         Raises:
             Unauthorized: the user is disabled, gone, or has another password.
         """
-        return str(self._get("/api/v1/me")["role"])
+        return str(self.get("/api/v1/me")["role"])
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return what the registry knows of every node."""
-        return list(self._get("/api/v1/nodes")["items"])
+        return list(self.get("/api/v1/nodes")["items"])
 
     def statuses(self, node: str, start: float, end: float) -> list[dict[str, Any]]:
         """Return the changes of a node's status between two Unix times: ``t``, ``status``, ``epoch``."""
         path = f"/api/v1/nodes/{_part(node)}/statuses"
-        return list(self._get(path, start=start, end=end)["items"])
+        return list(self.get(path, start=start, end=end)["items"])
 
     def history(
         self, node: str, kind: str, name: str, start: float, end: float, *, points: int = 500
     ) -> dict[str, Any]:
         """Return a series between two Unix times, thinned by the board to at most ``points`` points."""
         path = f"/api/v1/history/{_part(node)}/{_part(kind)}/{_part(name)}"
-        return self._get(path, start=start, end=end, points=points)
+        return self.get(path, start=start, end=end, points=points)
 
     def refused(self) -> dict[str, Any]:
         """Return ``count`` and the last refused messages (``items``)."""
-        return self._get("/api/v1/refused")
+        return self.get("/api/v1/refused")
 
-    def _get(self, path: str, **query: float) -> dict[str, Any]:
-        asked = f"{path}?{urlencode(query)}" if query else path
+    def get(self, path: str, **query: Query) -> dict[str, Any]:
+        """Return what the board answers to a question: a JSON object."""
+        asked = _asked(path, query)
+        return self._as_user(lambda token: self._send("GET", asked, token=token))
+
+    def post(
+        self, path: str, body: Mapping[str, Any], *, method: str = "POST", **query: Query
+    ) -> dict[str, Any]:
+        """Have the board do something; returns what it answers."""
+        asked = _asked(path, query)
+        return self._as_user(lambda token: self._send(method, asked, token=token, body=body))
+
+    def open(self, path: str, **query: Query) -> HTTPResponse:
+        """Open one of the board's files; whoever asks reads and closes it."""
+        asked = _asked(path, query)
+        return self._as_user(lambda token: self._open("GET", asked, token=token))
+
+    def _as_user(self, ask: Callable[[str], _T]) -> _T:
         with self._lock:
             grant = self._grant
         if grant is not None:
             try:
-                return self._send("GET", asked, token=grant.token)
+                return ask(grant.token)
             except Unauthorized:
                 pass  # the board was restarted or the token ran out: ask for a new one below
-        return self._send("GET", asked, token=self.login().token)
+        return ask(self.login().token)
 
     def _send(
         self, method: str, path: str, *, token: str | None, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
+        try:
+            with self._open(method, path, token=token, body=body) as answer:
+                return _object(answer.read())
+        except (OSError, HTTPException) as error:
+            raise self._silent(error) from error
+
+    def _open(
+        self, method: str, path: str, *, token: str | None, body: Mapping[str, Any] | None = None
+    ) -> HTTPResponse:
         headers = {"Accept": "application/json"}
         if self._asked_from:
             headers["X-Forwarded-For"] = self._asked_from
@@ -143,13 +174,21 @@ class Api:
             headers["Content-Type"] = "application/json"
         request = Request(self.url + path, data=data, headers=headers, method=method)  # noqa: S310 - our own URL
         try:
-            with _OPENER.open(request, timeout=self._timeout) as answer:
-                return _object(answer.read())
+            answer: HTTPResponse = _OPENER.open(request, timeout=self._timeout)
         except HTTPError as error:
             with error:
                 raise _error(error) from None
         except (OSError, HTTPException) as error:
-            raise Unavailable(f"the board's HTTP at {self.url} does not answer: {error}") from error
+            raise self._silent(error) from error
+        return answer
+
+    def _silent(self, error: Exception) -> Unavailable:
+        return Unavailable(f"the board's HTTP at {self.url} does not answer: {error}")
+
+
+def _asked(path: str, query: Mapping[str, Query]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
 
 def _object(raw: bytes) -> dict[str, Any]:

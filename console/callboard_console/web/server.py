@@ -153,6 +153,7 @@ def build(
 
     from callboard_console.web import runtime  # noqa: PLC0415
     from callboard_console.web.feed import Feed  # noqa: PLC0415
+    from callboard_console.web.files import Files  # noqa: PLC0415
     from callboard_console.web.gate import Gate  # noqa: PLC0415
     from callboard_console.web.login import Login  # noqa: PLC0415
     from callboard_console.web.sessions import Sessions  # noqa: PLC0415
@@ -185,7 +186,7 @@ def build(
     return App(
         Path(__file__).with_name("app.py"),
         lifespan=lifespan,
-        routes=login.routes(),
+        routes=[*login.routes(), *Files(sessions).routes()],
         middleware=[Middleware(Gate, sessions=sessions)],
     )
 

@@ -18,22 +18,45 @@ from callboard_console.web.views import controls, schema, words
 from callboard_console.web.views import node as view
 from callboard_console.web.views.words import plain
 from callboard_core.cards import ActionCard, ControlCard
-from callboard_core.errors import BadRequest
+from callboard_core.errors import BadRequest, CallboardError
 from callboard_core.topics import Address, Kind, Leaf
 
-__all__ = ["action_dialog", "control", "follow", "form", "timezone"]
+__all__ = ["action_dialog", "attempt", "control", "follow", "form", "show_trouble", "timezone"]
 
 #: Seconds a control has to answer.
 _CONTROL_TIMEOUT = 10.0
+#: Where a refusal is kept for the page's next runs, and for how many seconds it is shown.
+_TROUBLE = "trouble"
+_SHOWN = 8.0
 
 
 def follow(act: str | None) -> None:
-    """Go where a click leads: ``node:ID`` to that node's page, ``page:NAME`` to another page."""
+    """Go where a click leads: ``node:ID`` and ``job:ID`` to their pages, ``page:NAME`` to another page."""
     verb, _, what = (act or "").partition(":")
     if verb == "node" and what:
         st.switch_page("pages/node.py", query_params={"node": what})
+    if verb == "job" and what:
+        st.switch_page("pages/job.py", query_params={"job": what})
     if verb == "page" and what in {"topics", "refused"}:
         st.switch_page(f"pages/{what}.py")
+
+
+def attempt(work: Callable[[], object]) -> bool:
+    """Do something that the board may refuse; tells whether it was done. What it said instead is shown next."""
+    try:
+        work()
+    except CallboardError as error:
+        st.session_state[_TROUBLE] = (time.monotonic(), error.message)
+        return False
+    st.session_state.pop(_TROUBLE, None)
+    return True
+
+
+def show_trouble() -> None:
+    """Show why what was tried last could not be done, for as long as it takes to read."""
+    since, said = st.session_state.get(_TROUBLE, (0.0, ""))
+    if said and time.monotonic() - since < _SHOWN:
+        st.error(plain(said))
 
 
 def timezone() -> tzinfo:
