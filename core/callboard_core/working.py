@@ -303,17 +303,17 @@ class Working:
             if job.answered:
                 return
             job.answered = True
-            self._jobs.pop(job.key, None)
-            for timer in job.timers:
-                timer.cancel()
             tally = job.thing.tally
             tally.times.append(monotonic() - job.arrived)
             if ok:
                 tally.done += 1
             else:
                 tally.failed += 1
+            job.answer(payload)  # the caller goes on while we do the rest
             self._answered(job, payload)
-            job.answer(payload)
+            self._jobs.pop(job.key, None)
+            for timer in job.timers:
+                timer.cancel()
 
 
 def refusal(call: Call, error: CallboardError) -> bytes:

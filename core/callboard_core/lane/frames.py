@@ -53,7 +53,7 @@ class Kind(IntEnum):
     BYE = 9  # either: the connection ends on purpose
 
 
-_KINDS = frozenset(Kind)
+_KINDS = {int(kind): kind for kind in Kind}
 
 
 class Hello(Payload):
@@ -138,8 +138,9 @@ class Decoder:
         """
         if not self._rest and len(data) >= _HEAD.size:
             size, kind = _HEAD.unpack_from(data)
-            if len(data) == _HEAD.size + size and kind in _KINDS and size <= self.limit:
-                return [(Kind(kind), data[_HEAD.size :])]  # nearly always
+            known = _KINDS.get(kind)
+            if known is not None and len(data) == _HEAD.size + size and size <= self.limit:
+                return [(known, data[_HEAD.size :])]  # nearly always
         self._rest += data
         frames = []
         while (frame := self._next()) is not None:
@@ -160,4 +161,4 @@ class Decoder:
             return None
         body = bytes(rest[_HEAD.size : end])
         del rest[:end]
-        return Kind(kind), body
+        return _KINDS[kind], body

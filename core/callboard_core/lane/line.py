@@ -67,7 +67,7 @@ class Sent:
 
     def late(self) -> TimedOut:
         """What is said when its time is over."""
-        return TimedOut(f"{self.entry.node} did not answer within {self.timeout:g} s")
+        return TimedOut(f"{self.entry.node} did not answer within {round(self.timeout, 2):g} s")
 
     def succeed(self, result: Any) -> None:
         """End it with a result."""

@@ -13,6 +13,7 @@ from callboard_core.errors import Unauthorized, Unavailable
 from callboard_core.lane import frames
 from callboard_core.lane.certificate import client_context, is_pinned
 from callboard_core.lane.frames import Decoder, Hello, Kind, Welcome
+from callboard_core.lane.line import TICK
 from callboard_core.lane.wires import Plain, Tls, Wire, peer_user
 from callboard_core.messages import ErrorBody, parse
 
@@ -69,7 +70,7 @@ def _connect_here(lane: Lane) -> tuple[Wire, bool]:
     if user not in {os.geteuid(), 0}:
         sock.close()
         raise Unauthorized("another user's process listens there")
-    return Plain(sock), os.geteuid() in {user, 0}
+    return Plain(sock, TICK), os.geteuid() in {user, 0}
 
 
 def _connect_there(lane: Lane) -> Wire:

@@ -21,7 +21,7 @@ from callboard_core.cards import Lane
 from callboard_core.errors import BadRequest, CallboardError, Unavailable
 from callboard_core.jobs import Request
 from callboard_core.lane.certificate import server_context
-from callboard_core.lane.connection import HANDSHAKE, Connection, Work
+from callboard_core.lane.connection import HANDSHAKE, SILENCE, Connection, Work
 from callboard_core.lane.frames import Hello
 from callboard_core.lane.tickets import LIFETIME, Tickets
 from callboard_core.lane.wires import Plain, Tls, Wire, same_user
@@ -301,7 +301,7 @@ class LaneServer:
 
 def _secure(sock: socket.socket, context: ssl.SSLContext | None) -> Wire:
     if context is None:
-        return Plain(sock)
+        return Plain(sock, SILENCE)
     sock.settimeout(HANDSHAKE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Tls(context.wrap_socket(sock, server_side=True))

@@ -14,8 +14,9 @@ from typing import Protocol
 
 __all__ = ["CHUNK", "Plain", "Tls", "Wire", "peer_user", "same_user"]
 
-#: Bytes read at a time.
-CHUNK = 256 * 1024
+#: Bytes read at a time, and when the last ones were as many.
+SMALL, CHUNK = 16 * 1024, 256 * 1024
+_TIMEVAL = struct.Struct("ll")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (Linux, unix(7), SO_PEERCRED)
 
 
@@ -47,11 +48,18 @@ class Wire(Protocol):
 
 
 class Plain:
-    """An ordinary socket."""
+    """An ordinary socket.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        sock.setblocking(False)
+    Args:
+        sock: connected.
+        patience: seconds for which it is mostly read; the kernel then keeps the time, which spares asking it first.
+    """
+
+    def __init__(self, sock: socket.socket, patience: float) -> None:
+        self._socket, self._patience, self._size = sock, patience, SMALL
+        sock.settimeout(None)
+        seconds, rest = divmod(patience, 1.0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(int(seconds), int(rest * 1e6)))
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)
         self._writable = select.poll()
@@ -64,17 +72,19 @@ class Plain:
 
     def read(self, timeout: float) -> bytes | None:
         """See :class:`Wire`."""
-        if not self._poll(timeout * 1000):
+        if timeout != self._patience and not self._poll(timeout * 1000):
             return None
         try:
-            return self._receive(CHUNK)
+            data = self._receive(self._size)
         except BlockingIOError:
             return None
+        self._size = CHUNK if len(data) == self._size else SMALL
+        return data
 
     def write(self, data: bytes | memoryview) -> int:
         """See :class:`Wire`."""
         try:
-            return self._send(data)
+            return self._send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
 
