@@ -270,7 +270,9 @@ class Board:
 
     def _services(self) -> Services:
         links = (self.link, self.history_link)
-        health = Health(links=links, writer=self.writer, buffer=self.buffer)
+        health = Health(
+            links=links, writer=self.writer, buffer=self.buffer, farm=lambda: self.farm.desk.problem
+        )
         return Services(
             site=self._settings.site,
             version=version("callboard"),
@@ -299,6 +301,7 @@ class Board:
                 feed=self._feed,
                 health=health,
                 broker=self.broker_figures,
+                farm=self.farm,
                 links=links,
             ),
         )

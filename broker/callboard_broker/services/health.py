@@ -26,18 +26,20 @@ class Health:
         links: Sequence[Link],
         writer: Writer,
         buffer: Buffer,
+        farm: Callable[[], str] = lambda: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._links = links
         self._writer = writer
         self._buffer = buffer
+        self._farm = farm
         self._clock = clock
         self._dropped = 0
         self._dropped_at: float | None = None
 
     def reasons(self) -> list[str]:
         """Return one sentence for everything that is not as it should be."""
-        return [*self._broker(), *self._database(), *self._losses()]
+        return [*self._broker(), *self._database(), *self._losses(), *self._rendering()]
 
     def _broker(self) -> list[str]:
         if all(link.connected for link in self._links):
@@ -60,6 +62,10 @@ class Health:
                 f"the disk is nearly full ({writer.shortage}): the oldest readings make room for new ones"
             ]
         return []
+
+    def _rendering(self) -> list[str]:
+        problem = self._farm()
+        return [f"the farm waits, its state cannot be written ({problem})"] if problem else []
 
     def _losses(self) -> list[str]:
         now = self._clock()

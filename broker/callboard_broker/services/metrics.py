@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from callboard_broker.services.artifacts import Artifacts
 from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
+from callboard_broker.services.farm.service import Farm
 from callboard_broker.services.feed import Feed
 from callboard_broker.services.health import Health
 from callboard_broker.services.historian import Historian
@@ -19,6 +20,7 @@ from callboard_broker.services.refusals import Refusals
 from callboard_broker.services.registry import Registry
 from callboard_broker.services.upkeep import Upkeep
 from callboard_broker.services.writer import Condition, Writer
+from callboard_core.farm.states import FrameState
 from callboard_core.link import Link
 
 __all__ = ["Metrics"]
@@ -40,6 +42,7 @@ class Metrics(Collector):
         feed: Feed,
         health: Health,
         broker: BrokerFigures,
+        farm: Farm,
         links: Iterable[Link],
     ) -> None:
         self._buffer = buffer
@@ -52,6 +55,7 @@ class Metrics(Collector):
         self._feed = feed
         self._health = health
         self._broker = broker
+        self._farm = farm
         self._links = list(links)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -69,6 +73,7 @@ class Metrics(Collector):
         yield from self._history()
         yield from self._store()
         yield from self._people()
+        yield from self._rendering()
         yield from self._broker_values()
 
     def _history(self) -> Iterator[Metric]:
@@ -127,6 +132,27 @@ class Metrics(Collector):
         )
         dropped = sum(link.dropped for link in self._links)
         yield _counter("link_messages_dropped", "QoS 0 messages dropped because handlers were stuck", dropped)
+
+    def _rendering(self) -> Iterator[Metric]:
+        core = self._farm.core
+        jobs = GaugeMetricFamily("callboard_farm_jobs", "jobs by state", labels=["state"])
+        frames = GaugeMetricFamily("callboard_farm_frames", "frames of open jobs by state", labels=["state"])
+        with self._farm.reading() as book:
+            open_jobs = [job for job in book.jobs.values() if not job.over]
+            for state, count in self._farm.control.state_counts().items():
+                jobs.add_metric([state.value], count)
+            for one in FrameState:
+                frames.add_metric([one.value], sum(job.count(one) for job in open_jobs))
+            yield _gauge("farm_slots", "slots that are known", len(book.slots))
+            yield _gauge("farm_slots_live", "slots that are there", sum(s.live for s in book.slots.values()))
+            yield _gauge("farm_tasks_assigned", "tasks that slots have", len(book.attempts))
+        yield jobs
+        yield frames
+        yield _counter("farm_frames_done", "frames finished since the start", core.frames_done)
+        yield _counter("farm_tasks_done", "tasks finished since the start", core.tasks_done)
+        yield _counter(
+            "farm_passes", "times that work and slots were brought together", self._farm.dispatch.passes
+        )
 
     def _broker_values(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(

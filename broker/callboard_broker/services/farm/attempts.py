@@ -87,7 +87,7 @@ class Attempts:
             raise Forbidden(f"attempt {call.attempt} was not given to slot {call.slot} of {node}")
         events = self._new(attempt, call.events)
         lease = self._core.settings.lease
-        attempt.expires = self._core.monotonic() + lease
+        self.renew(self.of_slot(attempt.slot))  # whoever speaks of one has not lost the other
         for event in events:
             attempt.seq = event.seq
             self._apply(attempt, event)
@@ -281,6 +281,17 @@ class Attempts:
             step.queue.not_before = core.clock() + decision.wait
             step.queue.waits_for = decision.reason
             core.desk.later(decision.wait, lambda: core.refresh(step))
+
+    def lose(self, attempt: Attempt, code: str, message: str) -> None:
+        """End an attempt whose slot is gone. Whoever is to blame, a frame that takes slots with it is given up."""
+        strip, blamed = attempt.step.strip, attempt.frame
+        if blamed is not None and not attempt.cancelled and strip.state(blamed) in _OPEN:
+            tries = strip.try_again(blamed)
+            self._core.ledger.frames(attempt.step)
+            if tries >= self._core.settings.retry.node_tries:
+                self._core.apply(attempt.step, FrameEvent.BROKE, [blamed])
+                attempt.step.failure = f"{message} ({attempt.slot[0]}/{attempt.slot[1]}: try {tries})"
+        self.release(attempt, code=code, message=message)
 
     def release(self, attempt: Attempt, *, code: str = "released", message: str | None = None) -> None:
         """End an attempt without anybody being blamed; what it has not done waits again."""

@@ -104,7 +104,7 @@ class Roster:
         if slot is None:
             return
         for attempt in list(slot.attempts.values()):
-            self._attempts.release(attempt, code="slot_removed", message="the slot was removed")
+            self._attempts.lose(attempt, "slot_removed", "the slot was removed")
         self._core.book.remove_slot(key)
         self._core.ledger.no_slot(slot)
         self._core.due = True
@@ -149,7 +149,7 @@ class Roster:
             self._core.desk.later(self._core.settings.node_grace, lambda: self._give_up(slot, generation))
             return
         for attempt in list(slot.attempts.values()):
-            self._attempts.release(attempt, code="node_lost", message=f"node {slot.node} was lost")
+            self._attempts.lose(attempt, "node_lost", f"node {slot.node} was lost")
 
     def watch_lost(self) -> None:
         """Begin to wait for the nodes that had something when the board last ran."""
@@ -200,7 +200,7 @@ class Roster:
         there = {one.attempt for one in reply.attempts or []}
         for attempt in list(slot.attempts.values()):
             if attempt.id not in there:
-                self._attempts.release(attempt, code="forgotten", message="the slot does not have it")
+                self._attempts.lose(attempt, "forgotten", "the slot does not have it any more")
         for attempt_id in there - slot.attempts.keys():
             self.command(slot, SlotCommand(do="cancel", attempt=attempt_id))
         self._attempts.renew(slot.attempts.values())

@@ -181,7 +181,7 @@ class Farm:
 
     def _expire(self, attempt: Attempt) -> None:
         text = f"slot {attempt.slot[0]}/{attempt.slot[1]} was silent for {self.core.settings.lease:g} s"
-        self._attempts.release(attempt, code="lease", message=text)
+        self._attempts.lose(attempt, "lease", text)
         slot = self.core.book.slots.get(attempt.slot)
         if slot is not None and slot.live:
             self.roster.synchronise(slot)
