@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from callboard import Client, Node, Request
-from callboard_core.calls.heartbeats import Heartbeats
 from callboard_core.calls.place import Place
 from callboard_core.calls.pool import Pool
 from callboard_core.cards import WorkerCard
@@ -329,7 +328,7 @@ def test_a_killed_process_is_noticed_at_once_and_its_calls_go_elsewhere(
     assert time.monotonic() - begun < 4
     wait_until(lambda: not lanes_of(link)._lines, timeout=10)  # pings are not answered
     other.go_on()
-    heartbeats = Heartbeats.of(link)
+    heartbeats = pool._roster._heartbeats
     before = heartbeats.heard("b")
     wait_until(lambda: heartbeats.heard("b") > before)
     assert pool.call(seconds=0, tag="again", timeout=10) == "b"
