@@ -228,7 +228,10 @@ class Caller:
         payload = encode_call(
             call_id, self._line.reply_topic, waiting.args, now=time.time(), timeout=left, again=instance
         )
-        self._line.post(_command(address), payload, qos=1, expires_in=left)
+        try:
+            self._line.post(_command(address), payload, qos=1, expires_in=left)
+        except CallboardError as error:  # then its time-out ends it
+            _log.info("%s could not be asked again: %s", address.node, error)
 
     def cancel(self, address: Address, call_id: str) -> None:
         """Ask the callee to interrupt a call."""
