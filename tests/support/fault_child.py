@@ -67,7 +67,14 @@ def call(wanted: dict[str, Any]) -> Any:
 
 
 def members(service: str) -> dict[str, str]:
-    return {one.node: one.standing for one in board.pool(service).members()}
+    """How the members stand; ``silent`` if their node does not answer a ping through the broker."""
+    found = {one.node: one.standing for one in board.pool(service).members()}
+    pings = {node: ping(node) for node in found}
+    return {node: found[node] if pings[node].exception() is None else "silent" for node in found}
+
+
+def ping(node: str) -> Any:
+    return board.link.call(Address("callboard", node, Leaf.COMMAND, Kind.ACTION, "ping"), {}, timeout=1.0)
 
 
 def obey(wanted: dict[str, Any]) -> None:

@@ -100,7 +100,7 @@ class Broker(Machine):
     def wait_up(self) -> None:
         assert self.process is not None
         sockets = Path(f"/proc/{self.process.pid}/net/tcp")  # of its own network
-        until(lambda: f":{PORT:04X} 00000000:0000 0A" in sockets.read_text(), 20, "the broker listens")
+        until(lambda: f":{PORT:04X} 00000000:0000 0A" in sockets.read_text(), 60, "the broker listens")
 
     def command(self) -> list[str]:
         if self.engine == "mosquitto":
@@ -193,7 +193,7 @@ class Caller(Machine):
 
     def members(self, service: str) -> dict[str, str]:
         """The nodes in a pool and how they stand."""
-        return self.ask("members", service=service).result(10)["result"]
+        return self.ask("members", service=service).result(20)["result"]
 
     @property
     def waiting(self) -> int:
