@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 import callboard_console.web
 from callboard_console.web.snapshot import Thing
+from callboard_console.web.views.words import plain
 from callboard_core.calls.sessions import Session
 from callboard_core.calls.survey import Member, Report, Service, Standing
 from callboard_core.cards import WorkerCard
@@ -395,7 +396,7 @@ def test_a_service_is_called_with_a_form_made_of_its_schema(open_page):
     page.app.selectbox(key="workers_service").select("texture")
     page.run()
     page.app.button(key="workers_call").click()
-    assert "X: this is needed" in page.run().app.error[0].value
+    assert page.run().app.error[0].value == plain("X: this is needed")
     page.app.number_input(key="call:texture:x").set_value(4)
     page.app.button(key="workers_call").click()
     page.run()
