@@ -140,6 +140,8 @@ def caller_of(request: Request) -> str:
 
 
 def _pass_on(done: Future[AttemptReply], answer: Future[JsonValue]) -> None:
+    if not answer.set_running_or_notify_cancel():
+        return  # the caller waits no more; the slot repeats what it has to tell
     error = done.exception()
     if error is not None:
         answer.set_exception(error)
