@@ -41,7 +41,7 @@ from support.engines import running  # noqa: E402
 from support.up import running_board  # noqa: E402
 
 WORKER = """
-import sys, time
+import json, os, sys, time
 from pathlib import Path
 node_id, board, folder, host = sys.argv[1:5]
 if host:
@@ -49,7 +49,8 @@ if host:
     place._host = lambda: host
 from callboard import Node
 from callboard_core.settings import Settings
-settings = Settings(state=Path(folder) / node_id, node={"board": board, "keepalive": 10})
+who = json.loads(os.environ.get("BENCH_CREDENTIAL", "{}"))
+settings = Settings(state=Path(folder) / node_id, node={"board": board, "keepalive": 10, **who})
 started = time.monotonic()
 node = Node(node_id, settings=settings)
 
@@ -665,12 +666,15 @@ def over_http(folder: Path, cache: Path, checkout: Path | None, seconds: float) 
     home = folder / "http"
     home.mkdir()
     with running_board(home, node=False) as up:
-        runtime = up.runtime()
+        runtime = up.runtime
         endpoint = Endpoint(runtime.mqtt.host, runtime.mqtt.port)
         port = int(str(runtime.http.url).rsplit(":", 1)[1].strip("/"))
         token = base64.b64encode(f"operator:{up.password('operator')}".encode()).decode()
-        env = os.environ | {"CALLBOARD_NODE_USERNAME": "node", "CALLBOARD_NODE_PASSWORD": up.password("node")}
-        workers = [Worker(f"http-{n}", endpoint, folder, env=node_environment(env)) for n in range(8)]
+        who = json.dumps({"username": "node", "password": up.password("node")})
+        workers = [
+            Worker(f"http-{n}", endpoint, folder, env=os.environ | {"BENCH_CREDENTIAL": who})
+            for n in range(8)
+        ]
         try:
             for worker in workers:
                 worker.up()
@@ -707,10 +711,6 @@ def over_http(folder: Path, cache: Path, checkout: Path | None, seconds: float) 
     good, took = thousand
     rows.append(Row(f"1,000 HTTP clients at once, {took:.1f} s", f"{good} served", "1,000", good == 1000))
     return rows
-
-
-def node_environment(env: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in env.items() if not key.startswith("CALLBOARD_STATE")}
 
 
 def served(make: Callable[[], Getter]) -> bool:
