@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select
 
+from callboard_broker.store.database import Trouble, trouble
 from callboard_broker.store.farm_models import (
     AttemptRow,
     JobRow,
@@ -34,6 +36,7 @@ __all__ = [
     "results",
     "rows",
     "save",
+    "save_apart",
 ]
 
 #: Tables whose rows belong to a job and go with it.
@@ -76,6 +79,32 @@ class Changes:
 def save(connection: Connection, changes: Changes) -> None:
     """Write everything, inside the caller's transaction."""
     _remove(connection, changes)
+    for model, found in _tables(changes):
+        upsert_all(connection, model, found)
+
+
+def save_apart(write: Callable[[], AbstractContextManager[Connection]], changes: Changes) -> list[Exception]:
+    """Write row by row, each in a transaction of its own; return why some cannot be written at all.
+
+    Raises:
+        Exception: the database cannot be written now.
+    """
+    refused: list[Exception] = []
+    with write() as connection:
+        _remove(connection, changes)
+    for model, found in _tables(changes):
+        for row in found:
+            try:
+                with write() as connection:
+                    upsert_all(connection, model, [row])
+            except Exception as error:
+                if trouble(error) is not Trouble.BUG:
+                    raise
+                refused.append(error)
+    return refused
+
+
+def _tables(changes: Changes) -> Iterator[tuple[type[Base], list[Row]]]:
     for model, found in (
         (PlaceRow, changes.places),
         (JobRow, changes.jobs),
@@ -86,7 +115,7 @@ def save(connection: Connection, changes: Changes) -> None:
         (SlotRow, changes.slots),
         (SettingRow, changes.settings),
     ):
-        upsert_all(connection, model, list(found.values()))
+        yield model, list(found.values())
 
 
 _NO_RESULT = delete(ResultRow).where(

@@ -401,7 +401,7 @@ class TestCrashing:
         with crew(broker.port, "one", slots=2, seconds=0.02) as one, crew(broker.port, "two", slots=2) as two:
             two.seconds = 0.03
             job = desk.submit("1-200", chunk=3)
-            for _ in range(4):
+            for _ in range(3):
                 time.sleep(dice.uniform(0.05, 0.4))  # a random moment is what is wanted
                 board.kill()
                 board.start()

@@ -13,7 +13,18 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from callboard_broker.errors import NewerDatabase, StoreUnavailable
-from callboard_broker.store import cards, migrate, nodes, readings, refused, rollups, series, statuses, tokens
+from callboard_broker.store import (
+    cards,
+    farm,
+    migrate,
+    nodes,
+    readings,
+    refused,
+    rollups,
+    series,
+    statuses,
+    tokens,
+)
 from callboard_broker.store.database import Database, Trouble, trouble
 from callboard_broker.store.farm_models import Base
 from callboard_broker.store.nodes import NodeRecord
@@ -225,3 +236,21 @@ def test_a_full_sqlite_file_is_told_from_other_trouble(tmp_path):
                 readings.insert(connection, [(1, step * 1000 + t, 0.5) for t in range(1000)])
     assert trouble(caught.value) is Trouble.FULL
     database.close()
+
+
+def _attempt(name: str, message: str | None) -> dict[str, object]:
+    row = dict.fromkeys(("started", "ended", "fault", "code"), None)
+    return row | {"id": name, "job": 1, "step": 0, "task": 1, "node": "n", "slot": "s", "frames": "1"} | {
+        "state": "failed", "seq": 1, "made": 0.0, "message": message
+    }  # fmt: skip
+
+
+def test_rows_that_cannot_be_written_are_told_and_the_others_are(database):
+    changes = farm.Changes(attempts={"bad": _attempt("bad", "half a \ud800"), "good": _attempt("good", None)})
+    refused = farm.save_apart(database.write, changes)
+    assert len(refused) == 1
+    with database.read() as connection:
+        assert farm.attempt(connection, "good").node == "n"
+        assert farm.attempt(connection, "bad") is None
+        assert [row.id for row in farm.load(connection).attempts] == ["good"]
+        assert farm.last_job(connection) == 1

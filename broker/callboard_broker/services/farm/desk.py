@@ -194,8 +194,7 @@ class Desk:
         pause = _RETRY[0]
         while True:
             try:
-                with self._database.write() as connection:
-                    store.save(connection, changes)
+                self._save(changes)
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be told that it was done
                 self._failed(error)
             else:
@@ -208,13 +207,18 @@ class Desk:
                 return False
             pause = min(pause * 2, _RETRY[1])
 
+    def _save(self, changes: store.Changes) -> None:
+        try:
+            with self._database.write() as connection:
+                store.save(connection, changes)
+        except Exception as error:
+            if trouble(error) is not Trouble.BUG:
+                raise
+            # One row that no database takes must not keep all others waiting.
+            for refused in store.save_apart(self._database.write, changes):
+                _log.error("a row of the farm cannot be stored, it is left out", exc_info=refused)
+
     def _failed(self, error: Exception) -> None:
         if not self.problem:
-            what = trouble(error)
-            _log.error(
-                "the farm's state cannot be written (%s): %s; it waits",
-                what.value,
-                error,
-                exc_info=error if what is Trouble.BUG else None,
-            )
+            _log.error("the farm's state cannot be written (%s): %s; it waits", trouble(error).value, error)
         self.problem = str(getattr(error, "orig", error)).strip() or type(error).__name__

@@ -12,6 +12,9 @@ from callboard_core.farm.messages import AttemptEvent
 
 __all__ = ["Ledger"]
 
+#: Characters kept of why an attempt failed.
+_LONGEST = 4000
+
 
 class Ledger:
     """Belongs to the farm's thread."""
@@ -163,6 +166,14 @@ def _attempt_row(attempt: Attempt) -> dict[str, object]:
         "started": attempt.started,
         "ended": attempt.ended,
         "fault": attempt.fault,
-        "code": attempt.code,
-        "message": attempt.message,
+        "code": _clean(attempt.code),
+        "message": _clean(attempt.message),
     }
+
+
+def _clean(text: str | None) -> str | None:
+    """What engines say may hold what no database takes."""
+    if text is None:
+        return None
+    valid = text[:_LONGEST].encode("utf-8", "replace").decode()
+    return valid.replace("\0", "\N{REPLACEMENT CHARACTER}")

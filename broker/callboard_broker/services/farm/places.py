@@ -167,7 +167,8 @@ class Places:
 
     def _check(self, kind: str, name: str, value: Any) -> Any:
         if name in _TEXTS:
-            if isinstance(value, str) and len(value) <= _TEXTS[name] and (value or name != "name"):
+            named = name != "name" or (value and str(value).isprintable())
+            if isinstance(value, str) and len(value) <= _TEXTS[name] and named:
                 return value
             raise BadRequest(f"{name}: expected a text of at most {_TEXTS[name]} characters")
         if name == "tags":

@@ -69,17 +69,16 @@ class Roster:
 
     # -- coming and going -----------------------------------------------------------------------------------
 
-    def load(self, rows: Iterable[Any]) -> None:
-        """Take over the slots that were known; none of them is there until its card says so."""
-        for row in rows:
-            card = SlotCard.model_validate_json(row.card)
-            slot = self._make((row.node, row.slot), card)
-            document = json.loads(row.document)
-            slot.wanted, slot.note, slot.tags = document["wanted"], document["note"], document["tags"]
-            slot.frames_done, slot.failures = document["frames"], document["failures"]
-            slot.first_seen, slot.last_seen = document["first_seen"], document["last_seen"]
-            slot.lost_at = self._core.monotonic()
-            self._describe(slot)
+    def load(self, row: Any) -> None:
+        """Take over a slot that was known; it is not there until its card says so."""
+        card = SlotCard.model_validate_json(row.card)
+        document = json.loads(row.document)
+        slot = self._make((row.node, row.slot), card)
+        slot.wanted, slot.note, slot.tags = document["wanted"], document["note"], document["tags"]
+        slot.frames_done, slot.failures = document["frames"], document["failures"]
+        slot.first_seen, slot.last_seen = document["first_seen"], document["last_seen"]
+        slot.lost_at = self._core.monotonic()
+        self._describe(slot)
 
     def appear(self, key: SlotKey, card: SlotCard, *, live: bool) -> None:
         """Note a slot's card, and whether its node is there."""

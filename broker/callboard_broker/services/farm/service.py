@@ -101,32 +101,26 @@ class Farm:
         self.places.load(found.places)
         self.core.settings = with_changes(self.core.settings, found.settings)
         for row in found.jobs:
-            self._load(restore_job, row, "job")
+            with _tolerant("job", row):
+                self.core.book.jobs[row.id] = restore_job(row)
         self._load_frames(found.segments)
-        self.roster.load(found.slots)
+        for row in found.slots:
+            with _tolerant("slot", row):
+                self.roster.load(row)
         for row in found.attempts:
-            self._load(self._load_attempt, row, "attempt")
+            with _tolerant("attempt", row):
+                self._load_attempt(row)
         for job in self.core.book.jobs.values():
             self.core.refresh_job(job)
         self.control.begin_at(store.last_job(connection) + 1)
         self.roster.watch_lost()
 
-    def _load(self, make: Callable[[Any], object], row: Any, what: str) -> None:
-        """One thing that cannot be read must not keep the others away."""
-        try:
-            made = make(row)
-        except (ValueError, KeyError, TypeError, CallboardError) as error:
-            _log.error("%s %s cannot be restored, it is left out: %s", what, row.id, error)
-            return
-        if isinstance(made, Job):
-            self.core.book.jobs[made.id] = made
-
     def _load_frames(self, segments: Iterable[Any]) -> None:
         jobs = self.core.book.jobs
         for row in segments:
-            job = jobs.get(row.job)
-            if job is not None and row.step < len(job.steps):
-                job.steps[row.step].strip.restore(row.segment, row.states)
+            if row.job in jobs:
+                with _tolerant("frames", row):
+                    jobs[row.job].steps[row.step].strip.restore(row.segment, row.states)
         for job in jobs.values():
             for step in job.steps:
                 step.strip.recount()
@@ -352,3 +346,12 @@ class Farm:
                 yield connection
         except SQLAlchemyError as error:
             raise StoreUnavailable("the database does not answer; try again in a while") from error
+
+
+@contextmanager
+def _tolerant(what: str, row: Any) -> Iterator[None]:
+    """One thing that cannot be read must keep neither the others nor the board away."""
+    try:
+        yield
+    except (ValueError, KeyError, IndexError, TypeError, CallboardError) as error:
+        _log.error("%s %s cannot be restored, it is left out: %s", what, tuple(row)[:3], error)

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from callboard_broker.services.farm import desk as module
 from callboard_broker.services.farm.desk import Desk
@@ -28,7 +29,7 @@ class Disk:
         self.gate.wait(10)
         if self.full.is_set():
             self.refused.set()
-            raise OSError("no space left")
+            raise PoolTimeout("no space left")
         yield self
 
 
@@ -100,6 +101,20 @@ def test_a_full_disk_makes_everybody_wait_and_nothing_is_told_before_it_has_room
     disk.full.clear()
     answer.result(5)
     assert told.is_set()
+    assert books.desk.problem == ""
+
+
+def test_a_row_that_no_database_takes_keeps_none_of_the_others_waiting(disk, books, monkeypatch):
+    def save(connection, changes) -> None:
+        raise ValueError("no database takes this")
+
+    apart: list[Changes] = []
+    monkeypatch.setattr(module.store, "save", save)
+    monkeypatch.setattr(
+        module.store, "save_apart", lambda write, changes: apart.append(changes) or [ValueError()]
+    )
+    assert books.desk.do(lambda: books.change(1)) == 1
+    assert [list(changes.jobs) for changes in apart] == [[1]]
     assert books.desk.problem == ""
 
 
