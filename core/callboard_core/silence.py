@@ -59,5 +59,5 @@ class Silence:
             return False
         try:
             return self._socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _HEAD)[-1] > 0
-        except OSError:  # closed, or no TCP
+        except (OSError, ValueError):  # closed, or no TCP; uvloop's sockets have a negative descriptor then
             return False

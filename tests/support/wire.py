@@ -44,7 +44,8 @@ class Wire:
         self.close()
 
     def __del__(self) -> None:
-        self.socket.close()  # a test that fails half-way must not warn about its socket as well
+        if hasattr(self, "socket"):  # nobody listened otherwise
+            self.socket.close()  # a test that fails half-way must not warn about its socket as well
 
     def close(self) -> None:
         """Drop the connection without DISCONNECT."""

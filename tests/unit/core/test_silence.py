@@ -38,6 +38,17 @@ def test_an_acknowledgement_begins_anew() -> None:
     assert not silence.is_deadly(8.0)
 
 
+class Closed:
+    """A socket of uvloop's that is closed."""
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        raise ValueError("negative file descriptor")
+
+
+def test_a_socket_that_uvloop_has_closed_is_not_deadly() -> None:
+    assert not Silence(Closed()).is_deadly(1.0)
+
+
 def test_a_living_a_closed_and_a_unix_socket_are_not_deadly() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     living = socket.create_connection(listener.getsockname())

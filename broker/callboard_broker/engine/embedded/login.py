@@ -25,7 +25,7 @@ __all__ = ["Grants", "Login", "Users", "WhoLike"]
 _AT_ONCE = 2
 #: Failures of an address that cost nothing; from then on each refusal is told so many seconds later, at first and at most,
 #: until nothing has failed for so long.
-_FREE, _FIRST, _LONGEST, _REMEMBERED = 5, 0.5, 4.0, 60.0
+_FREE, _FIRST, _LONGEST, _REMEMBERED = 5, 0.25, 2.0, 60.0
 
 
 class WhoLike(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from socket import SO_KEEPALIVE, SO_LINGER, SOL_SOCKET
 from struct import pack
 from typing import Any, cast
@@ -120,7 +121,9 @@ class SocketProtocol(asyncio.Protocol):
             return
         socket = transport.get_extra_info("socket")
         if socket is not None:
-            socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+            # Closed but not reported as lost yet; uvloop's sockets have a negative descriptor then.
+            with contextlib.suppress(OSError, ValueError):
+                socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
         transport.abort()
 
 

@@ -34,7 +34,8 @@ async def serve_websocket(websocket: ServerConnection, door: Door) -> None:
             await websocket.send(data)
 
     def reset() -> None:
-        websocket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        with contextlib.suppress(OSError, ValueError):  # it is closed already
+            websocket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
         websocket.transport.abort()
 
     transport = QueuedTransport(connection, door, send, websocket.close, reset)
