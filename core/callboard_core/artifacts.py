@@ -55,10 +55,10 @@ Progress = Callable[[int, int], None]
 
 #: Bytes sent or read at a time.
 _BLOCK = 256 * 1024
-#: Seconds a connection may bring nothing.
-_SILENCE = 30.0
+#: Seconds a connection may take or bring nothing; and after the last byte, until the board has it on the disk.
+_SILENCE, _ANSWER = 20.0, 60.0
 #: Seconds to try on without a byte getting through, and between two tries: the first, and the longest.
-PATIENCE = 30.0
+PATIENCE = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
 #: Seconds after which a connection is not used again; the board closes idle ones soon after.
 _IDLE = 3.0
@@ -419,6 +419,7 @@ class HttpArtifacts:
             connection.close()
             raise
         if connection.sock is not None:
+            connection.sock.settimeout(_SILENCE)
             with self._lock:
                 self._idle.append((time.monotonic(), base, connection))
 
@@ -493,6 +494,8 @@ def _answer(connection: http.client.HTTPConnection, body: Iterator[bytes] | None
     try:
         for block in body or ():
             connection.send(block)
+        if body is not None:
+            connection.sock.settimeout(_ANSWER)
     except (BrokenPipeError, ConnectionResetError) as error:
         try:
             return connection.getresponse()

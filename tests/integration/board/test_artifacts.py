@@ -460,7 +460,11 @@ class Proxy:
                 near, _ = self._server.accept()
             except OSError:
                 return
-            far = socket.create_connection(self._target)
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:  # the board is away
+                near.close()
+                continue
             self._sockets += [near, far]
             pair = [("up", near, far), ("down", far, near)]
             for way, source, drain in pair:
@@ -480,9 +484,9 @@ class Proxy:
                         self._limits[way].pop(0)
                         self.cuts += 1
                         break
-        for end in (source, drain):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            drain.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads from it, which closes it
+        source.close()  # now, or a sender would wait for room that nobody makes any more
 
     def close(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
