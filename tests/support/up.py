@@ -132,13 +132,12 @@ class Up:
         self, *arguments: str, timeout: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a verb of the command line on this state folder."""
-        verb, *rest = arguments
         done = subprocess.run(
-            [*self.prefix, *CALLBOARD, verb, "--state", str(self.state), *rest],
+            [*self.prefix, *CALLBOARD, *arguments],
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=self.env,
+            env=self.env | {"CALLBOARD_STATE": str(self.state)},
             check=False,
         )
         assert not check or done.returncode == 0, (

@@ -18,8 +18,10 @@ from callboard_core.errors import CallboardError
 
 __all__ = ["submit_dialog"]
 
-#: Asked for first; the other settings fold away.
+#: Asked for first, in this order; the other settings fold away.
 _FIRST = ("frames", "frame", "width", "height", "format")
+#: The job type that is offered first.
+_USUAL = "render"
 
 
 @st.dialog("Submit a job", width="large")
@@ -33,14 +35,15 @@ def submit_dialog(session: Session) -> None:
     files = st.file_uploader(
         "Files (the first is the one to open)", accept_multiple_files=True, key="submit_files"
     )
-    labels = {each.name: each for each in types}
+    labels = {each.name: each for each in sorted(types, key=lambda each: each.name != _USUAL)}
     chosen = st.selectbox(
         "What to do", list(labels), format_func=lambda name: plain(labels[name].label), key="submit_type"
     )
-    name = st.text_input("Name (optional)", key="submit_name")
-    project = st.text_input("Project (optional)", key="submit_project")
-    priority = st.slider("Priority", 0, 100, 50, key="submit_priority")
     gather = _settings(labels[chosen]) if chosen else dict
+    left, middle, right = st.columns(3)
+    name = left.text_input("Name (optional)", key="submit_name")
+    project = middle.text_input("Project (optional)", key="submit_project")
+    priority = right.slider("Priority", 0, 100, 50, key="submit_priority")
     if not st.button("Submit", type="primary", key="submit_go"):
         return
     try:
@@ -65,7 +68,8 @@ def submit_dialog(session: Session) -> None:
 def _settings(kind: JobType) -> Callable[[], dict[str, JsonValue]]:
     simple, rest = view.expressible(kind.settings)
     properties = simple["properties"]
-    first = {name: properties[name] for name in properties if name in _FIRST or name in simple["required"]}
+    wanted = [*simple["required"], *(name for name in _FIRST if name not in simple["required"])]
+    first = {name: properties[name] for name in wanted if name in properties}
     more = {name: properties[name] for name in properties if name not in first}
     gather = form(f"submit:{kind.name}", {**simple, "properties": first})
     with st.expander("More settings"):
