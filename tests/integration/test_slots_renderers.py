@@ -75,21 +75,24 @@ async def test_a_border_is_cut_out_and_the_size_asked_for_is_made(mosquitto, far
 
 
 @pytest.mark.parametrize(
-    ("spoil", "code"),
+    ("engine", "spoil", "code"),
     [
-        ("missing", "input_missing"),
-        ("garbage", "bad_file"),
-        ("truncated", "bad_file"),
-        ("camera", "no_camera"),
-        ("scene", "python"),
-        ("scripts", "refused"),
+        ("blender", "missing", "input_missing"),
+        ("blender", "garbage", "bad_file"),
+        ("blender", "truncated", "bad_file"),
+        ("blender", "camera", "no_camera"),
+        ("blender", "scene", "python"),
+        ("blender", "scripts", "refused"),
+        ("blender-persistent", "garbage", "bad_file"),
+        ("blender-persistent", "camera", "no_camera"),
+        ("blender-persistent", "scene", "python"),
     ],
 )
 async def test_a_file_that_is_no_good_fails_the_job_and_says_why(
-    mosquitto, farm, tmp_path, blend, spoil, code
+    mosquitto, farm, tmp_path, blend, engine, spoil, code
 ):
-    async with farm_node(mosquitto.endpoint, tmp_path, slots="blender=1") as node:
-        await node.state("blender", "idle", timeout=30)
+    async with farm_node(mosquitto.endpoint, tmp_path, slots=f"{engine}=1") as node:
+        await node.state(engine, "idle", timeout=30)
         file, args = tmp_path / "bad.blend", {}
         match spoil:
             case "garbage":
@@ -109,12 +112,12 @@ async def test_a_file_that_is_no_good_fails_the_job_and_says_why(
         )
         if spoil == "missing":
             node.store.path(given.inputs[0].artifact).unlink()
-        await node.assign("blender", given)
+        await node.assign(engine, given)
         end = await asyncio.to_thread(farm.end, given.attempt, 60)
         fault = "node" if spoil == "scripts" else "job"
         assert (end.what, end.fault, end.code) == ("failed", fault, code), end
         assert farm.frames(given.attempt) == []
-        await node.state("blender", "idle")
+        await node.state(engine, "idle")
 
 
 async def test_povray_renders_stretches_of_frames_with_one_clock(mosquitto, farm, tmp_path, scene):

@@ -91,7 +91,8 @@ def plans(
         return _named(SlotTable(engine=engine, count=count) for engine, count in counts(wanted) if count)
     if tables:
         return _named(_read(number, table) for number, table in enumerate(tables, 1))
-    return _named(SlotTable(engine=engine) for engine in USUAL if is_there(PROGRAMS[engine]))
+    usual = (SlotTable(name=name, engine=engine) for name, engine in USUAL.items())
+    return _named(table for table in usual if is_there(PROGRAMS[table.engine]))
 
 
 def counts(text: str) -> list[tuple[str, int]]:

@@ -23,8 +23,9 @@ PROGRAMS: Mapping[str, str] = {
     "povray": "povray",
     "ffmpeg": "ffmpeg",
 }
-#: Engines that are offered unless slots are configured, in this order.
-USUAL = ("blender", "povray", "ffmpeg")
+#: Slots that are offered unless others are configured, in this order, and their engines: a Blender that stays open pays
+#: its start once, so that tasks can be small.
+USUAL: Mapping[str, str] = {"blender": "blender-persistent", "povray": "povray", "ffmpeg": "ffmpeg"}
 
 #: How a program tells its version, and where in what it prints.
 _ASKED: Mapping[str, tuple[str, re.Pattern[str]]] = {

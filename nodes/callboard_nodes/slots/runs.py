@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ __all__ = ["Ended", "Launch", "PlayedRun", "ProcessRun", "Run", "WarmPool"]
 
 #: Seconds for which a warm process waits for more work.
 WARM = 120.0
+#: Frames after which a warm process makes room for a new one; what little it leaks is gone with it.
+WORN = 1000
+#: Bytes that a warm process may take beyond twice what it took after its first task.
+GROWN = 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +121,26 @@ def note(
     return finished
 
 
-class WarmPool:
-    """At most one warm process, for whoever asks for the same key next."""
+def resident(pid: int) -> int:
+    """Bytes of memory that a process takes; 0 when it is gone."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
-    def __init__(self) -> None:
+
+class WarmPool:
+    """At most one warm process, for whoever asks for the same key next; a worn one is replaced.
+
+    Args:
+        most: frames after which a process is worn.
+        memory: tells the bytes that a process takes; it is worn by :data:`GROWN` more than twice the first.
+    """
+
+    def __init__(self, most: int = WORN, memory: Callable[[int], int] = resident) -> None:
+        self._most, self._memory = most, memory
+        self._made, self._first = 0, 0
         self._key = ""
         self._child: Child | None = None
         self._owner: WarmRun | None = None
@@ -146,7 +167,7 @@ class WarmPool:
         if self._child is None or not self._child.alive or self._key != program.warm:
             self.cool()
             try:
-                self._child = launch(program, self._hear)
+                self._child = self._launched(program, launch)
             except OSError:
                 on_cold()
                 raise
@@ -154,6 +175,7 @@ class WarmPool:
             self._spawn(self._wait(self._child, on_cold))
         else:
             on_cold()  # what the process needs is held already
+        self._made += len(program.saves)
         self._owner = WarmRun(program, self._child, log, self._free)
         try:
             self._child.tell(program.request or "")
@@ -176,13 +198,30 @@ class WarmPool:
             self._expiry.cancel()
         await asyncio.gather(*self._ending)
 
+    def _launched(self, program: Program, launch: Launch) -> Child:
+        """Start a process whose lines go to its own run only, however late they come."""
+
+        def hear(line: str) -> None:
+            if self._owner is not None and self._owner.child is child:
+                self._owner.hear(line)
+
+        child = launch(program, hear)
+        self._made = self._first = 0
+        return child
+
     def _free(self) -> None:
         self._owner = None
-        self._expiry = asyncio.get_running_loop().call_later(WARM, self.cool)
+        if self._is_worn():
+            self.cool()
+        else:
+            self._expiry = asyncio.get_running_loop().call_later(WARM, self.cool)
 
-    def _hear(self, line: str) -> None:
-        if self._owner is not None:
-            self._owner.hear(line)
+    def _is_worn(self) -> bool:
+        if self._child is None:
+            return False
+        now = self._memory(self._child.pid)
+        self._first = self._first or now
+        return self._made >= self._most or now > 2 * self._first + GROWN
 
     async def _wait(self, child: Child, on_cold: Callable[[], object]) -> None:
         code = await child.wait()

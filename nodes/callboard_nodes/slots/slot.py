@@ -189,6 +189,7 @@ class Slot:
             self._give_back("released")
             if run is not None:
                 run.end("released")
+            self._bench.warm.cool()
         elif self.state is SlotState.DRAINING:
             self._give_back("released")
         elif run is not None and self.state is SlotState.PAUSED:

@@ -293,7 +293,10 @@ def test_slots_are_one_for_each_engine_unless_something_else_is_said():
     def there(program: str) -> bool:
         return program in {"blender", "ffmpeg"}
 
-    assert [one.name for one in plans("auto", [], there)] == ["blender", "ffmpeg"]
+    assert [(one.name, one.engine) for one in plans("auto", [], there)] == [
+        ("blender", "blender-persistent"),
+        ("ffmpeg", "ffmpeg"),
+    ]
     assert [one.name for one in plans("blender=2,simulated=1", [], there)] == [
         "blender-1",
         "blender-2",

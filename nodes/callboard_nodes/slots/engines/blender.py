@@ -276,4 +276,5 @@ def read_mark(text: str) -> Iterator[Heard]:
     if "finished" in said:
         yield Finished()
     if "trouble" in said:
-        yield Trouble("job", "python", str(said["trouble"])[:500])
+        text = str(said["trouble"]).strip()[:500]
+        yield _explained(text) or Trouble("job", "python", text)
