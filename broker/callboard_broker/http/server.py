@@ -56,23 +56,22 @@ def _protocol() -> type[asyncio.Protocol]:
         """Refuses, as the other parser does by itself, a request head that is too long."""
 
         _head = 0
+        _in_body = False
 
-        def on_message_begin(self) -> None:
-            self._head = 0
-            super().on_message_begin()
+        def data_received(self, data: bytes) -> None:
+            if not self._in_body:
+                self._head += len(data)
+            super().data_received(data)
+            if self._head > LONGEST_HEAD and not self.transport.is_closing():
+                self.send_400_response(f"The head of the request is longer than {LONGEST_HEAD} bytes.")
 
-        def on_url(self, url: bytes) -> None:
-            self._count(url)
-            super().on_url(url)
+        def on_headers_complete(self) -> None:
+            self._head, self._in_body = 0, True
+            super().on_headers_complete()
 
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._count(name + value)
-            super().on_header(name, value)
-
-        def _count(self, data: bytes) -> None:
-            self._head += len(data)
-            if self._head > LONGEST_HEAD:
-                raise ValueError(f"the request's head has more than {LONGEST_HEAD} bytes")
+        def on_message_complete(self) -> None:
+            self._in_body = False
+            super().on_message_complete()
 
     return Quick
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -408,6 +409,21 @@ def test_a_connection_that_asks_nothing_is_closed(board):
     with socket.create_connection((host, int(port)), timeout=3 * FIRST_REQUEST) as idle:
         idle.sendall(b"GET / HTTP/1.1\r\n")
         assert idle.recv(1) == b""
+
+
+@pytest.mark.parametrize("head", [b"X-Long: " + b"x" * 100_000, b"X: y\r\n" * 20_000, b"\0\0"])
+def test_a_head_that_is_none_or_too_long_ends_the_connection(board, head: bytes):
+    host, _, port = board.url.removeprefix("http://").partition(":")
+    begun = time.monotonic()
+    with socket.create_connection((host, int(port)), timeout=3 * FIRST_REQUEST) as rude:
+        with contextlib.suppress(ConnectionError):
+            rude.sendall(b"GET /healthz HTTP/1.1\r\nHost: board\r\n" + head)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while data := rude.recv(4096):
+                answer += data
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+        assert time.monotonic() - begun < FIRST_REQUEST / 2
 
 
 class TestEvents:
