@@ -7,11 +7,13 @@ import contextlib
 import errno
 import hashlib
 import io
+import os
 import random
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -24,10 +26,11 @@ from callboard_core.calls.artifacts import ArtifactRef
 from callboard_core.errors import Forbidden, NotFound, TooLarge, Unauthorized, Unavailable
 from callboard_core.link import Credential
 from support.boards import PASSWORDS, BoardProcess, board_process, eventually
-from support.engines import running
+from support.engines import free_port, running
 from support.root import needs_root
 
 MIB = 1024 * 1024
+LONG = os.environ.get("CALLBOARD_LONG") == "1"
 
 
 @pytest.fixture(scope="module")
@@ -381,6 +384,48 @@ class TestCuts:
         store = HttpArtifacts(f"http://127.0.0.1:{port}", patience=0.5)
         with pytest.raises(Unavailable, match="cannot store"):
             store.put(b"x")
+
+
+def test_transfers_survive_cut_connections_and_killed_boards(tmp_path):
+    """What arrives is what was sent, however often the way there breaks; nothing is left behind."""
+    transfers, largest = (60, 64 * MIB) if LONG else (4, 3 * MIB)
+    with (
+        running("embedded") as engine,
+        board_process(
+            tmp_path / "board", engine.port, http={"port": free_port()}, artifacts={"min_free_mb": 1}
+        ) as board,
+    ):
+        done, kills = threading.Event(), []
+
+        def kill() -> None:
+            while not done.wait(random.uniform(0.2, 1.5) if not kills or LONG else 60):
+                board.kill()
+                kills.append(board.start())
+
+        def transfer(number: int) -> bool:
+            chance = random.Random(number)
+            data = made(chance.randrange(MIB, largest), number)[0]
+            sent, back = tmp_path / f"{number}.sent", tmp_path / f"{number}.back"
+            sent.write_bytes(data)
+            up, down = ([chance.randrange(1 << 16, largest) for _ in range(3)] for _ in range(2))
+            with (
+                proxy(board, up, down) as way,
+                HttpArtifacts(way.url, Credential("node", PASSWORDS["node"])) as store,
+            ):
+                same = store.get_file(store.put_file(sent), back).read_bytes() == data
+            sent.unlink()
+            back.unlink()
+            return same
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(transfer, range(transfers)))
+        done.set()
+        killer.join()
+        assert [one.name for one in tmp_path.iterdir()] == ["board"]
+        parts = board.state / "artifacts" / "parts"
+        assert not list(parts.iterdir())
 
 
 @needs_root

@@ -269,6 +269,13 @@ class TestUploads:
         assert store.get(ref) == b"abcd"
         assert list((tmp_path / "artifacts" / "parts").iterdir()) == []
 
+    def test_what_was_cut_goes_when_another_way_has_brought_it_all(self, store, tmp_path):
+        cut = store.begin(hashed(b"abcd"))
+        cut.write(b"ab")
+        cut.cut()
+        store.put(b"abcd")
+        assert list((tmp_path / "artifacts" / "parts").iterdir()) == []
+
     def test_of_two_that_are_cut_the_longer_part_stays(self, store):
         first, second = store.begin(hashed(b"abcd")), store.begin(hashed(b"abcd"))
         first.write(b"a")

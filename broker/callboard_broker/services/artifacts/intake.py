@@ -54,6 +54,12 @@ class Intake:
         with self._lock:
             return self._offset(sha256)
 
+    def forget(self, sha256: str, done: Upload) -> None:
+        """A content is complete: what an earlier upload of it left is of no use any more."""
+        with self._lock:
+            if self._holders.get(sha256, done) is done and sha256 not in self._opening:
+                self._files.part(sha256).unlink(missing_ok=True)
+
     def holds(self, part: Path) -> bool:
         """Tell whether a part is being written."""
         return part.name in self._holders or part.name in self._opening or "." in part.name

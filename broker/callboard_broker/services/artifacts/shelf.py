@@ -349,6 +349,7 @@ class Artifacts:
         with self._lock:
             upload.part.replace(path)
             record = self._known.add(Record(sha256, upload.size, content_type, now, now))
+        self._intake.forget(sha256, upload)
         sync(path.parent)
         return _refer(record)
 
