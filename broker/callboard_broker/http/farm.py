@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 from callboard_broker.http.context import Commander, Reader, Use
 from callboard_broker.http.fields import NamePath, NodePath
 from callboard_broker.services.farm.api import ApiRequest
-from callboard_broker.services.farm.model import Book, SlotKey
+from callboard_broker.services.farm.book import Book
+from callboard_broker.services.farm.model import SlotKey
 from callboard_broker.services.farm.views import FarmView, SlotView, farm_view, slot_view
 from callboard_core.errors import BadRequest
 from callboard_core.farm.requests import Tags

@@ -1,42 +1,34 @@
-"""Jobs: submit, find, look into, change and delete them, and take away what they made."""
+"""Jobs: submit, find, look into, change and delete them."""
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Path, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, Field
 
-from callboard_broker.http import artifacts
 from callboard_broker.http.context import Commander, Reader, Use
-from callboard_broker.services.farm.archive import log_text, outcomes, zip_of
-from callboard_broker.services.farm.files import refs_of, result_ref
+from callboard_broker.services.farm.finding import JobFilter, Sort, choose
 from callboard_broker.services.farm.model import Job, Step
 from callboard_broker.services.farm.reports import report
 from callboard_broker.services.farm.service import Farm
 from callboard_broker.services.farm.views import (
     AttemptView,
     FramesView,
-    JobFilter,
     JobView,
-    Sort,
-    choose,
     frames_view,
     job_view,
     stored_attempt,
 )
 from callboard_broker.store import farm as store
-from callboard_core.calls.artifacts import ArtifactRef
-from callboard_core.errors import BadRequest, NotFound
+from callboard_core.errors import BadRequest
 from callboard_core.farm.reports import JobReport
 from callboard_core.farm.requests import JobAction, JobRequest, Tags
 from callboard_core.farm.states import JobState
 from callboard_core.messages import JsonObject
 
-__all__ = ["router"]
+__all__ = ["JobPath", "StepQuery", "job_of", "router", "step_of"]
 
 router = APIRouter(tags=["jobs"])
 
@@ -134,27 +126,6 @@ class Whys(BaseModel):
     items: list[Why]
 
 
-class ResultView(BaseModel):
-    """One file a job has made."""
-
-    step: str
-    frame: int | None = Field(description="null for work without frames")
-    name: str | None
-    t: float
-    seconds: float | None
-    width: int | None
-    height: int | None
-    artifact: ArtifactRef | None
-    thumbnail: ArtifactRef | None
-    attempt: str
-
-
-class Results(BaseModel):
-    """Files a job has made, by step and frame."""
-
-    items: list[ResultView]
-
-
 @router.get("/jobtypes", summary="What jobs can be")
 def jobtypes(_person: Reader, use: Use) -> JobTypesView:
     """Return the job types with the JSON Schema of their settings."""
@@ -243,7 +214,7 @@ def delete(
 @router.get("/jobs/{job}/frames", summary="A job's frames")
 def frames(job: JobPath, _person: Reader, use: Use, step: StepQuery = None) -> FramesView:
     """Return the frames of one step: states, tries, times and where they were made."""
-    found = _step(use.farm, job, step)
+    found = step_of(use.farm, job, step)
     with use.farm.stored() as connection:
         rows = store.frame_results(connection, found.job.id, found.number)
     with use.farm.reading():
@@ -259,7 +230,7 @@ def attempts(
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> Attempts:
     """Return what was assigned of a job, where, and how it ended; the newest first."""
-    found = _job(use.farm, job)
+    found = job_of(use.farm, job)
     with use.farm.stored() as connection:
         rows = store.attempts(connection, found.id, limit, offset)
     with use.farm.reading():
@@ -277,105 +248,14 @@ def why(job: JobPath, _person: Reader, use: Use, step: Annotated[str | None, Que
     )
 
 
-@router.get("/jobs/{job}/results", summary="Files a job has made")
-def results(
-    job: JobPath,
-    _person: Reader,
-    use: Use,
-    step: Annotated[str | None, Query(description="of all steps if missing")] = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-    offset: Annotated[int, Query(ge=0)] = 0,
-) -> Results:
-    """Return the files a job has made, a page at a time."""
-    found = _job(use.farm, job)
-    number = None if step is None else found.step(step).number
-    with use.farm.stored() as connection:
-        rows = store.results(connection, found.id, number, limit=limit, offset=offset)
-        return Results(items=[_result(found, row) for row in rows])
-
-
-@router.get(
-    "/jobs/{job}/attempts/{attempt}/log",
-    summary="An attempt's log",
-    response_class=StreamingResponse,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-)
-def log(
-    job: JobPath, attempt: Annotated[str, Path(max_length=64)], _person: Reader, use: Use
-) -> StreamingResponse:
-    """Stream what the engine wrote, as far as it is kept (``farm.log_kb``)."""
-    found = _job(use.farm, job)
-    with use.farm.stored() as connection:
-        parts = store.logs(connection, found.id, attempt)
-        if not parts and store.attempt(connection, attempt) is None:
-            raise NotFound(f"job {job} has no attempt {attempt}")
-    return StreamingResponse(log_text(parts), media_type="text/plain; charset=utf-8")
-
-
-@router.get("/jobs/{job}/frames/{frame}/{what}", summary="A frame's picture", response_class=Response)
-async def picture(
-    job: JobPath,
-    frame: int,
-    what: Literal["image", "thumbnail"],
-    _person: Reader,
-    use: Use,
-    step: StepQuery = None,
-) -> Response:
-    """Stream a frame's file, or its small picture."""
-    found = _step(use.farm, job, step)
-    with use.farm.stored() as connection:
-        row = store.result(connection, found.job.id, found.number, frame)
-    return await _file(use, row, what, f"frame {frame} of job {job}")
-
-
-@router.get("/jobs/{job}/last", summary="What a job rendered last", response_class=Response)
-async def last(
-    job: JobPath, _person: Reader, use: Use, what: Literal["image", "thumbnail"] = "thumbnail"
-) -> Response:
-    """Stream the picture a job has made last."""
-    found = _job(use.farm, job)
-    with use.farm.stored() as connection:
-        row = store.last_result(connection, found.id)
-    return await _file(use, row, what, f"job {job}")
-
-
-@router.get("/jobs/{job}/video", summary="A job's video", response_class=Response)
-async def video(job: JobPath, _person: Reader, use: Use) -> Response:
-    """Stream the video a job has made, if its type makes one."""
-    found = _job(use.farm, job)
-    with use.farm.stored() as connection:
-        made = outcomes(found, store.results(connection, found.id))
-    refs = [one.artifact for _, one in made if one.artifact is not None]
-    sha256 = next((ref.sha256 for ref in refs if ref.type.startswith("video/")), None)
-    if sha256 is None:
-        raise NotFound(f"job {job} has made no video")
-    return await artifacts.content(use.artifacts, sha256)
-
-
-@router.get(
-    "/jobs/{job}/files.zip",
-    summary="All files of a job",
-    response_class=StreamingResponse,
-    responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
-)
-def files(job: JobPath, _person: Reader, use: Use) -> StreamingResponse:
-    """Stream all that a job has made as one zip; one that ends early is not whole."""
-    found = _job(use.farm, job)
-    with use.farm.stored() as connection:
-        made = outcomes(found, store.results(connection, found.id))
-    if not made:
-        raise NotFound(f"job {job} has made no files yet")
-    name = re.sub(r"[^\w.-]+", "-", f"{job}-{found.ticket.name}", flags=re.ASCII)
-    headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
-    return StreamingResponse(zip_of(made, use.artifacts), media_type="application/zip", headers=headers)
-
-
-def _job(farm: Farm, job_id: str) -> Job:
+def job_of(farm: Farm, job_id: str) -> Job:
+    """Return a job; raises ``NotFound``."""
     with farm.reading() as book:
         return book.job(job_id)
 
 
-def _step(farm: Farm, job_id: str, name: str | None) -> Step:
+def step_of(farm: Farm, job_id: str, name: str | None) -> Step:
+    """Return a step, the first one if none is named; raises ``NotFound``."""
     with farm.reading() as book:
         return book.job(job_id).step(name)
 
@@ -394,27 +274,3 @@ def _ids(farm: Farm, wanted: JobFilter) -> list[str]:
 
 def _values(changes: Changes) -> dict[str, Any]:
     return changes.model_dump(exclude_unset=True)
-
-
-def _result(job: Job, row: Any) -> ResultView:
-    step = job.steps[row.step]
-    found = result_ref(row)
-    return ResultView(
-        step=step.spec.name,
-        frame=None if step.single else row.frame,
-        name=found[0] if found else None,
-        t=row.done_at,
-        seconds=row.seconds,
-        width=row.width,
-        height=row.height,
-        artifact=found[1] if found else None,
-        thumbnail=ArtifactRef.model_validate_json(row.thumbnail) if row.thumbnail else None,
-        attempt=row.attempt,
-    )
-
-
-async def _file(use: Use, row: Any, what: str, whose: str) -> Response:
-    refs = [] if row is None else list(refs_of(row))
-    if not refs or (what == "thumbnail" and row.thumbnail is None):
-        raise NotFound(f"there is no {what} of {whose}")
-    return await artifacts.content(use.artifacts, refs[0 if what == "image" else -1].sha256)

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from callboard_broker.services.farm.book import Book
 from callboard_broker.services.farm.ledger import Ledger
 from callboard_broker.services.farm.lineup import Lineup
-from callboard_broker.services.farm.model import OVER, Attempt, Book, Job, Slot, Step
+from callboard_broker.services.farm.model import OVER, Attempt, Job, Slot, Step
 from callboard_broker.services.farm.rules import fits
 from callboard_core.farm.states import FrameEvent, FrameState, JobEvent, JobState, may
 from callboard_core.farm.states import step as follow

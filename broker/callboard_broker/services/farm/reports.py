@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from callboard_broker.services.farm.model import Book, Job, Step
+from callboard_broker.services.farm.book import Book
+from callboard_broker.services.farm.finding import name_of
+from callboard_broker.services.farm.model import Job, Step
 from callboard_core.farm.reports import FrameCounts, JobReport
 from callboard_core.farm.states import FrameState
 
@@ -24,8 +26,8 @@ def report(book: Book, job: Job) -> JobReport:
         state=job.state,
         type=ticket.type,
         owner=ticket.owner,
-        project=_named(book, ticket.project),
-        shot=_named(book, ticket.shot),
+        project=name_of(book, ticket.project),
+        shot=name_of(book, ticket.shot),
         tier=ticket.tier,
         priority=ticket.priority,
         tags=ticket.tags,
@@ -63,8 +65,3 @@ def _left(step: Step) -> float | None:
     # What is sent ahead works on nothing yet, so slots count, not attempts.
     slots = len({attempt.slot for attempt in step.attempts.values()})
     return left * step.frame_seconds / slots if slots else None
-
-
-def _named(book: Book, place: int | None) -> str | None:
-    found = book.places.get(place) if place is not None else None
-    return found.name if found else None

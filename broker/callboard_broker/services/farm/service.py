@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from callboard_broker.errors import StoreUnavailable
 from callboard_broker.services.artifacts import Artifacts
 from callboard_broker.services.farm.attempts import Attempts
+from callboard_broker.services.farm.book import Book
 from callboard_broker.services.farm.control import Control
 from callboard_broker.services.farm.core import Core
 from callboard_broker.services.farm.desk import Desk
@@ -23,7 +24,7 @@ from callboard_broker.services.farm.dispatch import Dispatch
 from callboard_broker.services.farm.files import Files
 from callboard_broker.services.farm.jobtypes import JobTypes
 from callboard_broker.services.farm.making import restore_attempt, restore_job
-from callboard_broker.services.farm.model import Attempt, Book, Job, SlotKey, Step
+from callboard_broker.services.farm.model import Attempt, Job, SlotKey, Step
 from callboard_broker.services.farm.places import Places
 from callboard_broker.services.farm.publishing import LAST_RENDERED, Publishing
 from callboard_broker.services.farm.roster import Roster, Wish

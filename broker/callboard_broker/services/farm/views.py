@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
+from callboard_broker.services.farm.book import Book
 from callboard_broker.services.farm.core import Core
-from callboard_broker.services.farm.model import Attempt, Book, Job, Place, Slot, Step
+from callboard_broker.services.farm.finding import name_of
+from callboard_broker.services.farm.model import Attempt, Job, Place, Slot, Step
 from callboard_broker.services.farm.reports import eta, report
 from callboard_core.cards import SlotCard
 from callboard_core.farm.frames import format_frames
@@ -21,12 +23,10 @@ __all__ = [
     "AttemptView",
     "FarmView",
     "FramesView",
-    "JobFilter",
     "JobView",
     "PlaceView",
     "SlotView",
     "StepView",
-    "choose",
     "farm_view",
     "frames_view",
     "job_view",
@@ -35,9 +35,6 @@ __all__ = [
     "slot_view",
     "stored_attempt",
 ]
-
-#: In which order jobs are told.
-Sort = Literal["newest", "oldest", "order", "name", "priority", "progress", "state", "owner"]
 
 
 class PlaceView(BaseModel):
@@ -152,71 +149,6 @@ class FarmView(BaseModel):
     eta: float | None = Field(description="seconds until all that waits is done, as it goes now")
     last: dict[str, Any] | None = Field(description="the picture that came last")
     problem: str = Field(description="why nothing can be written; empty when it can")
-
-
-class JobFilter(BaseModel):
-    """Which jobs are meant; what is missing does not matter."""
-
-    model_config = {"extra": "forbid"}
-
-    ids: list[str] | None = None
-    state: list[JobState] | None = None
-    type: str | None = None
-    owner: str | None = None
-    project: str | None = Field(default=None, description="its name")
-    shot: str | None = Field(default=None, description="its name")
-    tag: str | None = None
-    text: str | None = Field(default=None, description="part of the name, note or id")
-
-    @property
-    def empty(self) -> bool:
-        """True when it names every job."""
-        return not self.model_dump(exclude_none=True)
-
-
-def choose(book: Book, wanted: JobFilter, sort: Sort = "newest") -> list[Job]:
-    """Return the jobs that are meant.
-
-    Raises:
-        NotFound: one of the ids is no job's.
-    """
-    jobs = book.jobs.values() if wanted.ids is None else [book.job(one) for one in wanted.ids]
-    found = [job for job in jobs if _matches(book, job, wanted)]
-    key, descending = _SORTS[sort]
-    return sorted(found, key=key, reverse=descending)
-
-
-def _matches(book: Book, job: Job, wanted: JobFilter) -> bool:
-    ticket = job.ticket
-    return (
-        (wanted.state is None or job.state in wanted.state)
-        and wanted.type in {None, ticket.type}
-        and wanted.owner in {None, ticket.owner}
-        and wanted.project in {None, _name(book, ticket.project)}
-        and wanted.shot in {None, _name(book, ticket.shot)}
-        and (wanted.tag is None or wanted.tag in ticket.tags)
-        and (
-            wanted.text is None
-            or wanted.text.casefold() in f"{job.id}\n{ticket.name}\n{ticket.note}".casefold()
-        )
-    )
-
-
-_SORTS: dict[str, tuple[Callable[[Job], Any], bool]] = {
-    "newest": (lambda job: job.id, True),
-    "oldest": (lambda job: job.id, False),
-    "order": (lambda job: (job.ticket.tier, -job.ticket.priority, job.order), False),
-    "name": (lambda job: (job.ticket.name.casefold(), job.id), False),
-    "priority": (lambda job: (job.ticket.priority, job.id), True),
-    "progress": (lambda job: (job.count(FrameState.DONE) / max(1, job.frames), job.id), True),
-    "state": (lambda job: (job.state.value, -job.id), False),
-    "owner": (lambda job: (job.ticket.owner, -job.id), False),
-}
-
-
-def _name(book: Book, place: int | None) -> str | None:
-    found = book.places.get(place) if place is not None else None
-    return found.name if found else None
 
 
 def place_view(book: Book, place: Place) -> PlaceView:
@@ -341,7 +273,7 @@ def job_view(book: Book, job: Job, now: float) -> JobView:
     return JobView(
         **report(book, job).model_dump(),
         note=ticket.note,
-        sequence=_name(book, ticket.sequence),
+        sequence=name_of(book, ticket.sequence),
         project_id=ticket.project,
         sequence_id=ticket.sequence,
         shot_id=ticket.shot,

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from callboard_broker.services.farm.book import Book
 from callboard_broker.services.farm.items.base import Filters, Row, Table, Values, only
-from callboard_broker.services.farm.model import Book, Job
+from callboard_broker.services.farm.model import Job
 from callboard_broker.services.farm.reports import report
 from callboard_broker.services.farm.service import Farm
 from callboard_core.errors import Conflict

@@ -8,8 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from callboard_broker.services.farm.book import Book
 from callboard_broker.services.farm.items.base import Filters, Row, Table, Values
-from callboard_broker.services.farm.model import Book, Place
+from callboard_broker.services.farm.model import Place
 from callboard_broker.services.farm.service import Farm
 from callboard_core.errors import BadRequest
 from callboard_core.farm.requests import Tags

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from callboard_broker.services.farm.book import Book
 from callboard_broker.services.farm.items.base import Filters, Row, Table, Values, only
-from callboard_broker.services.farm.model import Attempt, Book
+from callboard_broker.services.farm.model import Attempt
 from callboard_broker.services.farm.service import Farm
 from callboard_broker.store import farm as store
 from callboard_core.errors import Conflict
