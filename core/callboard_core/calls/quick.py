@@ -31,6 +31,9 @@ def _defaults(model: type[Payload]) -> dict[str, Any]:
 
 
 _CALL_DEFAULTS, _REPLY_DEFAULTS = _defaults(Call), _defaults(Reply)
+#: Nobody changes the set of a frozen model's fields, so one does for all.
+_CALL_SET, _REPLY_SET = set(_CALL), {"id", "ok", "result"}
+_put = object.__setattr__
 
 
 def is_plain(values: Mapping[str, Any]) -> bool:
@@ -54,12 +57,19 @@ def call_of(payload: bytes) -> Call | None:
     found = _object(payload)
     if found is None or found.keys() != _CALL:
         return None
-    call_id, args = found["id"], found["args"]
-    texts = type(call_id) is str and 0 < len(call_id) <= _LONGEST_ID and type(found["reply_to"]) is str
-    usual = texts and type(found["accept"]) is str and type(args) is dict and is_plain(args)
-    if not usual or not _is_time(found["t"]) or not _is_time(found["expires"]):
+    call_id, args, sent, expires = found["id"], found["args"], found["t"], found["expires"]
+    if type(call_id) is not str or not 0 < len(call_id) <= _LONGEST_ID or type(args) is not dict:
         return None
-    return _make(Call, _CALL_DEFAULTS, found)
+    if (
+        type(sent) is not float
+        or not 0 <= sent < _END
+        or type(expires) is not float
+        or not 0 <= expires < _END
+    ):
+        return None
+    if type(found["reply_to"]) is not str or type(found["accept"]) is not str or not is_plain(args):
+        return None
+    return _make(Call, _CALL_DEFAULTS, found, _CALL_SET)
 
 
 def reply_of(payload: bytes) -> Reply | None:
@@ -70,17 +80,16 @@ def reply_of(payload: bytes) -> Reply | None:
     result = found.get("result")
     if type(result) not in _PLAIN and type(result) is not float:
         return None
-    return _make(Reply, _REPLY_DEFAULTS, {"id": found["id"], "ok": True, "result": result})
+    return _make(Reply, _REPLY_DEFAULTS, {"id": found["id"], "ok": True, "result": result}, _REPLY_SET)
 
 
-def _make(model: type[_P], defaults: Mapping[str, Any], fields: dict[str, Any]) -> _P:
+def _make(model: type[_P], defaults: Mapping[str, Any], fields: dict[str, Any], given: set[str]) -> _P:
     """Make a model of fields that are known to be right; as ``model_construct``, which takes ten times as long."""
     made = model.__new__(model)
-    put = object.__setattr__
-    put(made, "__dict__", {**defaults, **fields})
-    put(made, "__pydantic_fields_set__", set(fields))
-    put(made, "__pydantic_extra__", None)
-    put(made, "__pydantic_private__", None)
+    _put(made, "__dict__", {**defaults, **fields})
+    _put(made, "__pydantic_fields_set__", given)
+    _put(made, "__pydantic_extra__", None)
+    _put(made, "__pydantic_private__", None)
     return made
 
 
@@ -90,7 +99,3 @@ def _object(payload: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if type(found) is dict else None
-
-
-def _is_time(value: object) -> bool:
-    return type(value) is float and 0 <= value < _END

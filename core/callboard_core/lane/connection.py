@@ -102,11 +102,12 @@ class Connection:
         if self._over or not self._sender.send(frames.encode(Kind.ANSWER, payload)):
             self._host.post(self.caller, payload)
 
-    def run(self, work: Work) -> None:
-        """Do something on the reading thread; if it takes long, another one reads meanwhile."""
-        self.busy_since = monotonic()
+    def run(self, work: Work) -> float:
+        """Do something on the reading thread; if it takes long, another one reads meanwhile. Returns the seconds."""
+        self.busy_since = began = monotonic()
         work()
         self.busy_since = None
+        return monotonic() - began
 
     def lose(self, reason: str) -> None:
         """End it."""

@@ -74,7 +74,10 @@ class _Pace:
         """Do something and take its time."""
         began = monotonic()
         work()
-        took = monotonic() - began
+        self.note(monotonic() - began)
+
+    def note(self, took: float) -> None:
+        """Take in that it has taken so many seconds."""
         self.mean = took if took > 5 * BRISK else self.mean + _NEWEST * (min(took, BRISK) - self.mean)
 
 
@@ -218,7 +221,7 @@ class LaneServer:
     # -- inside ----------------------------------------------------------------------------------------------
 
     def _run_here(self, connection: Connection, pace: _Pace, work: Work) -> bool:
-        connection.run(partial(pace.time, work))
+        pace.note(connection.run(work))
         return True
 
     def _run_apart(self, pace: _Pace, work: Work) -> bool:
