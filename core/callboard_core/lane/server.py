@@ -39,6 +39,8 @@ LEASE = 15.0
 CONNECTIONS, STRANGERS = 512, 64
 #: Seconds of work from which on a function does not run on the thread that reads its caller's connection.
 BRISK = 0.001
+#: Times in a row that it may take five times as long before that is taken for its pace.
+STRIKES = 2
 #: Seconds after which another thread reads while one is at work.
 HAND_OVER = 0.01
 #: Seconds between two looks at the connections while calls come, and while none do.
@@ -65,10 +67,11 @@ class Takes(Protocol):
 class _Pace:
     """How long a worker's function takes, on average."""
 
-    __slots__ = ("mean",)
+    __slots__ = ("mean", "slow")
 
     def __init__(self) -> None:
-        self.mean = 1.0  # not known yet
+        self.mean = 2 * BRISK  # not known yet
+        self.slow = 0
 
     def time(self, work: Work) -> None:
         """Do something and take its time."""
@@ -77,8 +80,14 @@ class _Pace:
         self.note(monotonic() - began)
 
     def note(self, took: float) -> None:
-        """Take in that it has taken so many seconds."""
-        self.mean = took if took > 5 * BRISK else self.mean + _NEWEST * (min(took, BRISK) - self.mean)
+        """Take in that it has taken so many seconds. A machine that is busy elsewhere makes nothing slow."""
+        if took <= 5 * BRISK:
+            self.slow = 0
+            self.mean += _NEWEST * (min(took, BRISK) - self.mean)
+        elif self.slow < STRIKES:
+            self.slow += 1
+        else:
+            self.mean = took
 
 
 class LaneServer:
