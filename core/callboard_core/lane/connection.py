@@ -106,7 +106,8 @@ class Connection:
         """Do something on the reading thread; if it takes long, another one reads meanwhile. Returns the seconds."""
         self.busy_since = began = monotonic()
         work()
-        self.busy_since = None
+        if self.busy_since is began:  # else another thread is at work by now
+            self.busy_since = None
         return monotonic() - began
 
     def lose(self, reason: str) -> None:

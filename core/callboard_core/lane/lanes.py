@@ -121,7 +121,9 @@ class Lanes:
 
     def tell(self, entry: Entry, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """See :class:`~callboard_core.calls.roads.Road`; the broker takes it, so that the sender knows."""
-        self._told[entry.key] = monotonic()
+        now = self._told[entry.key] = monotonic()
+        if len(self._told) > MOST:
+            self._told = {key: at for key, at in self._told.items() if now - at < IN_ORDER}
         return self._broker.tell(entry, args, timeout=timeout)
 
     def cancel(self, entry: Entry, call_id: str) -> None:

@@ -122,6 +122,7 @@ class LaneServer:
         self._listeners: list[socket.socket] = []
         self._connections: set[Connection] = set()
         self._news, self._ends = threading.Event(), threading.Event()
+        self._arriving = 0  # those whose TLS is not agreed on yet
         self._closed = False
         threading.Thread(target=self._watch, name=f"{node}-lane-watch", daemon=True).start()
 
@@ -261,13 +262,15 @@ class LaneServer:
                 _log.warning("no caller can connect for now: %s", error)  # out of file descriptors
                 self._ends.wait(0.1)
                 continue
+            if not self._has_room():
+                sock.close()
+                continue
+            with self._lock:
+                self._arriving += 1
             name = f"{self._node}-lane-{sock.fileno()}"
             threading.Thread(target=self._serve, args=(sock, context), name=name, daemon=True).start()
 
     def _serve(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
-        if not self._has_room():
-            sock.close()
-            return
         try:
             trusted = same_user(sock)
             wire = _secure(sock, context)
@@ -275,6 +278,9 @@ class LaneServer:
             _log.debug("a stranger could not be understood: %s", error)
             sock.close()
             return
+        finally:
+            with self._lock:
+                self._arriving -= 1
         connection = Connection(wire, self, trusted=trusted)
         with self._lock:
             if self._closed:
@@ -285,7 +291,7 @@ class LaneServer:
 
     def _has_room(self) -> bool:
         with self._lock:
-            strangers = sum(not one.caller for one in self._connections)
+            strangers = self._arriving + sum(not one.caller for one in self._connections)
             return len(self._connections) < CONNECTIONS and strangers < STRANGERS
 
     def _watch(self) -> None:
