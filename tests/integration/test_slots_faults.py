@@ -48,7 +48,8 @@ def renderers(node: str) -> list[int]:
 
 
 def is_stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    """Stopped, or waiting for one that is: a shell for the command it has just forked, a dead one to be reaped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "D", "Z"}
 
 
 async def until(condition):
