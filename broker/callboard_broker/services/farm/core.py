@@ -151,9 +151,11 @@ class Core:
         now = self.clock()
         if job.state is JobState.ACTIVE and job.started is None:
             job.started = now
+            self.happened.append((job, "started"))
         if job.over != (before in OVER):
             job.ended = now if job.over else None
-        if job.state is not before:
+        # Whether something of it runs at the moment changes with every task, and nothing else with that.
+        if job.state is not before and not {before, job.state} <= _IN_LINE:
             self.happened.append((job, job.state.value))
             self.refresh_job(job)
         self.touch(job)
@@ -207,6 +209,9 @@ class Core:
             and slot.node not in queue.blocked
             and fits(queue.engine, queue.tags, offer) is None
         )
+
+
+_IN_LINE = frozenset({JobState.QUEUED, JobState.ACTIVE})
 
 
 def _held(step: Step) -> str:
