@@ -162,10 +162,11 @@ def test_a_killed_member_is_back_as_soon_as_its_new_life_announces_itself(
     assert time.monotonic() - begun < 20
 
 
+@pytest.mark.parametrize("heartbeat", [1.5, None])
 def test_an_answer_lost_with_the_callers_connection_is_asked_for_again(
-    endpoint: Endpoint, links: MakeLink, children: MakeChild
+    endpoint: Endpoint, links: MakeLink, children: MakeChild, heartbeat: float | None
 ) -> None:
-    nodes, away = children(endpoint, "a"), threading.Event()
+    nodes, away = children(endpoint, "a", heartbeat=heartbeat), threading.Event()
     nowhere = Endpoint("127.0.0.1", 1)
     caller = links("caller", lambda: nowhere if away.is_set() else endpoint)
     directory = Directory(caller)

@@ -118,6 +118,7 @@ class Roster:
         self._leftovers: dict[Key, Entry] = {}
         self._hung: set[Key] = set()
         self._doubtful: set[Key] = set()
+        self._unheard: set[Key] = set()  # since a reconnect, also of those that have no heartbeat to wait for
         self._looking = False
         self._look_lock = threading.Lock()
         self._closed = False
@@ -186,6 +187,7 @@ class Roster:
         self._since.pop(key, None)
         self._hung.discard(key)
         self._doubtful.discard(key)
+        self._unheard.discard(key)
         before = self._alive.pop(key, None)
         if gone is None:
             self._listener.retired(key)
@@ -212,7 +214,8 @@ class Roster:
         with self._lock:
             self._since = dict.fromkeys(self._since, monotonic())
             self._doubtful = {key for key, entry in self._entries.items() if _heartbeat(entry) is not None}
-            nodes = {key[0] for key in self._doubtful}
+            self._unheard = set(self._entries)
+            nodes = {key[0] for key in self._unheard}
             self._listener.reconnected()
         for node in nodes:
             address = Address(self._link.site, node, Leaf.COMMAND, Kind.ACTION, "ping")
@@ -227,12 +230,14 @@ class Roster:
 
     def beat(self, node: str) -> None:
         """A node's heart beats."""
-        if not (self._hung or self._doubtful or self._leftovers):
+        if not (self._hung or self._doubtful or self._unheard or self._leftovers):
             return
         with self._lock:
-            for key in [key for key in (*self._hung, *self._doubtful) if key[0] == node]:
+            silent = self._hung | self._doubtful | self._unheard
+            for key in [key for key in silent if key[0] == node]:
                 self._hung.discard(key)
                 self._doubtful.discard(key)
+                self._unheard.discard(key)
                 alive = self._alive.get(key)
                 self._listener.woke(key, alive.instance if alive is not None else None)
             for entry in [one for key, one in self._leftovers.items() if key[0] == node]:
