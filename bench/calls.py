@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import json
 import os
 import signal
@@ -23,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -640,14 +640,15 @@ def requests_per_second(make: Callable[[], Getter], seconds: float, clients: int
 
     def client(number: int) -> None:
         getter = make()
-        try:
-            while not stop.is_set():
+        while not stop.is_set():
+            try:
                 getter.get()
                 counts[number] += 1
-        except (OSError, RuntimeError) as error:
-            failed.append(error)
-        finally:
-            getter.close()
+            except (OSError, RuntimeError) as error:
+                failed.append(error)
+                getter.close()
+                stop.wait(0.01)
+        getter.close()
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     began = time.perf_counter()
@@ -658,7 +659,7 @@ def requests_per_second(make: Callable[[], Getter], seconds: float, clients: int
     for thread in threads:
         thread.join()
     if failed:
-        print(f"{len(failed)} clients failed: {failed[0]!r}", file=sys.stderr)
+        print(f"{len(failed)} of {sum(counts)} requests failed: {failed[0]!r}", file=sys.stderr)
     return sum(counts) / (time.perf_counter() - began)
 
 
@@ -669,7 +670,7 @@ def over_http(folder: Path, cache: Path, checkout: Path | None, seconds: float) 
         runtime = up.runtime
         endpoint = Endpoint(runtime.mqtt.host, runtime.mqtt.port)
         port = int(str(runtime.http.url).rsplit(":", 1)[1].strip("/"))
-        token = base64.b64encode(f"operator:{up.password('operator')}".encode()).decode()
+        token = log_in(str(runtime.http.url), "operator", up.password("operator"))
         who = json.dumps({"username": "node", "password": up.password("node")})
         workers = [
             Worker(f"http-{n}", endpoint, folder, env=os.environ | {"BENCH_CREDENTIAL": who})
@@ -680,7 +681,7 @@ def over_http(folder: Path, cache: Path, checkout: Path | None, seconds: float) 
                 worker.up()
 
             def make() -> Getter:
-                return Getter(port, "/api/v1/services/texture?x=2&y=2", f"Authorization: Basic {token}\r\n")
+                return Getter(port, "/api/v1/services/texture?x=2&y=2", f"Authorization: Bearer {token}\r\n")
 
             wait_for(lambda: served(make))
             requests_per_second(make, 1.0)
@@ -713,6 +714,15 @@ def over_http(folder: Path, cache: Path, checkout: Path | None, seconds: float) 
     return rows
 
 
+def log_in(url: str, username: str, password: str) -> str:
+    """Return a token."""
+    body = json.dumps({"username": username, "password": password}).encode()
+    request = urllib.request.Request(f"{url}/api/v1/session", body, {"Content-Type": "application/json"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=20) as answer:
+        return str(json.load(answer)["token"])
+
+
 def served(make: Callable[[], Getter]) -> bool:
     getter = make()
     try:
@@ -727,7 +737,7 @@ async def many_clients(port: int, token: str, count: int) -> tuple[int, float]:
     """So many clients, all connected before the first one asks; returns how many got an answer, and the seconds."""
     request = (
         "GET /api/v1/services/texture?x=2&y=2 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
-        f"Authorization: Basic {token}\r\n\r\n"
+        f"Authorization: Bearer {token}\r\n\r\n"
     ).encode()
     opened = await asyncio.gather(
         *(asyncio.open_connection("127.0.0.1", port) for _ in range(count)), return_exceptions=True
@@ -770,7 +780,9 @@ def layer_cake(checkout: Path, cache: Path, folder: Path, seconds: float) -> lis
     )
     try:
         wait_for(lambda: served(lambda: Getter(port, "/Xy?x=2&y=2")), 30)
-        time.sleep(3)  # until its eight workers are there
+        good = 0
+        while good < 100:  # until its eight workers are there
+            good = good + 1 if served(lambda: Getter(port, "/Xy?x=2&y=2")) else 0
         requests_per_second(lambda: Getter(port, "/Xy?x=2&y=2"), 1.0)
         return [requests_per_second(lambda: Getter(port, "/Xy?x=2&y=2"), seconds)]
     except (TimeoutError, OSError) as error:
