@@ -67,7 +67,9 @@ def test_a_file_becomes_frames_and_a_video_and_may_be_cancelled_and_taken_up_aga
     expect(dialog.get_by_text("turning.blend")).to_be_visible()
     dialog.get_by_label("What to do").click()
     page.get_by_role("option", name="Render frames, then make a video of them.").click()
-    frames = dialog.get_by_label("Frames (optional)", exact=True)
+    # The fields of this type are there, in front of those of the last one, once one is that no other type has.
+    expect(dialog.get_by_label("Codec (optional)", exact=True)).to_have_count(1)
+    frames = dialog.get_by_label("Frames (optional)", exact=True).first
     frames.fill("1-24")
     frames.press("Tab")
     dialog.get_by_role("button", name="Submit", exact=True).click()
@@ -149,7 +151,10 @@ def test_picked_jobs_are_deleted_after_a_question(operator: Visitor, up: Up, sce
         page.get_by_role("checkbox", name=f"Pick draft {number}").click()
         expect(page.get_by_role("checkbox", name=f"Pick draft {number}")).to_be_checked()
     page.get_by_role("button", name="Delete", exact=True).click()
-    page.get_by_role("button", name="Delete them").click()
+    sure = page.get_by_role("button", name="Delete them")
+    expect(sure).to_be_visible()
+    page.wait_for_timeout(2500)  # the table behind it is drawn anew meanwhile, and the question stays
+    sure.click()
     expect(page.locator(".cb-jobs")).not_to_contain_text("draft")
 
 

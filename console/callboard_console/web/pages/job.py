@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import streamlit as st
 
 from callboard_console.web import runtime
 from callboard_console.web.farm import FarmApi, Job
 from callboard_console.web.live import live
-from callboard_console.web.pages.shared import attempt, follow, show_trouble, timezone
+from callboard_console.web.pages.shared import ask_next, ask_now, attempt, follow, show_trouble, timezone
 from callboard_console.web.sessions import Session
 from callboard_console.web.views import job as view
 from callboard_console.web.views import jobs, parts
@@ -17,7 +18,7 @@ from callboard_console.web.views.markup import EMPTY
 from callboard_console.web.views.words import plain
 from callboard_core.errors import CallboardError, NotFound
 
-_STRIP, _ATTEMPTS = "job_strip", "job_attempts"
+_STRIP, _ATTEMPTS, _ASKED = "job_strip", "job_attempts", "job_asked"
 #: Bytes of a log that are shown; the rest is in the file.
 _LOG_LIMIT = 200_000
 
@@ -102,10 +103,10 @@ def _orders(session: Session, job: Job) -> None:
     with st.container(horizontal=True, gap="small"):
         pressed = [do for do in offered if st.button(labels[do], key=f"job_{do}")]
         if st.button("Priority …", key="job_priority"):
-            _priority(session, job)
+            ask_next(_ASKED, partial(_priority, session, job))
     for do in pressed:
         if do in {"cancel", "all", "delete"}:
-            _sure(session, job, do, labels[do])
+            ask_next(_ASKED, partial(_sure, session, job, do, labels[do]))
         else:
             _do(session, job, do)
 
@@ -154,6 +155,7 @@ def _page() -> None:
         live(parts.empty("No job was chosen.", "Choose one on the Jobs page."), key="job_heading")
         return
     _live(name)
+    ask_now(_ASKED)
 
 
 _page()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from callboard_console.web import runtime
 from callboard_console.web.farm import FarmApi, Page
 from callboard_console.web.live import live
-from callboard_console.web.pages.shared import attempt, follow, show_trouble, timezone
+from callboard_console.web.pages.shared import ask_next, ask_now, attempt, follow, show_trouble, timezone
 from callboard_console.web.pages.submit import submit_dialog
 from callboard_console.web.sessions import Session
 from callboard_console.web.views import jobs as view
@@ -16,7 +18,7 @@ from callboard_console.web.views.markup import EMPTY
 from callboard_console.web.views.words import count, plain
 from callboard_core.errors import CallboardError
 
-_KEY = "jobs"
+_KEY, _ASKED = "jobs", "jobs_asked"
 _LABELS = {
     "pause": "Pause",
     "resume": "Resume",
@@ -75,7 +77,7 @@ def _mass(session: Session, page: Page) -> None:
         ids = view.allowed(do, picked)
         if column.button(label, key=f"jobs_{do}", disabled=not ids, width="stretch"):
             if do in {"cancel", "delete"}:
-                _sure(session, do, ids)
+                ask_next(_ASKED, partial(_sure, session, do, ids))
             else:
                 _do(session, do, ids)
 
@@ -122,6 +124,7 @@ def _page() -> None:
     ):
         submit_dialog(session)
     _table()
+    ask_now(_ASKED)
 
 
 _page()

@@ -21,7 +21,17 @@ from callboard_core.cards import ActionCard, ControlCard
 from callboard_core.errors import BadRequest, CallboardError
 from callboard_core.topics import Address, Kind, Leaf
 
-__all__ = ["action_dialog", "attempt", "control", "follow", "form", "show_trouble", "timezone"]
+__all__ = [
+    "action_dialog",
+    "ask_next",
+    "ask_now",
+    "attempt",
+    "control",
+    "follow",
+    "form",
+    "show_trouble",
+    "timezone",
+]
 
 #: Seconds a control has to answer.
 _CONTROL_TIMEOUT = 10.0
@@ -50,6 +60,19 @@ def attempt(work: Callable[[], object]) -> bool:
         return False
     st.session_state.pop(_TROUBLE, None)
     return True
+
+
+def ask_next(key: str, dialog: Callable[[], None]) -> None:
+    """Have the whole page open a dialog: one that a live region opened would close at the region's next run."""
+    st.session_state[key] = dialog
+    st.rerun()
+
+
+def ask_now(key: str) -> None:
+    """Open the dialog that was asked for, once."""
+    dialog: Callable[[], None] | None = st.session_state.pop(key, None)
+    if dialog is not None:
+        dialog()
 
 
 def show_trouble() -> None:
