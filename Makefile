@@ -37,6 +37,7 @@ soak: $(VENV)/.tests packages ## Bounds and durability at full size: a million m
 
 bench: $(VENV)/.tests packages ## Measure, and print the tables
 	@command -v cc >/dev/null || sh tools/apt-install.sh gcc libc6-dev
+	@sh tools/apt-install.sh redis-server
 	@for bench in $(sort $(wildcard bench/*.py)); do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit; done
 
 docs: $(VENV)/.tests ## Generate the reference pages from the code

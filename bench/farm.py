@@ -3,9 +3,11 @@
     python bench/farm.py                everything; takes some minutes
     python bench/farm.py --only gap     one part: gap, tasks, blender, restart or pass
     python bench/farm.py --quick        fewer tasks and frames
+    python bench/farm.py --no-peers     without Celery and Dask
 
 Gaps are taken from what the slots themselves say of when a task ended and the next one began. The scheduler's pass is
-pure computing and given as processor time, the rest is time on the wall. The Blender rows need Debian's `blender`.
+pure computing and given as processor time, the rest is time on the wall. The Blender rows need Debian's `blender`; those
+of Celery and Dask need `redis-server` and a package index, and what cannot be had is said.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+
+import peers  # noqa: E402
 
 from callboard_broker.services.farm.lineup import Lineup  # noqa: E402
 from callboard_broker.services.farm.model import Slot  # noqa: E402
@@ -82,12 +86,14 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=PARTS, help="measure one part")
     parser.add_argument("--quick", action="store_true", help="fewer tasks and frames")
+    parser.add_argument("--no-peers", action="store_true", help="leave Celery and Dask out")
+    parser.add_argument("--cache", type=Path, default=peers.CACHE, help="for what is installed")
     wanted = parser.parse_args()
     print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
     measures: dict[str, Callable[[bool], Iterator[Row]]] = {
         "pass": scheduler_pass,
         "gap": gap,
-        "tasks": tasks,
+        "tasks": lambda quick: tasks(quick, None if wanted.no_peers else wanted.cache),
         "restart": restart,
         "blender": blender,
     }
@@ -212,7 +218,7 @@ def gap(quick: bool) -> Iterator[Row]:
         yield Row("tasks on one slot", ear.rate(), None, "/s")
 
 
-def tasks(quick: bool) -> Iterator[Row]:
+def tasks(quick: bool, cache: Path | None) -> Iterator[Row]:
     count = 2000 if quick else 6000
     with (
         running("embedded") as engine,
@@ -234,6 +240,21 @@ def tasks(quick: bool) -> Iterator[Row]:
         _, seconds = render(board, count, chunk=1)
         yield Row("the same through 200 slots of four real nodes", ear.rate(), 200, "/s", least=True)
         yield Row("the same, from submitting to the last frame", count / seconds, None, "/s")
+    if cache is not None:
+        yield from others(count, cache)
+
+
+def others(count: int, cache: Path) -> Iterator[Row]:
+    """As many tasks that do nothing, from submitting to the last result; nothing of them is on a disk."""
+    for name, measure in {
+        "Celery 5.5.3, Redis, 2 worker processes": peers.celery_rate,
+        "Dask distributed 2025.9.1, 2 worker processes": peers.dask_rate,
+    }.items():
+        found = measure(cache, count)
+        if isinstance(found, peers.Missing):
+            print(f"{name}: not measured; {found.why}", flush=True)
+        else:
+            yield Row(f"{count} tasks of {name}", found, None, "/s")
 
 
 def cpu_seconds(pid: int) -> float:
@@ -267,13 +288,14 @@ def blender(quick: bool) -> Iterator[Row]:
         ]
         alone = min(_seconds(argv) for _ in range(1 if quick else 3))
         yield Row("24 frames by one `blender -a`", alone, None, "s")
-        for slots, chunk in (("blender=1", 24), ("blender=1", 0), ("blender-persistent=1", 0)):
-            with farm(slots) as (board, _, _port):
-                seconds = _render_scene(board, scene, chunk)
-            how = "in one task" if chunk else "cut automatically"
-            yield Row(
-                f"24 frames on one slot, {slots.partition('=')[0]}, {how}", seconds / alone, 1.15, "times"
-            )
+        for slots, chunk, bar in (("auto", 0, 1.15), ("blender=1", 24, 1.15), ("blender=1", 0, None)):
+            took = []
+            for _ in range(1 if quick else 2):
+                with farm(slots) as (board, _, _port):
+                    took.append(_render_scene(board, scene, chunk))
+            name = "what a node offers by itself" if slots == "auto" else "a process for each task"
+            how = "one task" if chunk else "cut automatically"
+            yield Row(f"24 frames on one slot, {name}, {how}", min(took) / alone, bar, "times")
 
 
 def _seconds(argv: list[str]) -> float:
@@ -288,7 +310,10 @@ def _render_scene(board: BoardProcess, scene: Path, chunk: int) -> float:
     with board.client() as client:
         answer = client.put(f"/api/v1/artifacts/{digest}", content=data)
         assert answer.is_success, answer.text
-        eventually(lambda: client.get("/api/v1/farm").json()["slots"], timeout=60)
+        eventually(
+            lambda: any(slot["slot"] == "blender" for slot in client.get("/api/v1/farm").json()["slots"]),
+            timeout=60,
+        )
         body = {
             "type": "render",
             "inputs": [{"name": "scene.blend", "artifact": answer.json()}],

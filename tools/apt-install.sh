@@ -23,7 +23,7 @@ $root apt-get update -q
 # shellcheck disable=SC2086 # one word per package
 $root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
 if [ -d /run/systemd/system ]; then
-    for service in mosquitto postgresql; do
+    for service in mosquitto postgresql redis-server; do
         case "$missing " in
         *" $service "*) $root systemctl disable --now "$service" ;;
         esac
