@@ -22,6 +22,8 @@ from callboard_core.errors import CallboardError
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.runtime import Runtime, read_runtime
 
+#: Commands whose second word is the verb.
+GROUPS = {"farm", "job", "project"}
 CALLBOARD = (sys.executable, "-P", "-m", "callboard_console.cli.main")
 #: Seconds; a machine that runs tests is slow.
 READY = 60.0
@@ -132,12 +134,13 @@ class Up:
         self, *arguments: str, timeout: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a verb of the command line on this state folder."""
+        verb = 2 if arguments[0] in GROUPS else 1
         done = subprocess.run(
-            [*self.prefix, *CALLBOARD, *arguments],
+            [*self.prefix, *CALLBOARD, *arguments[:verb], "--state", str(self.state), *arguments[verb:]],
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=self.env | {"CALLBOARD_STATE": str(self.state)},
+            env=self.env,
             check=False,
         )
         assert not check or done.returncode == 0, (

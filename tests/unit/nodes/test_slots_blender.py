@@ -1,4 +1,4 @@
-"""What Blender prints, as captured from 3.4.1, 4.5 and 5.0, and what its command line is made of."""
+"""What Blender prints, as captured from 3.4.1 and, for 4.5 and 5.0, written after their documented form; and its command line."""
 
 from __future__ import annotations
 
