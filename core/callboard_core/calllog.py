@@ -6,6 +6,7 @@ import heapq
 import math
 import threading
 from array import array
+from collections import OrderedDict
 from enum import Enum, auto
 
 from callboard_core.messages import Call
@@ -62,7 +63,8 @@ class CallLog:
         self._seen: set[int] = set()
         self._by_second: dict[int, array[int]] = {}  # of the clock, in which they are forgotten
         self._seconds: list[int] = []  # a heap of these
-        self._answers: dict[int, bytes] = {}
+        # Ordered, because the first key of a dict takes the longer to find the more were removed before it.
+        self._answers: OrderedDict[int, bytes] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
