@@ -44,7 +44,7 @@ STRIKES = 2
 #: Seconds after which another thread reads while one is at work.
 HAND_OVER = 0.01
 #: Seconds between two looks at the connections while calls come, and while none do.
-_LOOK, _IDLE = 0.025, 1.0
+_LOOK, _IDLE = 0.1, 1.0
 _NEWEST = 0.2
 
 
