@@ -132,22 +132,23 @@ class Trial:
     def _break(self, machine: Machine, number: int) -> float:
         """Inflict the fault, mend it, see that all works again; returns the seconds it lasted."""
         begun = time.monotonic()
-        if self.fault == "kill":
-            machine.kill()
-            self._while_broken(machine, self.chance.uniform(0.1, 1.0))
-            machine.start()
-            machine.wait_up()
-        elif self.fault == "stop":
-            machine.pause()
-            self._while_broken(machine, self._long(number))
-            machine.go_on()
-        else:
-            machine.unplug()
-            self._while_broken(machine, self._long(number))
-            machine.plug()
+        try:
+            self._inflict(machine, number)
+        finally:
+            self._mend(machine)
         lasted = time.monotonic() - begun
         self._works_again(number)
         return lasted
+
+    def _inflict(self, machine: Machine, number: int) -> None:
+        seconds = self.chance.uniform(0.1, 1.0) if self.fault == "kill" else self._long(number)
+        {"kill": machine.kill, "stop": machine.pause, "cut": machine.unplug}[self.fault]()
+        self._while_broken(machine, seconds)
+
+    def _mend(self, machine: Machine) -> None:
+        {"kill": machine.start, "stop": machine.go_on, "cut": machine.plug}[self.fault]()
+        if self.fault == "kill":
+            machine.wait_up()
 
     def _long(self, number: int) -> float:
         """Now shorter, now longer than it takes to be noticed."""

@@ -234,3 +234,21 @@ def test_a_call_never_takes_longer_than_its_time_out_when_the_broker_dies(
     assert pool.call(seconds=0, tag="up", timeout=10) in {"a", "b"}
     assert time.monotonic() - begun < 5
     assert len(nodes[0].noted("once x")) == 1
+
+
+def test_a_new_pool_gives_nothing_to_who_hangs_already(
+    endpoint: Endpoint, caller: Link, directory: Directory, children: MakeChild
+) -> None:
+    nodes = children(endpoint, "a", "b", heartbeat=0.3)
+    directory.pool("sleep:*").wait_ready(10, members=2)
+    heard: set[str] = set()
+    caller.subscribe("callboard/+/event/heartbeat", lambda m: heard.add(m.topic.split("/")[1]), qos=0)
+    wait_until(lambda: heard == {"a", "b"})
+    nodes[0].pause()
+    time.sleep(1.2)  # three heartbeats are missing, and nobody has looked
+    pool = directory.pool("once:*")
+    standings = {one.node: one.standing for one in pool.members()}
+    assert standings == {"a": "doubtful", "b": "ready"}
+    assert [pool.call(seconds=0, tag=f"t{number}", timeout=5) for number in range(3)] == ["b"] * 3
+    nodes[0].go_on()
+    wait_until(lambda: {one.standing for one in pool.members()} == {"ready"}, timeout=5)

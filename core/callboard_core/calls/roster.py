@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from functools import partial
@@ -129,8 +130,20 @@ class Roster:
         """Begin to follow."""
         self._heartbeats = Heartbeats.of(self._link, self)
         self._follower = self._directory.follow(kind="worker", callback=self._on_event)
+        self._doubt_the_silent()
         if self._closed:
             self.close()
+
+    def _doubt_the_silent(self) -> None:
+        """Who was silent before anybody looked at this pool is given nothing until it is heard."""
+        now, wall = monotonic(), time.time()
+        with self._lock:
+            for key in self._entries:
+                node = self._directory.node(key[0])
+                known = self._heartbeats is not None and self._heartbeats.heard(key[0]) > float("-inf")
+                if known and node is not None:
+                    self._since[key] = now - max(0.0, wall - node.since)
+            self._doubt([key for key, entry in self._entries.items() if self._late(entry, now)])
 
     def close(self) -> None:
         """Follow no more."""
