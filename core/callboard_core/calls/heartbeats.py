@@ -39,6 +39,7 @@ class Heartbeats:
         self._link = weakref.ref(link)
         self._session = link.session
         self._heard: dict[str, float] = {}
+        self.began = monotonic()  # to listen; anew at every reconnect
         self._listeners: tuple[Listener, ...] = ()
         self._ends = (
             link.subscribe(f"{link.site}/+/event/heartbeat", self._receive, qos=0),
@@ -85,6 +86,7 @@ class Heartbeats:
         if link is None or link.session == self._session:
             return  # the connection that was there already
         first, self._session = self._session == 0, link.session
+        self.began = monotonic()
         if not first:
             for listener in self._listeners:
                 listener.reconnected()

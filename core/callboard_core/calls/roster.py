@@ -140,9 +140,9 @@ class Roster:
         with self._lock:
             for key in self._entries:
                 node = self._directory.node(key[0])
-                known = self._heartbeats is not None and self._heartbeats.heard(key[0]) > float("-inf")
-                if known and node is not None:
-                    self._since[key] = now - max(0.0, wall - node.since)
+                if self._heartbeats is not None and node is not None:
+                    alive = now - max(0.0, wall - node.since)
+                    self._since[key] = max(alive, self._heartbeats.began)
             self._doubt([key for key, entry in self._entries.items() if self._late(entry, now)])
 
     def close(self) -> None:
