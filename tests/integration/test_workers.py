@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from pydantic import Field
 
 import callboard
-from callboard import Available, Client, Dropped, Node, Request
+from callboard import Available, Changed, Client, Dropped, Node, Request
 from callboard_core.errors import (
     BadPayload,
     BadRequest,
@@ -323,6 +324,35 @@ def test_workers_are_added_and_removed_while_the_node_runs(make_node: MakeNode, 
     seen = events.wait(lambda items: sum(isinstance(one, Dropped) for one in items) == 2)
     assert [type(one) for one in seen] == [Available, Available, Dropped, Dropped]
     follower.close()
+
+
+async def test_names_are_followed_by_glob_and_by_regular_expression(
+    make_node: MakeNode, mosquitto: Mosquitto
+) -> None:
+    node = await asyncio.to_thread(make_node("alpha").start)
+    seen: list[tuple[type, str]] = []
+    matching: Collector[Any] = Collector()
+    async with callboard.connect(str(mosquitto.endpoint)) as board:
+        by_pattern = board.follow(re.compile(r"super-system:(log|index)-store"), matching)
+        with board.follow("super-system:*") as follower:
+            for name in ("super-system:log-store", "super-system:clock", "other-system:log-store"):
+                node.worker(service=name)(lambda: None)
+            drain = Address("callboard", "alpha", Leaf.COMMAND, Kind.ACTION, "drain-worker")
+            async with asyncio.timeout(10):
+                async for event in follower:
+                    seen.append((type(event), event.entry.card.service))
+                    if len(seen) == 2:
+                        await asyncio.wrap_future(
+                            board.link.call(drain, {"worker": seen[0][1].replace(":", "-")}, timeout=5)
+                        )
+                    if len(seen) == 3:
+                        node.remove("super-system-clock")
+                    if len(seen) == 4:
+                        break
+        by_pattern.close()
+    log_store, clock = "super-system:log-store", "super-system:clock"
+    assert seen == [(Available, log_store), (Available, clock), (Changed, log_store), (Dropped, clock)]
+    assert {one.entry.card.service for one in matching.items} == {log_store}
 
 
 def test_nearer_members_are_asked_first_and_scope_keeps_others_out(
