@@ -14,27 +14,24 @@ import json
 import mimetypes
 import os
 import shutil
-import socket
 import ssl
 import tempfile
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
-from callboard_core import topics
+from callboard_core.board_http import BoardHttp
 from callboard_core.calls.artifacts import BYTES, LIMIT, ArtifactRef
-from callboard_core.cards import NodeCard, parse_card
 from callboard_core.errors import (
     BadRequest,
     CallboardError,
     Conflict,
     Failed,
-    Forbidden,
     NotFound,
     Overloaded,
     TimedOut,
@@ -43,12 +40,9 @@ from callboard_core.errors import (
     error_from_code,
 )
 from callboard_core.link.link import Link
-from callboard_core.link.subscriptions import Subscription
-from callboard_core.link.values import Credential, Message
-from callboard_core.listening import is_loopback
-from callboard_core.topics import BOARD
+from callboard_core.link.values import Credential
 
-__all__ = ["BoardHttp", "HttpArtifacts", "Progress", "http_url"]
+__all__ = ["HttpArtifacts", "Progress"]
 
 #: Told how many bytes of how many are there.
 Progress = Callable[[int, int], None]
@@ -62,8 +56,6 @@ PATIENCE = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
 #: Seconds after which a connection is not used again; the board closes idle ones soon after.
 _IDLE = 3.0
-#: Seconds to wait for the board's card.
-_CARD = 5.0
 #: What may be repeated: the connection broke, or somebody else was sending the same content.
 _PASSING = (OSError, http.client.HTTPException, Conflict, Overloaded, TimedOut)
 #: What is no matter of the network.
@@ -77,94 +69,6 @@ _OF_STATUS: dict[int, str] = {
 }
 #: Content up to so many bytes is held in memory while its hash is worked out.
 _SPOOLED = 8 * 1024 * 1024
-
-
-def http_url(card: NodeCard, broker: str) -> str:
-    """Return where the board's HTTP API is for who reaches the broker on the host ``broker``.
-
-    A board that listens on all addresses, or only on its own machine, cannot know by which name others reach it.
-
-    Raises:
-        Unavailable: the board's card does not tell.
-        Forbidden: it is on another machine than the broker; whoever can write that card could collect passwords.
-    """
-    if card.http is None:
-        raise Unavailable("the board's card does not say where its HTTP API is; update the board")
-    parts = urlsplit(card.http)
-    host = parts.hostname or ""
-    if host in {"0.0.0.0", "::", ""} or is_loopback(host):
-        host = broker
-    elif not _same_machine(host, broker):
-        raise Forbidden(
-            f"the board says that its HTTP API is at {card.http}, which is not the broker's machine ({broker}); "
-            "passwords go there only if you say so: set node.http"
-        )
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
-
-
-def _same_machine(host: str, broker: str) -> bool:
-    if host == broker or _addresses(host) & _addresses(broker):
-        return True
-    return is_loopback(broker) and any(_is_ours(address) for address in _addresses(host))
-
-
-def _addresses(host: str) -> set[str]:
-    try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
-    except OSError:
-        return set()
-
-
-def _is_ours(address: str) -> bool:
-    """Tell whether an address is one of this machine's: only then one can listen on it."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return False
-    return True
-
-
-class BoardHttp:
-    """Finds the board's HTTP API by the card that the board announces; followed from the first use on."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._lock = threading.Lock()
-        self._subscription: Subscription | None = None
-        self._card: NodeCard | None = None
-
-    def __call__(self) -> str:
-        """Return the URL.
-
-        Raises:
-            Unavailable: the board is not there, or does not tell.
-            Forbidden: what it tells is not to be trusted.
-        """
-        if self._card is None:
-            self._look()
-        card, endpoint = self._card, self._link.endpoint
-        if card is None or endpoint is None:
-            raise Unavailable("no board has announced itself; artifacts need a board that runs")
-        return http_url(card, endpoint.host)
-
-    def _look(self) -> None:
-        """Wait until everything the broker has retained about it is here."""
-        with self._lock:
-            if self._subscription is None:
-                topic = topics.announce(self._link.site, BOARD)
-                self._subscription = self._link.subscribe(topic, self._take, qos=0)
-        with suppress(TimeoutError, CallboardError):
-            self._subscription.ready.result(_CARD)
-            self._link.round_trip(_CARD).result()
-
-    def _take(self, message: Message) -> None:
-        with suppress(CallboardError):
-            card = parse_card(message.payload)
-            if isinstance(card, NodeCard):
-                self._card = card
 
 
 class HttpArtifacts:
