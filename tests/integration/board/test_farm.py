@@ -25,7 +25,7 @@ from callboard_core.messages import State, parse
 from callboard_core.topics import BOARD, Address, Kind, Leaf
 from support.boards import BoardProcess, board_process, eventually
 from support.engines import Engine, running
-from support.farmhands import Crew, crew
+from support.farmhands import Crew, Hand, crew
 
 FARM = {"lease": 2.0, "node_grace": 0.5, "state_seconds": 0.1, "state_keep": 1.0}
 JPEG = b"\xff\xd8\xff\xe0 as small as a picture can be"
@@ -146,6 +146,61 @@ class TestWorking:
             desk.wait(job)
             attempts = desk.get(f"/jobs/{job}/attempts", limit=1000)["items"]
             assert len(attempts) < 50
+
+    def test_a_node_a_hundred_times_slower_holds_nobody_up(self, broker, board, desk):
+        with (
+            crew(broker.port, "quick", seconds=0.005) as quick,
+            crew(broker.port, "slow", seconds=0.5) as slow,
+        ):
+            job = desk.submit("1-400", chunk=0)
+            began = time.monotonic()
+            desk.wait(job)
+            assert time.monotonic() - began < 10, "half of it on the slow one takes 100 s"
+            assert 0 < made([slow]).total() < 15
+            assert made([quick, slow]).total() == 400
+        exactly_once(board, job, 400)
+
+    def test_a_clock_that_is_a_day_off_moves_nothing(self, broker, board, desk, monkeypatch):
+        honest = Hand._note
+
+        def skewed(hand: Hand, work: Any, what: str, **fields: Any) -> None:
+            honest(hand, work, what, **fields)
+            work.unsent[-1] = work.unsent[-1].model_copy(update={"t": time.time() - 86_400})
+
+        monkeypatch.setattr(Hand, "_note", skewed)
+        with crew(broker.port, slots=2):
+            began = time.time()
+            job = desk.submit("1-10")
+            view = desk.wait(job)
+            attempts = desk.get(f"/jobs/{job}/attempts")["items"]
+            times = [
+                view["started"],
+                view["ended"],
+                *(a[name] for a in attempts for name in ("started", "ended")),
+            ]
+            assert all(began - 1 <= t <= time.time() + 1 for t in times), times
+
+    def test_jobs_are_submitted_and_steered_over_mqtt(self, broker, board, desk):
+        link = Link(client_id="studio", endpoint=Endpoint("127.0.0.1", broker.port))
+        link.start()
+        link.wait_connected(10)
+
+        def call(worker: str, **args: Any) -> Any:
+            address = Address(link.site, BOARD, Leaf.COMMAND, Kind.WORKER, worker)
+            return link.call(address, args, timeout=5).result()
+
+        try:
+            wanted = {"type": "render", "settings": {"engine": "simulated", "frames": "1-4"}, "hold": True}
+            job = call("submit", **wanted)["job"]
+            assert desk.job(job)["owner"] == "studio"
+            assert call("job", job=job, action={"do": "release"})["state"] in {"queued", "active"}
+            with crew(broker.port):
+                desk.wait(job)
+            assert call("job", job=job)["frames"]["done"] == 4
+            with pytest.raises(CallboardError, match="rendr"):
+                call("submit", **wanted | {"type": "rendr"})
+        finally:
+            link.stop()
 
     def test_steps_wait_for_each_other_and_get_each_others_files(self, broker, board, desk):
         folder = board.state / "jobtypes"

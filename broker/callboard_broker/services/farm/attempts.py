@@ -202,6 +202,8 @@ class Attempts:
         core.frames_done += 1
         if seconds is not None:
             step.frame_seconds = _smooth(step.frame_seconds, seconds)
+            paces = step.queue.slot_seconds
+            paces[attempt.slot] = _smooth(paces.get(attempt.slot), seconds)
         step.in_a_row.clear()
         step.queue.not_before = 0.0
         step.job.warm.add(attempt.slot[0])

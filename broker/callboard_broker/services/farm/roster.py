@@ -308,9 +308,10 @@ def _eta(slot: Slot, now: float) -> float | None:
     if attempt.eta is not None:
         return attempt.eta
     step = attempt.step
-    if step.frame_seconds is None:
+    pace = step.queue.slot_seconds.get(slot.key) if step.queue.slot_seconds else step.frame_seconds
+    if pace is None:
         return None
-    left = step.frame_seconds * (len(attempt.indexes) - attempt.done)
+    left = pace * (len(attempt.indexes) - attempt.done)
     if attempt.started is None:
         return left + (step.startup_seconds or 0.0)
     return max(0.0, left - (now - attempt.frame_began))

@@ -47,6 +47,7 @@ class Queue:
         chunk: frames of a task; 0 to fit the measured time.
         frame_seconds: measured time of a frame; None while unknown.
         startup_seconds: measured time from the start of a process to its first frame; None while unknown.
+        slot_seconds: the same as ``frame_seconds``, of each slot that has made a frame of it.
         held: why it is not in line, in words: "the job is paused"; empty when it is.
         not_before: time before which it gets nothing, after a failure.
         waits_for: what ``not_before`` waits for, in words.
@@ -69,6 +70,7 @@ class Queue:
     chunk: int = 0
     frame_seconds: float | None = None
     startup_seconds: float | None = None
+    slot_seconds: dict[OfferKey, float] = field(default_factory=dict)
     held: str = ""
     not_before: float = 0.0
     waits_for: str = ""

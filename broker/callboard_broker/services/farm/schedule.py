@@ -82,6 +82,11 @@ def chunk_size(
     return max(1, min(wanted, max(share, least), remaining, settings.most_frames))
 
 
+def _pace(queue: Queue, offer: Offer) -> float | None:
+    """Seconds of a frame on this slot. What others need says nothing of one that may be a hundred times slower."""
+    return queue.slot_seconds.get(offer.key) if queue.slot_seconds else queue.frame_seconds
+
+
 def _frames_in(seconds: float, frame_seconds: float, settings: FarmSchedule) -> int:
     """As many as it takes to fill the time, without dividing by a frame that took none."""
     if 0 < seconds >= frame_seconds * settings.most_frames:
@@ -119,7 +124,7 @@ class _Ledger:
     def give(self, queue: Queue, offer: Offer, reachable: int, *, ahead: bool) -> None:
         left = self.left(queue)
         count = queue.chunk or chunk_size(
-            queue.frame_seconds, queue.startup_seconds, left, reachable, self.usage.schedule
+            _pace(queue, offer), queue.startup_seconds, left, reachable, self.usage.schedule
         )
         count = min(count, left)
         self.picks.append(Pick(queue.key, offer.key, count, ahead))

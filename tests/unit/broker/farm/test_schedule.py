@@ -346,6 +346,13 @@ def test_a_process_that_is_dear_to_start_gets_work_for_15_seconds_while_there_is
     assert frame * size >= 15 * 0.999
 
 
+def test_a_slot_gets_work_for_its_own_pace_and_one_not_yet_measured_gets_little():
+    paces = {("n", "fast"): 0.01, ("n", "slow"): 1.0}
+    waiting = queue(ready=10_000, chunk=0, frame_seconds=0.1, startup_seconds=0.0, slot_seconds=paces)
+    picks = plan([waiting], [offer("fast"), offer("slow"), offer("new")], Usage())
+    assert {pick.offer[1]: pick.count for pick in picks} == {"fast": 100, "slow": 1, "new": 4}
+
+
 REASONS = [
     (queue(held="the job is paused"), [offer()], Usage(), [("held", "the job is paused")]),
     (queue(ready=0), [offer()], Usage(), [("nothing_waits", "nothing of it waits: all is done, failed or being worked on")]),
