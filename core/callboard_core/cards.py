@@ -210,9 +210,13 @@ class Lane(Payload):
 
     id: str = Field(min_length=1, max_length=64, description="new at every start of the process")
     unix: str | None = Field(
-        default=None, max_length=100, description="name of an abstract Unix socket, for callers on the same host"
+        default=None,
+        max_length=100,
+        description="name of an abstract Unix socket, for callers on the same host",
     )
-    hosts: list[str] = Field(default_factory=list, max_length=16, description="addresses, the likeliest first")
+    hosts: list[str] = Field(
+        default_factory=list, max_length=16, description="addresses, the likeliest first"
+    )
     port: int | None = Field(default=None, ge=1, le=65535, description="TCP port under TLS 1.3")
     fingerprint: str | None = Field(
         default=None,
@@ -243,7 +247,9 @@ class WorkerCard(Card):
     attribute: bool = Field(
         default=False, description="reads a value, or sets it when args holds 'value', instead of working"
     )
-    together: int = Field(default=1, ge=1, description="workers that are announced with it: all of an agent's")
+    together: int = Field(
+        default=1, ge=1, description="workers that are announced with it: all of an agent's"
+    )
     draining: bool = Field(default=False, description="finishes what it has and wants no more")
     traceback: bool = Field(default=False, description="errors carry the traceback")
     host: str | None = Field(default=None, description="the machine; equal for all processes on it")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,7 +67,7 @@ class Plan:
     credential: Callable[[], Credential | None]
     outbox_limit: int
     http: str = ""
-    lane: LaneSettings = LaneSettings()
+    lane: LaneSettings = field(default_factory=LaneSettings)
 
 
 class Part(Protocol):
@@ -146,7 +146,7 @@ class Running:
             self.callee,
             plan.lane,
             instance=instance,
-            changed=lambda: self.serving.announce_anew(),
+            changed=self._announce_workers,
         )
         self.serving = Serving(
             link=self.link,
@@ -333,6 +333,9 @@ class Running:
             self._failed.set_exception(error)
 
     # -- things ----------------------------------------------------------------------------------------------
+
+    def _announce_workers(self) -> None:
+        self.serving.announce_anew()
 
     def _announce(self, thing: Sensor | Control | Action) -> None:
         self.presence.pin(thing.card)

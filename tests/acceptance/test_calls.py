@@ -246,7 +246,10 @@ def test_a_worker_is_drained_and_enabled_from_the_shell(board: Up) -> None:
     def state() -> str:
         return next(row["state"] for row in board.json("ls", "workers") if row["service"] == "who:one")
 
-    assert board.json("call", "studio/drain-worker", "worker=who-one") == {"worker": "who-one", "draining": True}
+    assert board.json("call", "studio/drain-worker", "worker=who-one") == {
+        "worker": "who-one",
+        "draining": True,
+    }
     assert state() == "draining"
     board.json("call", "studio/drain-worker", "worker=who-one", "on=false")
     assert state() == "ready"

@@ -26,7 +26,10 @@ lives = levels.flatmap(
 
 def test_no_client_can_harm_the_running_broker(tmp_path: Path) -> None:
     limits = {"message_bytes": 10_000, "connect_timeout": 1, "session_expiry": 5, "retained_messages": 100}
-    with running("embedded", tmp_path, Options(limits=limits)) as engine, engine.connect("calm", keepalive=0) as calm:
+    with (
+        running("embedded", tmp_path, Options(limits=limits)) as engine,
+        engine.connect("calm", keepalive=0) as calm,
+    ):
         calm.subscribe(("calm", 2))
 
         def inner(life: tuple[int, bytes, bytes], how: str) -> None:

@@ -154,7 +154,15 @@ def test_the_base_dependencies_are_few_and_light(metadata):
 
 
 def test_the_extras_are_what_the_readme_names(metadata):
-    assert set(metadata.get_all("Provides-Extra")) == {"pi", "board", "postgres", "console", "farm", "all", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        "pi",
+        "board",
+        "postgres",
+        "console",
+        "farm",
+        "all",
+        "dev",
+    }
 
 
 def test_the_machine_has_none_of_the_heavy_packages(machine, tmp_path):

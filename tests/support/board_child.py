@@ -19,7 +19,10 @@ async def main(wanted: dict[str, Any]) -> None:
     credential = Credential(*wanted["credential"]) if wanted["credential"] else None
     users = Users(users_file(settings.state))
     board = Board(
-        settings, endpoint=Endpoint(wanted.get("host", "127.0.0.1"), wanted["mqtt"]), credential=credential, users=users
+        settings,
+        endpoint=Endpoint(wanted.get("host", "127.0.0.1"), wanted["mqtt"]),
+        credential=credential,
+        users=users,
     )
     serving = asyncio.current_task()
     assert serving is not None

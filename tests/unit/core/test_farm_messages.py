@@ -86,7 +86,7 @@ def test_an_assignment_comes_with_assign_and_nothing_else(fields):
 
 @pytest.mark.parametrize("fields", [{"what": "frame"}, {"what": "failed", "message": "no camera"}])
 def test_an_event_says_what_it_must(fields):
-    with pytest.raises(BadPayload, match="frame: missing|needs a code"):
+    with pytest.raises(BadPayload, match=r"frame: missing|needs a code"):
         AttemptEvent(seq=1, t=1, **fields)
 
 
