@@ -147,7 +147,7 @@ def open_board(access: Access, role: str) -> Iterator[BoardApi]:
 @contextmanager
 def open_board_and_link(access: Access, role: str) -> Iterator[tuple[BoardApi, Link]]:
     """The same, and a connection to the broker, by which an API on another machine is found."""
-    from callboard_core.artifacts import BoardHttp
+    from callboard_core.board_http import BoardHttp
 
     settings = access.settings()
     with connect(access, role) as link:
