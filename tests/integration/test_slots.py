@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from callboard_core.errors import Overloaded
+from callboard_core.errors import NotFound, Overloaded
 from support.farm import Farm, assignment, farm_node
 from support.mosquitto import mosquitto
 from support.waiting import wait_until
@@ -44,6 +44,27 @@ async def test_a_slot_does_its_frames_and_tells_of_each_once(mosquitto, farm, tm
         await node.state("simulated", "idle")
         attempts = tmp_path / "render-1/farm/attempts"
         await asyncio.to_thread(wait_until, lambda: not list(attempts.iterdir()))
+
+
+async def test_the_lines_of_what_runs_are_told_on_demand(mosquitto, farm, tmp_path):
+    script = 'echo one; echo two; while [ ! -e "$2" ]; do sleep 0.02; done; echo made > $1'
+    gate = tmp_path / "go on"
+    commands = [{"name": "talk", "argv": ["/bin/sh", "-c", script, "sh", "{output}", str(gate)]}]
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=commands) as node:
+        with pytest.raises(NotFound, match="works on nothing now"):
+            await node.order("command", "log")
+        given = assignment("command", args={"name": "talk"})
+        await node.assign("command", given)
+        async with asyncio.timeout(5):
+            while "two" not in (told := await node.order("command", "log"))["log"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # what is asked for has no event
+        assert (told["offset"], told["size"]) == (len(told["log"].encode()),) * 2
+        rest = await node.order("command", "log", attempt=given.attempt, offset=told["log"].index("two"))
+        assert rest["log"].startswith("two")
+        with pytest.raises(NotFound, match="does not work on"):
+            await node.order("command", "log", attempt="another")
+        gate.touch()
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done"
 
 
 async def test_the_next_one_begins_at_once_and_a_third_is_refused(mosquitto, farm, tmp_path):

@@ -314,6 +314,30 @@ async def test_shared_folders_are_read_and_written_where_the_node_allows_it(mosq
             assert (end.what, end.code) == ("failed", "refused"), path
 
 
+async def test_a_shared_folder_that_cannot_be_written_fails_the_task_and_not_the_slot_for_good(
+    mosquitto, farm, tmp_path
+):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "out").write_text("a file where the folder is to be")
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1", shared=[shared]) as node:
+        output = {**PNG, "folder": f"{shared}/out/shot"}
+        given = assignment("simulated", [1, 2], args={"image": True}, output=output)
+        await node.assign("simulated", given)
+        end = await asyncio.to_thread(farm.end, given.attempt)
+        assert (end.what, end.fault, end.code) == ("failed", "node", "unwritable"), end
+        assert f"{shared}/out/shot cannot be written" in end.message
+        assert farm.frames(given.attempt) == []
+        slot = node.bank.slots["simulated"]
+        await until(lambda: slot.state == "error" or slot.report().attempt is None)
+        await until(lambda: slot.state == "idle")
+        (shared / "out").unlink()
+        given = assignment("simulated", [1], args={"image": True}, output=output)
+        await node.assign("simulated", given)
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done"
+        assert [one.name for one in (shared / "out/shot").iterdir()] == ["f-01.png"]
+
+
 async def test_a_slot_keeps_its_renderers_within_their_limits(mosquitto, farm, tmp_path):
     eat = "x = bytearray(400_000_000); open(__import__('sys').argv[1], 'w').write('eaten')"
     commands = [

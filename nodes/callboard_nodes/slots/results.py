@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def share(file: Path, into: Path, name: str, attempt: str) -> None:
             os.fsync(target.fileno())
         fresh.replace(place)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing is to be removed
+            fresh.unlink()
         code = "disk_full" if error.errno in NO_ROOM else "unwritable"
         raise Broken(Trouble("node", code, f"{into} cannot be written: {error.strerror}")) from None

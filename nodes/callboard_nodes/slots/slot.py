@@ -381,7 +381,9 @@ class Slot:
 
     def _log_from(self, command: SlotCommand) -> SlotReply:
         run = self._run
-        if run is None or command.attempt not in {None, run.assignment.attempt}:
+        if run is None:
+            raise NotFound(f"slot {self.name} works on nothing now; logs of what has ended are the board's")
+        if command.attempt not in {None, run.assignment.attempt}:
             raise NotFound(f"slot {self.name} does not work on attempt {command.attempt!r}")
         whole = run.log.text().encode()
         piece = whole[command.offset : command.offset + _LOG_PIECE]
