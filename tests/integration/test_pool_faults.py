@@ -252,3 +252,21 @@ def test_a_new_pool_gives_nothing_to_who_hangs_already(
     assert [pool.call(seconds=0, tag=f"t{number}", timeout=5) for number in range(3)] == ["b"] * 3
     nodes[0].go_on()
     wait_until(lambda: {one.standing for one in pool.members()} == {"ready"}, timeout=5)
+
+
+def test_who_has_hung_while_nobody_called_is_given_nothing_that_must_not_be_repeated(
+    endpoint: Endpoint, directory: Directory, children: MakeChild
+) -> None:
+    nodes = children(endpoint, "a", "b", heartbeat=0.3)
+    pool = directory.pool("once:*")
+    pool.wait_ready(10, members=2)
+    assert {pool.call(seconds=0, tag=f"before-{number}", timeout=5) for number in range(4)} == {"a", "b"}
+    wait_until(lambda: not pool._roster._looking)
+    nodes[0].pause()
+    time.sleep(1.5)  # three heartbeats are missing, and nobody has looked
+    assert pool.cast(seconds=0, tag="cast").result(5) is None
+    wait_until(lambda: nodes[1].noted("once cast"))
+    assert [pool.call(seconds=0, tag=f"t{number}", timeout=5) for number in range(3)] == ["b"] * 3
+    assert [one.node for one in pool.scatter(seconds=0, tag="all", timeout=5)] == ["b"]
+    nodes[0].go_on()
+    wait_until(lambda: {one.standing for one in pool.members()} == {"ready"}, timeout=5)

@@ -107,6 +107,7 @@ class Pool:
         """
         if on_loop():
             return wait_here(self.submit(args, timeout=timeout, **more))
+        self._roster.glance()
         return self._calls.call(self._check({**(args or {}), **more}), timeout, self._roster.watch)
 
     async def acall(
@@ -134,6 +135,7 @@ class Pool:
         Returns:
             A future that fails with what :meth:`call` raises. Cancelling it asks the member to interrupt the work.
         """
+        self._roster.glance()
         try:
             future = self._calls.submit(self._check({**(args or {}), **more}), timeout, on_progress)
         except CallboardError as error:
@@ -159,6 +161,7 @@ class Pool:
         Raises:
             Unavailable: nobody offers the service, or there is no connection.
         """
+        self._roster.glance()
         entry = self._calls.choose()
         if entry is None:
             raise Unavailable(f"{self.service}: nobody offers it at the moment")
@@ -182,6 +185,7 @@ class Pool:
             BadRequest: an argument is wrong; the message names it.
         """
         given = self._check(args)
+        self._roster.glance()
         entries = self._calls.ready()
         futures = [
             self._whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -122,6 +123,7 @@ class Roster:
         self._unheard: set[Key] = set()  # since a reconnect, also of those that have no heartbeat to wait for
         self._looking = False
         self._look_lock = threading.Lock()
+        self._glanced = -math.inf
         self._closed = False
         self._heartbeats: Heartbeats | None = None
         self._follower: Follower | None = None
@@ -152,6 +154,21 @@ class Roster:
             self._follower.close()
         if self._heartbeats is not None:
             self._heartbeats.forget(self)
+
+    def glance(self) -> None:
+        """Before a call: doubt who has fallen silent while nobody looked, as long as others are heard.
+
+        While nobody is heard it may be the broker that is silent.
+        """
+        now = monotonic()
+        if self._looking or now - self._glanced < LOOK or not self._link.connected:
+            return
+        self._glanced = now
+        with self._lock:
+            silent = {key for key in self._silent() if key not in self._doubtful}
+            others = self._entries.keys() - silent - self._hung - self._doubtful
+            if silent and any(_heartbeat(self._entries[key]) is not None for key in others):
+                self._doubt(silent)
 
     def watch(self) -> None:
         """Look after the members from now on, as long as the listener is busy (which it must be already)."""
