@@ -57,6 +57,19 @@ def test_an_assignment_says_all_a_slot_needs(given):
     assert given["log_limit"] == 256 * 1024
 
 
+def test_shared_folders_are_told_by_the_platform_of_each_node(farm_alone):
+    shows = {"shows": {"linux": "/mnt/shows", "windows": "S:", "darwin": "/Volumes/shows"}}
+    change = {"item": "setting", "action": "update", "filters": {"name": "variables"}}
+    farm_alone.api.handle(change | {"values": {"value": shows}}, who="ann")
+    farm_alone.slot("one")
+    submit(farm_alone, inputs=[{"name": "walk.blend", "path": "{shows}/dune/walk.blend"}])
+    given = farm_alone.given()[0]
+    assert given["variables"] == shows
+    assert [(one["name"], one["path"]) for one in given["inputs"]] == [
+        ("walk.blend", "{shows}/dune/walk.blend")
+    ]
+
+
 def test_frames_become_done_one_by_one(farm_alone, given):
     assert states(farm_alone, "1") == ["assigned"] * 4
     assert say(farm_alone, given, STARTED).seq == 1

@@ -191,6 +191,14 @@ def test_shared_folders_have_a_fence(tmp_path):
             shared.resolve(path, {"jobs": {"windows": "J:"}})
 
 
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_a_path_begins_with_what_the_folder_is_called_on_this_system(tmp_path, monkeypatch, system):
+    jobs = {"linux": f"{tmp_path}/linux", "darwin": f"{tmp_path}/darwin", "windows": f"{tmp_path}/win32"}
+    monkeypatch.setattr(sys, "platform", system)
+    found = SharedFolders((tmp_path,)).resolve("{jobs}/a.blend", {"jobs": jobs})
+    assert found == tmp_path / system / "a.blend"
+
+
 @pytest.mark.parametrize(
     ("program", "printed", "version"),
     [
