@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from callboard_core.calls.artifacts import ArtifactRef
-from callboard_core.errors import NotFound, TimedOut, Unavailable
+from callboard_core.calls.artifacts import LIMIT, ArtifactRef
+from callboard_core.errors import NotFound, TimedOut, TooLarge, Unavailable
 from callboard_core.link import Endpoint
 from callboard_core.topics import Address, Kind, Leaf
 from callboard_nodes.client import Client
@@ -24,6 +25,8 @@ np = pytest.importorskip("numpy")
 
 #: More than the limit of a message several times over.
 LARGE = 6_000_000
+#: The largest result there is: a gibibyte with ``CALLBOARD_LONG=1`` (``make soak``).
+LARGEST = LIMIT if os.environ.get("CALLBOARD_LONG") == "1" else 32 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def offer(node: Node) -> None:
     def measure(scene: ArtifactRef) -> list[int]:
         return [scene.size, len(node.artifacts.get(scene))]
 
-    @node.worker(service="raw")
+    @node.worker(service="raw", timeout=300)
     async def raw(size: int) -> bytes:
         return b"\xff" * size
 
@@ -77,7 +80,8 @@ def nodes(
 
 
 @pytest.fixture
-def client(engine: Engine, nodes: list[Node]) -> Iterator[Client]:
+def client(engine: Engine, nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.delenv("CALLBOARD_LONG", raising=False)  # which is no setting
     with Client(f"127.0.0.1:{engine.port}", username="operator", password=PASSWORDS["operator"]) as found:
         for service in ("large", "picture", "raw"):
             found.pool(service).wait_ready(5, members=2)
@@ -88,6 +92,22 @@ def test_a_large_result_comes_as_any_other(client: Client) -> None:
     assert client.pool("large").call(size=LARGE) == "x" * LARGE
     assert client.proxy("raw")(size=LARGE) == b"\xff" * LARGE
     assert client.pool("picture").call(size=LARGE // 4).tolist() == list(range(LARGE // 4))
+
+
+@pytest.mark.timeout(600)
+def test_the_largest_result_comes_and_one_byte_more_is_refused(client: Client, board: BoardProcess) -> None:
+    found = client.pool("raw").call(size=LARGEST, timeout=300)
+    assert (len(found), found.count(b"\xff")) == (LARGEST, LARGEST)
+    del found
+    with (
+        board.client() as http,
+        http.stream("GET", f"/api/v1/services/raw?size={LARGEST}&timeout=300") as answer,
+    ):
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert sum(len(part) for part in answer.iter_bytes()) == LARGEST
+    if LARGEST == LIMIT:
+        with pytest.raises(TooLarge, match="over the limit"):
+            client.pool("raw").call(size=LARGEST + 1, timeout=300)
 
 
 def test_a_large_result_comes_to_who_awaits_it(client: Client) -> None:

@@ -69,6 +69,8 @@ def encode_result(call_id: str, result: Any, *, msgpack: bool = False) -> bytes:
         Failed: the result has no form on the wire (NaN, a set, an object …).
         TooLarge: it is over the message limit.
     """
+    if isinstance(result, bytes) and len(result) > MESSAGE_LIMIT:
+        raise _too_large(len(result))  # whose encoding would only take room
     answer = {"id": call_id, "ok": True, "result": result}
     plain = quick.is_plain({"result": result})
     try:
@@ -78,9 +80,7 @@ def encode_result(call_id: str, result: Any, *, msgpack: bool = False) -> bytes:
     except BadRequest as error:
         raise Failed(f"the result cannot be sent: {error.message}") from None
     if len(payload) > MESSAGE_LIMIT:
-        raise TooLarge(
-            f"the result has {len(payload)} bytes, more than {MESSAGE_LIMIT}; send it as an artifact"
-        )
+        raise _too_large(len(payload))
     return payload
 
 
@@ -104,6 +104,10 @@ def read_reply(payload: bytes) -> Reply:
     """
     found = quick.reply_of(payload) if len(payload) <= SMALL else None
     return found or _read(Reply, payload, "result", None)
+
+
+def _too_large(size: int) -> TooLarge:
+    return TooLarge(f"the result has {size} bytes, more than {MESSAGE_LIMIT}; send it as an artifact")
 
 
 def _encode_rich(fields: dict[str, Any], args: dict[str, Any]) -> bytes:
