@@ -88,7 +88,8 @@ def _described(app: FastAPI, use: Services) -> Callable[[], dict[str, Any]]:
         nonlocal made
         version = use.pools.version
         if made is None or made[0] != version:
-            made = version, with_services(original(), use.pools.services())
+            offered = [one for one in use.pools.services() if one.live]
+            made = version, with_services(original(), offered)
         return made[1]
 
     return openapi

@@ -46,11 +46,12 @@ class Member:
 
 @dataclass(slots=True)
 class Service:
-    """A service, its newest card, and who offers it."""
+    """A service, its newest card, and who offers it; ``live``: somebody is there who does."""
 
     name: str
     card: WorkerCard
     members: list[Member] = field(default_factory=list)
+    live: bool = False
 
     @property
     def ready(self) -> int:
@@ -94,7 +95,7 @@ class Pools:
                 Member(entry.node, entry.name, entry.live and not card.draining, card.draining)
             )
             if entry.live:
-                service.card = card
+                service.card, service.live = card, True
         return [found[name] for name in sorted(found)]
 
     def reader(self, service: str) -> ArgumentReader:

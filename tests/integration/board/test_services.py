@@ -214,6 +214,7 @@ def test_a_service_is_described_while_it_is_offered(
     fleeting.stop()
     eventually(lambda: client.get("/services/fleeting").status_code == 503)
     eventually(lambda: listed(client)["fleeting"]["ready"] == 0)
+    eventually(lambda: "/api/v1/services/fleeting" not in document()["paths"])
 
 
 def find_references(value: Any) -> Iterator[str]:
