@@ -175,6 +175,29 @@ def test_a_full_pool_refuses_at_once(make_node: MakeNode, board: Client) -> None
     assert [call.result(5) for call in calls] == [True, True]
 
 
+def test_while_answers_take_too_long_only_a_share_of_the_calls_may_wait(
+    make_node: MakeNode, board: Client
+) -> None:
+    node, release = make_node("alpha"), threading.Event()
+    node.worker(service="work")(lambda: time.sleep(0.1) or release.wait(20))
+    node.start()
+    pool = board.pool("work", responsiveness=0.05, pass_share=0.5)
+    pool.wait_ready(5)
+    first = pool.submit(timeout=20)
+    release.set()
+    assert first.result(5)
+    release.clear()
+    calls = [pool.submit(timeout=20) for _ in range(5)]
+    wait_until(lambda: sum(call.done() for call in calls) == 2)
+    for call in (calls[1], calls[3]):
+        with pytest.raises(
+            Overloaded, match=r"work: answers take 0\.\d s, more than 0\.05 s; try again later"
+        ):
+            call.result()
+    release.set()
+    assert [calls[number].result(5) for number in (0, 2, 4)] == [True] * 3
+
+
 def test_a_call_that_waits_for_its_turn_times_out_and_one_that_is_given_up_is_interrupted(
     make_node: MakeNode, board: Client
 ) -> None:
