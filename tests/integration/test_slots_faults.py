@@ -76,6 +76,7 @@ COMMANDS = [
     shell("unwritable", "echo begun; echo made > /proc/nothing/here"),
     shell("licence", "echo begun; echo no seat is free; exit 42", licence_exit=[42]),
     shell("nothing", "echo begun"),
+    shell("silent", "sleep 0.1; echo made > $1"),
 ]
 
 
@@ -83,7 +84,7 @@ COMMANDS = [
     ("name", "limits", "fault", "code"),
     [
         ("hang", {"frame_timeout": 0.3}, "node", "frame_timeout"),
-        ("mute", {"start_timeout": 0.3}, "node", "start_timeout"),
+        ("mute", {"frame_timeout": 0.3, "start_timeout": 0.1}, "node", "frame_timeout"),
         ("crash", {}, "node", "crashed"),
         ("unwritable", {}, "job", "exit_code"),
         ("licence", {}, "licence", "licence"),
@@ -101,6 +102,23 @@ async def test_a_renderer_that_fails_is_ended_and_the_fault_is_told(
         assert (end.what, end.fault, end.code) == ("failed", fault, code), end
         assert renderers("render-1") == []
         await node.state("command", "idle")
+
+
+async def test_a_renderer_that_does_not_begin_is_ended(mosquitto, farm, tmp_path):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
+        given = assignment("simulated", [1], args={"startup": 60}, start_timeout=0.3)
+        await node.assign("simulated", given)
+        end = await asyncio.to_thread(farm.end, given.attempt)
+        assert (end.what, end.fault, end.code) == ("failed", "node", "start_timeout")
+
+
+async def test_what_a_silent_program_takes_is_told_all_the_same(mosquitto, farm, tmp_path):
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=COMMANDS) as node:
+        given = command("silent", [1, 2], output={"format": "bin", "pattern": "made-##.bin"})
+        await node.assign("command", given)
+        assert (await asyncio.to_thread(farm.end, given.attempt)).what == "done"
+        assert farm.what(given.attempt) == ["started", "frame", "frame", "done"]
+        assert all(0.1 <= one.seconds < 5 for one in farm.frames(given.attempt))
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,9 @@ class AttemptRun:
         self._run = run = self._open(program)
         if self._stopped_at is not None:
             run.stop()
-        begun = False
+        begun = isinstance(program, Program) and program.at_once
+        if begun:
+            self._begin(next(iter(program.saves)), self._spawned)
         while True:
             spoken, word = await self._next(run, begun)
             match word:

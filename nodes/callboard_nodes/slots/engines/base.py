@@ -146,6 +146,7 @@ class Program:
         warm: a key; a program that is still running under it from before takes the work without being started.
         request: what a warm program is told on its standard input, one line.
         noise: lines that begin so are not kept in the log.
+        at_once: it works from its start on, and need not say anything for that.
     """
 
     argv: tuple[str, ...]
@@ -155,6 +156,7 @@ class Program:
     warm: str | None = None
     request: str | None = None
     noise: str | None = None
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

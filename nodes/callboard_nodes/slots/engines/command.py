@@ -11,7 +11,6 @@ from pydantic import Field, field_validator
 from callboard_core.errors import BadRequest, Forbidden
 from callboard_nodes.slots.engines.base import (
     Args,
-    Begun,
     Heard,
     Program,
     Progressed,
@@ -119,24 +118,20 @@ def _program(template: Template, work: Work, values: Mapping[str, str], frame: i
             argv += [str(path) for path in work.inputs.values()]
         else:
             argv.append(_GAP.sub(lambda gap: known.get(gap[1], gap[0]), part))
-    return Program(tuple(argv), CommandReader(template, frame), {frame: target})
+    return Program(tuple(argv), CommandReader(template), {frame: target}, at_once=True)
 
 
 class CommandReader:
     """Knows of any program only that it runs, and how far it is if the template says where that stands."""
 
-    def __init__(self, template: Template, frame: int | None) -> None:
-        self._template, self._frame = template, frame
+    def __init__(self, template: Template) -> None:
+        self._template = template
         self._progress = re.compile(template.progress) if template.progress else None
-        self._begun = False
         self._last = ""
 
     def line(self, text: str) -> Iterator[Heard]:
         """See :class:`~callboard_nodes.slots.engines.base.Reader`."""
         self._last = text.strip() or self._last
-        if not self._begun:
-            self._begun = True
-            yield Begun(self._frame)
         if self._progress and (found := self._progress.search(text)):
             try:
                 yield Progressed(min(1.0, max(0.0, float(found[1]) / 100)))
