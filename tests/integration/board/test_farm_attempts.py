@@ -218,6 +218,22 @@ def test_logs_end_at_their_limit_but_tell_of_the_failure(farm_alone, given):
     assert size < 5000
 
 
+def test_a_node_that_was_killed_gets_work_of_the_job_again(farm_alone):
+    for slot in ("s1", "s2", "s3"):
+        farm_alone.slot("one", slot)
+    farm_alone.slot("two")
+    submit(farm_alone, "1-8", 2)
+    farm_alone.given(4)
+    killed = {"what": "failed", "fault": "node", "code": "restarted", "message": "the node was started again"}
+    for number, (node, _, _) in enumerate(farm_alone.slots.given[:4]):
+        if node == "one":
+            farm_alone.say(number, {"what": "started"}, killed)
+    farm_alone.given(7)
+    again = farm_alone.slots.given[4:7]
+    assert [node for node, _, _ in again] == ["one"] * 3
+    assert farm_alone.read("frame", job="1", number=again[0][2]["frames"][0])[0]["tries"] == 1
+
+
 def test_a_limit_of_licences_holds_over_all_slots(farm_alone):
     wanted = {
         "item": "setting",

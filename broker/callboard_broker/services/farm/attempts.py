@@ -235,6 +235,9 @@ class Attempts:
             return
         if event.frame is not None:
             attempt.frame = self._index(attempt, event)
+        if event.code == "restarted":  # it was killed, or lost its power: as a node that does not come back
+            self.lose(attempt, event.code, event.message or "")
+            return
         self.fail(attempt, event.fault, event.code or "failed", event.message or "")
 
     def fail(self, attempt: Attempt, fault: str, code: str, message: str) -> None:
