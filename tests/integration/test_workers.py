@@ -64,7 +64,7 @@ def board(mosquitto: Mosquitto) -> Iterator[Client]:
 def test_a_function_is_called_by_its_services_name_from_anywhere(make_node: MakeNode, board: Client) -> None:
     node = make_node("alpha")
 
-    @node.worker(service="texture:one", tags=["art"])
+    @node.worker(service="texture:one", tags=["art"], concurrency=2, timeout=10, idempotent=True)
     def texture(x: int, y: Annotated[int, Field(ge=1, le=9)] = 2) -> list[list[int]]:
         """Makes a table of numbers."""
         return [[i * j for i in range(x)] for j in range(y)]
@@ -84,6 +84,7 @@ def test_a_function_is_called_by_its_services_name_from_anywhere(make_node: Make
     assert expected.items() <= card.parameters["properties"]["y"].items()
     assert card.result["items"] == {"items": {"type": "integer"}, "type": "array"}
     assert (card.tags, card.heartbeat, card.scope) == (["art"], 1.5, "site")
+    assert (card.concurrency, card.timeout, card.idempotent) == (2, 10.0, True)
     for wrong, name in (({}, "x"), ({"x": "1"}, "x"), ({"x": 1, "y": 0}, "y"), ({"x": 1, "z": 1}, "z")):
         with pytest.raises(BadRequest, match=f"^{name}: "):
             pool.call(wrong)
