@@ -6,6 +6,7 @@ import io
 import json
 import random
 import sqlite3
+import subprocess
 import threading
 import time
 import zipfile
@@ -597,6 +598,32 @@ def test_the_farm_works_on_postgresql(embedded, postgres, tmp_path):
             assert len(desk.get(f"/jobs/{job}/results")["items"]) == 60
             desk.act(job, "delete")
         assert "Traceback" not in board.log
+
+
+def test_a_full_disk_of_the_board_loses_no_frame(broker, tmp_path):
+    """On a real file system of 16 MiB."""
+    state = tmp_path / "state"
+    state.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", state], check=False).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        with board_process(state, broker.port, farm=FARM) as board, crew(broker.port, slots=2) as hands:
+            desk = Desk(board)
+            hands.seconds, hands.lines = 0.02, [random.Random(n).randbytes(500).hex() for n in range(8)]
+            job = desk.submit("1-200", chunk=5)
+            desk.wait_busy(job)
+            ballast = state / "ballast"
+            with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            eventually(lambda: hands.refused)
+            stuck = desk.job(job)["frames"]["done"]
+            assert stuck < 200
+            ballast.unlink()
+            desk.wait(job, timeout=30)
+            exactly_once(board, job, 200)
+    finally:
+        subprocess.run(["umount", "-l", state], check=True)
 
 
 JOB_TYPE = '''"""A film: frames, then one file of them."""
