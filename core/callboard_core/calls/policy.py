@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import islice
 from statistics import fmean
 
 from callboard_core.calls.member import SILENT, STALE, Key, Member, Standing, Token, Traits
@@ -20,6 +21,8 @@ __all__ = ["Assign", "Effect", "Limits", "Outcome", "Policy", "Refuse"]
 
 #: Responses whose mean is held against the responsiveness.
 WINDOW = 32
+#: Calls at the head of the queue that are looked at for one that somebody can take.
+LOOK_PAST = 16
 
 
 class Outcome(Enum):
@@ -355,13 +358,19 @@ class Policy:
     def _pull(self, now: float) -> list[Effect]:
         """Give calls that wait to the members that can take them."""
         effects: list[Effect] = []
-        while self._queue:
-            call = next(iter(self._queue.values()))
-            chosen = self._candidate(call, now)
-            if chosen is None:
-                break
-            effects.append(self._assign(call, chosen, now))
+        while (found := self._next(now)) is not None:
+            effects.append(self._assign(*found, now))
         return effects
+
+    def _next(self, now: float) -> tuple[_Call, Member] | None:
+        """The first call that waits and can be given to somebody; one that was declined holds up nobody behind it."""
+        for call in islice(self._queue.values(), LOOK_PAST):
+            member = self._candidate(call, now)
+            if member is not None:
+                return call, member
+            if not call.declined:
+                break  # everybody is full
+        return None
 
     @staticmethod
     def _best(members: Iterable[Member], now: float) -> Member | None:

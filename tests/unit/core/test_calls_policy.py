@@ -170,6 +170,18 @@ def test_a_declined_call_goes_elsewhere_even_if_it_must_not_be_repeated():
     assert error.message == "both are full"
 
 
+def test_a_declined_call_that_waits_for_another_member_holds_up_nobody_behind_it():
+    policy = pool("a", "b")
+    assert assigned(policy.submit("short", 0.0)) == [("short", "a")]
+    assert assigned(policy.submit("long", 0.0)) == [("long", "b")]
+    assert policy.submit("declined", 0.0) == policy.submit("behind", 0.0) == []
+    assert assigned(policy.finish("short", Outcome.DONE, 1.0)) == [("declined", "a")]
+    assert assigned(policy.finish("declined", Outcome.DECLINED, 1.1, Overloaded("full"))) == [("behind", "a")]
+    assert policy.submit("later", 1.1) == []
+    assert assigned(policy.finish("behind", Outcome.DONE, 1.2)) == [("later", "a")]
+    assert assigned(policy.finish("long", Outcome.DONE, 9.0)) == [("declined", "b")]
+
+
 def test_a_call_is_not_repeated_for_ever():
     policy = pool("a", traits=SAFE, attempts=3)
     [(_, member)] = assigned(policy.submit("x", 0.0))
