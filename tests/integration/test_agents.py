@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,6 +142,9 @@ def test_methods_are_called_and_attributes_read_and_set_through_a_proxy(
     assert camera.wait(seconds=0) != camera.where()
     assert camera.method("wait").submit(seconds=0).result(5)
     assert camera.method("take_picture").schema.description == "Takes a picture."
+    assert str(inspect.signature(camera.wait)) == "(*, seconds: float) -> str"
+    assert str(inspect.signature(camera.take_picture)) == "(*, exposure: Any = None) -> str"
+    assert "args" in str(inspect.signature(camera.swim)), "nobody offers it"
     with pytest.raises(Failed, match="LookupError: no film"):
         camera.fail()
     with pytest.raises(BadPayload, match="value: expected a number"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from functools import partial
+from inspect import Parameter, Signature
+from keyword import iskeyword
 from typing import Any, Protocol
 
 from callboard_core.calls.names import check_service, field_of
@@ -19,6 +21,16 @@ __all__ = ["Method", "Proxy"]
 
 #: Seconds that ``await directory.proxy(…)`` waits for somebody to offer it.
 READY = 10.0
+#: How types of JSON Schema are called in Python.
+_TYPES: dict[object, Any] = {
+    "string": str,
+    "number": float,
+    "integer": int,
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": None,
+}
 
 
 class Makes(Protocol):
@@ -38,6 +50,7 @@ class Method:
     """One service, called like a function; ``submit`` and ``cast`` don't wait.
 
     The settings of a call are given apart from its arguments: ``camera.take_picture.with_(timeout=2)(exposure=0.1)``.
+    ``inspect.signature`` tells what it takes, while somebody offers it.
     """
 
     def __init__(self, pool: Callable[[], Pool], timeout: float = TIMEOUT) -> None:
@@ -58,6 +71,11 @@ class Method:
     def scatter(self, /, **args: Any) -> Any:
         """Call everybody who offers it."""
         return self._pool().scatter(args, timeout=self._timeout)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__signature__" and (card := self.schema) is not None:
+            return _signature(card)
+        raise AttributeError(name)
 
     def with_(self, *, timeout: float) -> Method:
         """Return the same method with a time-out of so many seconds."""
@@ -175,3 +193,25 @@ class Proxy:
             if pool is None or pool.closed:
                 pool = self._pools[service] = self._directory.borrow(service)
             return pool
+
+
+def _signature(card: WorkerCard) -> Signature:
+    """What a worker takes and returns, as its card says; parameters without a Python name are left out."""
+    properties: Any = card.parameters.get("properties", {})
+    required: Any = card.parameters.get("required", ())
+    found = [
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if name in required else part.get("default"),
+            annotation=_type(part),
+        )
+        for name, part in properties.items()
+        if isinstance(part, Mapping) and name.isidentifier() and not iskeyword(name)
+    ]
+    return Signature(found, return_annotation=_type(card.result))
+
+
+def _type(schema: Mapping[str, Any]) -> Any:
+    kind = schema.get("type")
+    return _TYPES.get(kind, Any) if isinstance(kind, str) else Any
