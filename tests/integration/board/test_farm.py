@@ -600,14 +600,14 @@ def test_the_farm_works_on_postgresql(embedded, postgres, tmp_path):
         assert "Traceback" not in board.log
 
 
-def test_a_full_disk_of_the_board_loses_no_frame(broker, tmp_path):
+def test_a_full_disk_of_the_board_loses_no_frame(embedded, tmp_path):
     """On a real file system of 16 MiB."""
     state = tmp_path / "state"
     state.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", state], check=False).returncode:
         pytest.skip("mounting needs root")
     try:
-        with board_process(state, broker.port, farm=FARM) as board, crew(broker.port, slots=2) as hands:
+        with board_process(state, embedded.port, farm=FARM) as board, crew(embedded.port, slots=2) as hands:
             desk = Desk(board)
             hands.seconds, hands.lines = 0.02, [random.Random(n).randbytes(500).hex() for n in range(8)]
             job = desk.submit("1-200", chunk=5)
