@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -245,10 +246,16 @@ def _call(link: Link, entry: Entry, args: dict[str, Any], timeout: float) -> Any
     address = Address(link.site, entry.node, Leaf.COMMAND, entry.kind, entry.name)
     call_id = new_id()
     with Bar(f"{entry.node}/{entry.name}") as bar:
-        future = link.call(
-            address, args, timeout=timeout, call_id=call_id, on_progress=bar.progress, on_ack=bar.show
+        start = partial(
+            link.call,
+            address,
+            args,
+            timeout=timeout,
+            call_id=call_id,
+            on_progress=bar.progress,
+            on_ack=bar.show,
         )
-        return wait(future, bar, lambda: link.cancel(address, call_id))
+        return wait(start, bar, lambda: link.cancel(address, call_id))
 
 
 def _call_thing(
@@ -275,8 +282,7 @@ def _call_service(
 
     args, longest = _arguments(directory, service, pairs)
     with directory.pool(service, wait=1.0) as pool, Bar(service) as bar:
-        future = pool.submit(args, timeout=timeout or longest, on_progress=bar.progress)
-        return wait(future, bar, future.cancel)
+        return wait(partial(pool.submit, args, timeout=timeout or longest, on_progress=bar.progress), bar)
 
 
 def _call_all(
@@ -286,8 +292,7 @@ def _call_all(
 
     args, longest = _arguments(directory, service, pairs)
     with directory.pool(service, wait=1.0) as pool, Bar(service) as bar:
-        answers = pool.submit_to_all(args, timeout=timeout or longest)
-        found: list[Answer] = wait(answers, bar, answers.cancel)
+        found: list[Answer] = wait(partial(pool.submit_to_all, args, timeout=timeout or longest), bar)
         return found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -49,26 +51,45 @@ class Bar:
             self._bar.update(self._task, total=1.0, completed=done)
 
 
-def wait(future: Future[Any], bar: Bar, interrupt: Callable[[], object]) -> Any:
-    """Wait for a call's result.
+def wait(start: Callable[[], Future[Any]], bar: Bar, interrupt: Callable[[], object] | None = None) -> Any:
+    """Make a call and wait for its result.
 
     Args:
-        future: the call's.
+        start: makes the call; Ctrl-C waits until it has, so that there always is something to interrupt.
         bar: shown if it takes longer.
-        interrupt: asks for the call's end; run at Ctrl-C, after which the end is waited for, but not for long.
+        interrupt: asks for the call's end, by cancelling the future when missing; run at Ctrl-C, after which the end
+            is waited for, but not for long.
 
     Raises:
         CallboardError: what the call failed with.
     """
+    future: Future[Any] | None = None
     try:
+        with _held_back():
+            future = start()
         try:
             return future.result(SHOWN_AFTER)
         except TimeoutError:
             bar.show()
             return future.result()
     except KeyboardInterrupt:
-        interrupt()
+        if future is None:
+            raise
+        (interrupt or future.cancel)()
         return _interrupted(future)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Hold Ctrl-C back, and let it through at the end."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _interrupted(future: Future[Any]) -> Any:
