@@ -98,6 +98,8 @@ def test_a_file_becomes_frames_and_a_video_and_may_be_cancelled_and_taken_up_aga
 
     page.locator('.cb-frames [data-act="frame:7"]').click()
     expect(page.get_by_role("heading", name="Frame 7")).to_be_visible()
+    page.locator(".cb-frame").get_by_role("button", name="Log of here / blender").first.click()
+    expect(page.get_by_test_id("stCode")).to_contain_text("Saved")
     with page.expect_download() as download:
         page.get_by_role("link", name="Video").click()
     video = tmp_path / "video.mp4"

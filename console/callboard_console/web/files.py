@@ -46,7 +46,8 @@ class Files:
         if not _KNOWN.fullmatch(path):
             return PlainTextResponse("no such file\n", status_code=404)
         try:
-            answer = await run_in_threadpool(session.api.open, f"/api/v1/{path}", **request.query_params)
+            what = request.query_params.get("what")
+            answer = await run_in_threadpool(session.api.open, f"/api/v1/{path}", what=what)
         except CallboardError as error:
             return PlainTextResponse(f"{error}\n", status_code=error.http_status)
         headers = {name: value for name in _HANDED_ON if (value := answer.headers.get(name))}

@@ -162,9 +162,23 @@ def test_pictures_are_shown_of_frames_that_are_done():
 
 
 def test_a_chosen_frame_can_be_seen_and_taken_away():
-    shown = job.chosen(a_job(), frames([FrameState.DONE], [0.5], ["pi"]), 1)
+    tried = [
+        Attempt(
+            id=f"a{n}", step="render", node="pi", slot="blender", frames=some, state=TaskState.DONE, made=1.0
+        )
+        for n, some in enumerate(["1-4", "5-8"])
+    ]
+    shown = job.chosen(a_job(), frames([FrameState.DONE], [0.5], ["pi"]), 1, tried)
     assert "board-files/jobs/4/frames/1/image" in shown
-    assert not job.chosen(a_job(), frames([FrameState.DONE]), 99)
+    assert 'data-act="log:a0"' in shown
+    assert "log:a1" not in shown
+    assert not job.chosen(a_job(), frames([FrameState.DONE]), 99, [])
+
+
+def test_the_last_picture_is_shown_while_more_are_coming():
+    assert "board-files/jobs/4/last" in job.heading(a_job(), 5.0)
+    assert "jobs/4/last" not in job.heading(a_job(state=JobState.DONE), 5.0)
+    assert "jobs/4/last" not in job.heading(a_job(step(engine="simulated")), 5.0)
 
 
 def test_a_waiting_job_says_why_and_a_running_one_does_not():

@@ -46,7 +46,7 @@ def test_a_picture_is_handed_on_whole_with_its_type_and_nothing_of_the_boards_ow
     assert answer.content == b"picture" * 20_000
     assert answer.headers["content-type"] == "image/jpeg"
     assert "set-cookie" not in answer.headers
-    assert asked == [("/api/v1/jobs/7/frames/12/thumbnail", {})]
+    assert asked == [("/api/v1/jobs/7/frames/12/thumbnail", {"what": None})]
 
 
 @pytest.mark.parametrize(

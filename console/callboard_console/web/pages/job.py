@@ -8,7 +8,7 @@ from functools import partial
 import streamlit as st
 
 from callboard_console.web import runtime
-from callboard_console.web.farm import FarmApi, Job
+from callboard_console.web.farm import Attempt, FarmApi, Job
 from callboard_console.web.live import live
 from callboard_console.web.pages.shared import ask_next, ask_now, attempt, follow, show_trouble, timezone
 from callboard_console.web.sessions import Session
@@ -18,7 +18,7 @@ from callboard_console.web.views.markup import EMPTY
 from callboard_console.web.views.words import plain
 from callboard_core.errors import CallboardError, NotFound
 
-_STRIP, _ATTEMPTS, _ASKED = "job_strip", "job_attempts", "job_asked"
+_STRIP, _CHOSEN, _ATTEMPTS, _ASKED = "job_strip", "job_chosen", "job_attempts", "job_asked"
 #: Bytes of a log that are shown; the rest is in the file.
 _LOG_LIMIT = 200_000
 
@@ -29,8 +29,8 @@ def _frame_clicked() -> None:
         st.session_state["job_frame"] = int(what)
 
 
-def _log_clicked() -> None:
-    verb, _, what = (st.session_state[_ATTEMPTS].act or "").partition(":")
+def _log_clicked(region: str) -> None:
+    verb, _, what = (st.session_state[region].act or "").partition(":")
     if verb == "log":
         st.session_state["job_log"] = None if st.session_state.get("job_log") == what else what
 
@@ -57,15 +57,22 @@ def _draw(session: Session, api: FarmApi, job: Job) -> None:
     if session.may_command:
         _orders(session, job)
     live(view.why(job, api.why(job.job)), key="job_why")
-    _frames(api, job)
+    tried = api.attempts(job.job)
+    _frames(api, job, tried)
     live(view.steps(job), key="job_steps")
     opened: str | None = st.session_state.get("job_log")
-    follow(live(view.attempts(api.attempts(job.job), opened, timezone()), key=_ATTEMPTS, on_act=_log_clicked))
+    follow(
+        live(
+            view.attempts(tried, opened, timezone()),
+            key=_ATTEMPTS,
+            on_act=partial(_log_clicked, _ATTEMPTS),
+        )
+    )
     if opened:
         _log(api, job, opened)
 
 
-def _frames(api: FarmApi, job: Job) -> None:
+def _frames(api: FarmApi, job: Job, tried: list[Attempt]) -> None:
     steps = [step.name for step in job.steps if step.work == "frames"]
     if not steps:
         return
@@ -76,7 +83,7 @@ def _frames(api: FarmApi, job: Job) -> None:
     picked: int | None = st.session_state.get("job_frame")
     live(view.strip(frames, picked, by=by), key=_STRIP, on_act=_frame_clicked)
     if picked is not None:
-        live(view.chosen(job, frames, picked), key="job_chosen")
+        live(view.chosen(job, frames, picked, tried), key=_CHOSEN, on_act=partial(_log_clicked, _CHOSEN))
     live(view.pictures(job, frames), key="job_pictures")
 
 

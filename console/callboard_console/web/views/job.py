@@ -9,6 +9,7 @@ from callboard_console.web.farm import Attempt, Frames, Job, Step, Why, file_pat
 from callboard_console.web.views import jobs, parts, words
 from callboard_console.web.views.farm import bar, eta
 from callboard_console.web.views.markup import EMPTY, Markup, join, node_link, tag
+from callboard_core.farm.frames import parse_frames
 from callboard_core.farm.states import FrameState, JobState, TaskState
 
 __all__ = ["CELLS", "attempts", "chosen", "heading", "missing", "pictures", "steps", "strip", "why"]
@@ -74,6 +75,21 @@ def heading(job: Job, now: float, tz: tzinfo = UTC) -> Markup:
         tag("p", job.reason, class_="cb-bad cb-figure") if job.reason else None,
         tag("p", job.note) if job.note else None,
         _downloads(job),
+        _last(job),
+    )
+
+
+def _last(job: Job) -> Markup:
+    """The picture that came last, while more are coming."""
+    if not job.frames.done or job.state is JobState.DONE or not _has_pictures(job, job.steps[0].name):
+        return EMPTY
+    # The number of frames that are done makes the browser ask for the picture anew.
+    source = f"{file_path(job.job, 'last')}?what=thumbnail&done={job.frames.done}"
+    return tag(
+        "figure",
+        tag("img", src=source, alt="the picture that was rendered last"),
+        tag("figcaption", "Rendered last"),
+        class_="cb-last",
     )
 
 
@@ -171,8 +187,8 @@ def _has_pictures(job: Job, step: str) -> bool:
     return any(one.name == step and one.work == "frames" and one.engine != "simulated" for one in job.steps)
 
 
-def chosen(job: Job, frames: Frames, number: int) -> Markup:
-    """Return what is known of one frame, and its picture when it is done."""
+def chosen(job: Job, frames: Frames, number: int, tried: Sequence[Attempt]) -> Markup:
+    """Return what is known of one frame: its picture when it is done, and the logs of who worked on it."""
     if number not in frames.frames:
         return EMPTY
     at = frames.frames.index(number)
@@ -193,7 +209,24 @@ def chosen(job: Job, frames: Frames, number: int) -> Markup:
             tag("a", image, href=source, target="_blank"),
             tag("p", tag("a", "Whole picture", href=source, download=True), class_="cb-downloads"),
         )
-    return tag("div", tag("h3", f"Frame {number}"), listed, picture, class_="cb-facts cb-frame")
+    return tag(
+        "div", tag("h3", f"Frame {number}"), listed, picture, _logs(number, tried), class_="cb-facts cb-frame"
+    )
+
+
+def _logs(number: int, tried: Sequence[Attempt]) -> Markup:
+    mine = [one for one in tried if one.frames and number in parse_frames(one.frames)]
+    links = (
+        tag(
+            "a",
+            f"Log of {one.node} / {one.slot}, {one.state.value}",
+            role="button",
+            tabindex="0",
+            data_act=f"log:{one.id}",
+        )
+        for one in mine
+    )
+    return tag("p", *links, class_="cb-downloads") if mine else EMPTY
 
 
 def steps(job: Job) -> Markup:
