@@ -233,9 +233,9 @@ def test_it_is_told_who_offers_what_how_busy_it_is_and_who_calls_whom(board: Up)
         if node["node"] == "studio" and process["pid"]
     ]
     assert {one["service"] for one in studio["services"]} >= {"texture", "who:one", "who:two"}
-    assert [(one["caller"], one["node"]) for one in seen["sessions"] if one["service"] == "texture"] == [
-        ("caller", "studio")
-    ]
+    # Whoever called in the last seconds is there too.
+    calling = {(one["caller"], one["node"]) for one in seen["sessions"] if one["service"] == "texture"}
+    assert ("caller", "studio") in calling
     [texture] = [row for row in rows if row["service"] == "texture"]
     assert (texture["state"], texture["node"]) == ("ready", "studio")
     assert texture["done"] > 0

@@ -15,6 +15,7 @@ import pytest
 from support import packets as p
 from support.engines import Engine, Options, running
 from support.kernel import state_of
+from support.waiting import wait_until
 from support.wire import Closed, Wire, rejected
 
 LONG = os.environ.get("CALLBOARD_LONG") == "1"
@@ -170,7 +171,7 @@ def test_a_client_that_takes_nothing_is_disconnected(tmp_path: Path) -> None:
         flood(other, "t", 20_000, size=500)
         assert counted(engine, "stall_timeout") == 1
         # The kernel does not keep the megabytes either that it has for a reader that never comes.
-        assert state_of(engine.port, stalled.socket) is None
+        wait_until(lambda: state_of(engine.port, stalled.socket) is None)
         assert stalled.is_closed()
 
 
