@@ -12,6 +12,7 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, connect, read_directory
 from callboard_console.cli.output import print_json, table, value_text
+from callboard_console.cli.reaching import reaching
 from callboard_core.errors import BadRequest, NotFound
 
 if TYPE_CHECKING:
@@ -43,17 +44,13 @@ _WORDS = {
 }
 
 
+@reaching
 def set_control(
     *,
+    access: Access,
     target: Annotated[str, typer.Argument(metavar="NODE/CONTROL")],
     value: Annotated[str, typer.Argument(metavar="VALUE", help="A number, on, off, or a text.")],
     timeout: options.Timeout = 10.0,
-    state: options.State = None,
-    config: options.Config = None,
-    site: options.Site = None,
-    board: options.BoardUrl = None,
-    username: options.Username = None,
-    password_file: options.PasswordFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Set a control and wait until it is in force.
@@ -63,9 +60,6 @@ def set_control(
     from callboard_core.cards import ControlCard
 
     node, name = split_target(target)
-    access = Access(
-        state=state, config=config, site=site, board=board, username=username, password_file=password_file
-    )
     with connect(access, "operator") as link, read_directory(link) as directory:
         entry = find_thing(directory, node, name, ("control",))
         assert isinstance(entry.card, ControlCard)  # noqa: S101 - what a control's card is
@@ -76,8 +70,10 @@ def set_control(
             print(f"{node}/{name} is {value_text(_value_in(result, value), entry.card.unit)}")
 
 
+@reaching
 def call(
     *,
+    access: Access,
     target: Annotated[str, typer.Argument(metavar="SERVICE|NODE/ACTION")],
     arguments: Annotated[
         list[str] | None,
@@ -90,12 +86,6 @@ def call(
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="[default: what the card says]")
     ] = None,
     yes: options.Yes = False,
-    state: options.State = None,
-    config: options.Config = None,
-    site: options.Site = None,
-    board: options.BoardUrl = None,
-    username: options.Username = None,
-    password_file: options.PasswordFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Call a service, whoever offers it, or a node's action or worker, and print the result. Ctrl-C interrupts it.
@@ -106,9 +96,6 @@ def call(
     thing = split_target(target) if "/" in target else None
     if thing is not None and everybody:
         raise BadRequest("--all goes with the name of a service, not with NODE/NAME")
-    access = Access(
-        state=state, config=config, site=site, board=board, username=username, password_file=password_file
-    )
     with connect(access, "operator") as link, read_directory(link) as directory:
         if thing is None and everybody:
             _print_answers(_call_all(directory, target, pairs, timeout), as_json=as_json)

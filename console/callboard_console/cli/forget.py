@@ -9,22 +9,19 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, connect, read_directory
 from callboard_console.cli.output import print_json
+from callboard_console.cli.reaching import reaching
 from callboard_core.errors import Conflict, NotFound
 
 __all__ = ["forget"]
 
 
+@reaching
 def forget(
     *,
+    access: Access,
     node: Annotated[str, typer.Argument(metavar="NODE")],
     yes: options.Yes = False,
     timeout: options.Timeout = 30.0,
-    state: options.State = None,
-    config: options.Config = None,
-    site: options.Site = None,
-    board: options.BoardUrl = None,
-    username: options.Username = None,
-    password_file: options.PasswordFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Forget a node: its cards, its last values and its place in the board's lists. Its history is kept.
@@ -34,9 +31,6 @@ def forget(
     from callboard_core.topics import BOARD, Address, Kind, Leaf, check_id
 
     check_id(node, "node")
-    access = Access(
-        state=state, config=config, site=site, board=board, username=username, password_file=password_file
-    )
     with connect(access, "operator") as link, read_directory(link) as directory:
         known = directory.node(node)
         if known is None:

@@ -11,6 +11,7 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, connect, read_directory
 from callboard_console.cli.output import age, print_json, table, value_text
+from callboard_console.cli.reaching import reaching
 from callboard_console.cli.workers import COLUMNS, Ear, shown_rows, worker_rows
 
 if TYPE_CHECKING:
@@ -43,19 +44,15 @@ class Listed(StrEnum):
         return None if self is Listed.ALL else self.value.removesuffix("s")
 
 
+@reaching
 def ls(
     *,
+    access: Access,
     what: Annotated[Listed, typer.Argument(help="What to list.", show_default=True)] = Listed.NODES,
     node: Annotated[str | None, typer.Option(metavar="ID", help="Only of this node.")] = None,
     name: Annotated[str | None, typer.Option(metavar="GLOB", help="Only things of this name.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only with this tag (may be repeated).")] = None,
     live: Annotated[bool, typer.Option("--live", help="Only of nodes that are alive.")] = False,
-    state: options.State = None,
-    config: options.Config = None,
-    site: options.Site = None,
-    board: options.BoardUrl = None,
-    username: options.Username = None,
-    password_file: options.PasswordFile = None,
     as_json: options.Json = False,
 ) -> None:
     """List nodes, or the sensors, controls, actions … that they offer.
@@ -64,9 +61,6 @@ def ls(
 
     Example: callboard ls sensors --name 'cpu*' --json
     """
-    access = Access(
-        state=state, config=config, site=site, board=board, username=username, password_file=password_file
-    )
     with connect(access, "viewer") as link, read_directory(link) as directory:
         ear = Ear(link) if what is Listed.WORKERS else None
         entries = directory.find(

@@ -10,6 +10,7 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, connect, read_directory
 from callboard_console.cli.output import print_json
+from callboard_console.cli.reaching import reaching
 from callboard_console.cli.workers import LISTEN_FOR_SESSIONS, Ear, seconds_text
 
 if TYPE_CHECKING:
@@ -21,24 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["lines", "network", "picture"]
 
 
+@reaching
 def network(
     *,
+    access: Access,
     sessions: Annotated[bool, typer.Option("--sessions", help="Also show who calls whom.")] = False,
-    state: options.State = None,
-    config: options.Config = None,
-    site: options.Site = None,
-    board: options.BoardUrl = None,
-    username: options.Username = None,
-    password_file: options.PasswordFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Show what runs where: board, hosts, processes, services. Listens for a few seconds.
 
     Example: callboard network --sessions
     """
-    access = Access(
-        state=state, config=config, site=site, board=board, username=username, password_file=password_file
-    )
     with connect(access, "viewer") as link:
         ear = Ear(link)
         with read_directory(link) as directory:

@@ -12,6 +12,7 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, connect, read_directory
 from callboard_console.cli.output import print_json, value_text
+from callboard_console.cli.reaching import reaching
 
 if TYPE_CHECKING:
     from callboard_core.directory import Directory
@@ -23,29 +24,22 @@ __all__ = ["line_of", "read_message", "wanted", "watch"]
 _WAITING = 10_000
 
 
+@reaching
 def watch(
     *,
+    access: Access,
     patterns: Annotated[
         list[str] | None,
         typer.Argument(metavar="NODE[/NAME]", help="Globs of what to watch. [default: all]"),
     ] = None,
     count: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N lines.")] = None,
     new: Annotated[bool, typer.Option("--new", help="Leave out what is known already.")] = False,
-    state: options.State = None,
-    config: options.Config = None,
-    site: options.Site = None,
-    board: options.BoardUrl = None,
-    username: options.Username = None,
-    password_file: options.PasswordFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Print values, statuses and events as they come, until Ctrl-C.
 
     Example: callboard watch 'greenhouse/temp*' pump
     """
-    access = Access(
-        state=state, config=config, site=site, board=board, username=username, password_file=password_file
-    )
     arrived: queue.Queue[dict[str, Any]] = queue.Queue(_WAITING)
 
     def take(message: Message) -> None:
