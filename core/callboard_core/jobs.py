@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from callboard_core.link.lane import Timer
 from callboard_core.messages import Call
-from callboard_core.topics import Kind
+from callboard_core.topics import Kind, client_of
 
 __all__ = ["CALLERS", "Cancellation", "Handler", "Job", "Request", "Tally", "Thing"]
 
@@ -109,7 +109,7 @@ class Tally:
 
     def note_caller(self, reply_to: str | None) -> None:
         """Count a call; of more than a hundred clients, as one of many others."""
-        client = "" if reply_to is None else reply_to.rsplit("/", 2)[-2]
+        client = "" if reply_to is None else client_of(reply_to)
         if client not in self.callers and len(self.callers) >= CALLERS:
             client = "*"
         self.callers[client] = self.callers.get(client, 0) + 1

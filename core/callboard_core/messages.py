@@ -7,8 +7,9 @@ Times are Unix seconds (float) by the sender's clock.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticSerializationError
@@ -37,6 +38,7 @@ __all__ = [
     "Value",
     "describe",
     "parse",
+    "read_args",
 ]
 
 #: Largest card in bytes (settable on the board; larger ones are refused).
@@ -257,6 +259,7 @@ class Event(Payload):
 
 
 _P = TypeVar("_P", bound=Payload)
+_M = TypeVar("_M", bound=BaseModel)
 
 
 def parse(model: type[_P], payload: bytes | str, *, limit: int = MESSAGE_LIMIT) -> _P:
@@ -283,6 +286,18 @@ def parse(model: type[_P], payload: bytes | str, *, limit: int = MESSAGE_LIMIT) 
 
 #: How pydantic calls the members of :data:`Value` when none of them fits.
 _VALUE_MEMBERS = frozenset({"bool", "constrained-int", "float", "str"})
+
+
+def read_args(model: type[_M], args: Mapping[str, Any]) -> _M:
+    """Return the arguments of a call as a model.
+
+    Raises:
+        BadPayload: one is missing, wrong or unknown to the model; the message names it.
+    """
+    try:
+        return model.model_validate(dict(args))
+    except ValidationError as error:
+        raise describe(error) from None
 
 
 def describe(error: ValidationError, *, skip: frozenset[str] = frozenset()) -> BadPayload:

@@ -19,6 +19,7 @@ __all__ = [
     "Leaf",
     "announce",
     "check_id",
+    "client_of",
     "command",
     "event",
     "every_card",
@@ -195,6 +196,11 @@ def event(site: str, node: str, name: str) -> str:
 def reply(site: str, client: str) -> str:
     """Topic on which a client receives acknowledgements and replies."""
     return f"{site}/{client}/reply"
+
+
+def client_of(reply_topic: str) -> str:
+    """Return whose reply topic it is: the client that :func:`reply` was given."""
+    return reply_topic.rsplit("/", 2)[-2]
 
 
 def every_status(site: str) -> str:

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from callboard_broker.services.pools import CALL, Pools, told
 from callboard_core import topics
@@ -19,9 +19,9 @@ from callboard_core.calls.pool import TIMEOUT
 from callboard_core.cards import WorkerCard
 from callboard_core.errors import CallboardError
 from callboard_core.link import Link
-from callboard_core.messages import Event, JsonObject, describe
+from callboard_core.messages import Event, JsonObject, read_args
 from callboard_core.presence import Presence
-from callboard_core.topics import BOARD, Kind
+from callboard_core.topics import BOARD, Kind, client_of
 
 __all__ = ["LONGEST", "CallArgs", "Calling"]
 
@@ -74,11 +74,8 @@ class Calling:
 
     def call(self, request: Request) -> Future[Any]:
         """Call a service for a client."""
-        try:
-            wanted = CallArgs.model_validate(dict(request.args))
-        except ValidationError as error:
-            raise describe(error) from None
-        caller = "" if request.caller is None else request.caller.rsplit("/", 2)[-2]
+        wanted = read_args(CallArgs, request.args)
+        caller = "" if request.caller is None else client_of(request.caller)
         settings: dict[str, Any] = {"timeout": wanted.timeout, "caller": caller}
         if wanted.all:
             answers = self._pools.submit_to_all(wanted.service, wanted.args, **settings)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from callboard_broker.services.answers import Past
 from callboard_broker.services.forgetting import Forgetting
@@ -13,16 +12,13 @@ from callboard_broker.services.history import MOST_POINTS, History
 from callboard_broker.services.registry import Registry
 from callboard_core.callee import Callee, Request
 from callboard_core.cards import WorkerCard
-from callboard_core.messages import describe
+from callboard_core.messages import read_args
 from callboard_core.presence import Presence
 from callboard_core.topics import Kind
 
 __all__ = ["Workers"]
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-
-
-_M = TypeVar("_M", bound=BaseModel)
 
 
 class _Args(BaseModel):
@@ -93,20 +89,13 @@ class Workers:
 
     def forget(self, request: Request) -> JsonValue:
         """Forget a node."""
-        args = _parse(ForgetArgs, request.args)
+        args = read_args(ForgetArgs, request.args)
         cleared = Cleared(node=args.node, cleared=self._forgetting.forget(args.node))
         return cleared.model_dump(mode="json")
 
     def history(self, request: Request) -> JsonValue:
         """Return a thing's past."""
-        args = _parse(HistoryArgs, request.args)
+        args = read_args(HistoryArgs, request.args)
         thing = (args.node, args.kind.value, args.name)
         answer = self._history.ask(thing, args.start, args.end, args.points)
         return Past.of(thing, self._registry.unit(thing), answer).model_dump(mode="json")
-
-
-def _parse(model: type[_M], args: Mapping[str, JsonValue]) -> _M:
-    try:
-        return model.model_validate(dict(args))
-    except ValidationError as error:
-        raise describe(error) from None

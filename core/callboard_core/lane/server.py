@@ -172,7 +172,7 @@ class LaneServer:
         """
         if request.caller is None:
             raise BadRequest("a ticket is for who waits for the answer; set reply_to")
-        caller = _client_of(request.caller)
+        caller = topics.client_of(request.caller)
         with self._lock:
             ticket = self._tickets.issue(caller, request.args.get("proof"), monotonic())
         return {"ticket": ticket, "lifetime": LIFETIME}
@@ -323,7 +323,3 @@ def _secure(sock: socket.socket, context: ssl.SSLContext | None) -> Wire:
     sock.settimeout(HANDSHAKE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Tls(context.wrap_socket(sock, server_side=True))
-
-
-def _client_of(reply_topic: str) -> str:
-    return reply_topic.rsplit("/", 2)[-2]

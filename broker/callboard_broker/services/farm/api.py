@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, JsonValue
 
 from callboard_broker.services.farm.items.base import Item, check_filters, check_values, pick
 from callboard_broker.services.farm.items.clients import Clients, Slots
@@ -19,7 +19,7 @@ from callboard_broker.services.farm.items.settings import Settings
 from callboard_broker.services.farm.items.tasks import Tasks
 from callboard_broker.services.farm.service import Farm
 from callboard_core.errors import BadRequest, Forbidden
-from callboard_core.messages import JsonObject, Payload, describe
+from callboard_core.messages import JsonObject, Payload, read_args
 from callboard_core.settings import Farm as FarmSettings
 
 __all__ = ["ApiRequest", "FarmApi"]
@@ -158,10 +158,7 @@ def _parse(request: Mapping[str, Any]) -> ApiRequest:
     if unknown is not None:
         hint = "; did you mean 'filters'?" if unknown == "filter" else ""
         raise BadRequest(f"{unknown}: unknown; a request has {', '.join(ApiRequest.model_fields)}{hint}")
-    try:
-        return ApiRequest.model_validate(dict(request))
-    except ValidationError as error:
-        raise describe(error) from None
+    return read_args(ApiRequest, request)
 
 
 def _action(name: str) -> Action:

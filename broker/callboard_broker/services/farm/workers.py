@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from callboard_broker.services.farm.api import ApiRequest, FarmApi
 from callboard_broker.services.farm.reports import report
@@ -17,13 +15,11 @@ from callboard_core.errors import BadRequest
 from callboard_core.farm.messages import ATTEMPT_WORKER, AttemptCall, AttemptReply, as_args
 from callboard_core.farm.reports import JobReport
 from callboard_core.farm.requests import JobAction, JobRequest
-from callboard_core.messages import describe
+from callboard_core.messages import read_args
 from callboard_core.presence import Presence
-from callboard_core.topics import Kind
+from callboard_core.topics import Kind, client_of
 
 __all__ = ["FarmWorkers"]
-
-_M = TypeVar("_M", bound=BaseModel)
 
 #: Reports of attempts that are worked on, and that may wait: every slot has two attempts at most.
 _ATTEMPTS = 5_000
@@ -103,7 +99,7 @@ class FarmWorkers:
 
     def attempt(self, request: Request) -> Future[JsonValue]:
         """Take what a slot says of its attempt; answered once it is on the disk."""
-        call = _parse(AttemptCall, request.args)
+        call = read_args(AttemptCall, request.args)
         answer: Future[JsonValue] = Future()
         self._farm.take(call, caller_of(request)).add_done_callback(lambda done: _pass_on(done, answer))
         return answer
@@ -114,12 +110,12 @@ class FarmWorkers:
 
     def submit(self, request: Request) -> JsonValue:
         """Make a job."""
-        job = self._farm.submit(_parse(JobRequest, request.args), caller_of(request))
+        job = self._farm.submit(read_args(JobRequest, request.args), caller_of(request))
         return Submitted(job=job).model_dump()
 
     def job(self, request: Request) -> JsonValue:
         """Do something with a job and tell how it is."""
-        call = _parse(JobCall, request.args)
+        call = read_args(JobCall, request.args)
         with self._farm.reading() as book:
             job = book.job(call.job)
         if call.action is not None:
@@ -136,7 +132,7 @@ def caller_of(request: Request) -> str:
     """
     if request.caller is None:
         raise BadRequest("reply_to: missing; it says who asks")
-    return request.caller.rsplit("/", 2)[-2]
+    return client_of(request.caller)
 
 
 def _pass_on(done: Future[AttemptReply], answer: Future[JsonValue]) -> None:
@@ -147,10 +143,3 @@ def _pass_on(done: Future[AttemptReply], answer: Future[JsonValue]) -> None:
         answer.set_exception(error)
     else:
         answer.set_result(as_args(done.result()))
-
-
-def _parse(model: type[_M], args: Mapping[str, JsonValue]) -> _M:
-    try:
-        return model.model_validate(dict(args))
-    except ValidationError as error:
-        raise describe(error) from None
