@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import hmac
 import ssl
 import tempfile
 from pathlib import Path
 
 from callboard_core.errors import Unavailable
+from callboard_core.trust.certificates import fingerprint
 
-__all__ = ["client_context", "fingerprint_of", "is_pinned", "server_context"]
+__all__ = ["client_context", "is_pinned", "server_context"]
 
 #: A clock may be far off, and the fingerprint is all that counts.
 _VALID = dt.timedelta(days=3650)
@@ -32,7 +32,7 @@ def server_context() -> tuple[ssl.SSLContext, str]:
         file = Path(folder) / "lane.pem"
         file.write_bytes(key + certificate)
         context.load_cert_chain(file)
-    return context, fingerprint_of(der)
+    return context, fingerprint(der)
 
 
 def client_context() -> ssl.SSLContext:
@@ -44,14 +44,9 @@ def client_context() -> ssl.SSLContext:
     return context
 
 
-def fingerprint_of(der: bytes) -> str:
-    """SHA-256 of a certificate, in hex."""
-    return hashlib.sha256(der).hexdigest()
-
-
-def is_pinned(der: bytes | None, fingerprint: str) -> bool:
-    """Tell whether a certificate is the one that was announced."""
-    return der is not None and hmac.compare_digest(fingerprint_of(der).encode(), fingerprint.encode())
+def is_pinned(der: bytes | None, announced: str) -> bool:
+    """Tell whether a certificate is the one whose fingerprint was announced."""
+    return der is not None and hmac.compare_digest(fingerprint(der).encode(), announced.encode())
 
 
 def _make() -> tuple[bytes, bytes, bytes]:
