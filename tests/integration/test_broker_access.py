@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from callboard_broker.access import Users, users_file
 from support import packets as p
 from support.engines import ENGINES, Engine, Options, password, running
 from support.wire import Closed, Will, Wire
@@ -247,6 +248,51 @@ def test_nobody_can_keep_a_node_from_its_client_id(tmp_path: Path) -> None:
             assert not node.connack.session_present
 
 
+def test_an_enrolled_nodes_id_and_credential_are_good_for_each_other_alone(tmp_path: Path) -> None:
+    with running("embedded", tmp_path, Options(access=True)) as engine:
+        with login(engine, "node", clean=False) as before:
+            _users(engine).enrol(ME, "secret")
+            with engine.connect(ME, username=ME, password="secret", clean=False) as owner:
+                assert before.is_closed()
+                assert not owner.connack.session_present, "what the shared credential left is not his"
+                _check_nobody_takes(engine, ME)
+                assert owner.is_quiet()
+        _check_nobody_takes(engine, ME)  # nor when it is away
+        for other in (OTHER, "", "board"):
+            with Wire(engine.address) as wire:
+                assert wire.connect(other, username=ME, password="secret").code == 2
+        login(engine, "board").disconnect()
+        with engine.connect(ME, username=ME, password="secret") as owner, witness(engine) as watch:
+            owner.publish(f"callboard/{ME}/status", b"x", qos=1)
+            owner.publish(f"callboard/{OTHER}/status", b"x", qos=1)
+            assert [m.topic for m in watch.backlog()] == [f"callboard/{ME}/status"]
+
+
+def _users(engine: Engine) -> Users:
+    return Users(users_file(engine.state))
+
+
+def _check_nobody_takes(engine: Engine, client_id: str) -> None:
+    for role in ("viewer", "operator", "node", "admin"):
+        with Wire(engine.address) as thief:
+            assert thief.connect(client_id, username=role, password=password(role)).code == 2
+            assert thief.is_closed()
+
+
+def test_an_enrolled_nodes_session_comes_back_with_its_own_rights_after_a_restart(tmp_path: Path) -> None:
+    with running("embedded", tmp_path, Options(access=True)) as engine:
+        _users(engine).enrol(ME, "secret")
+        with engine.connect(ME, username=ME, password="secret", clean=False) as owner:
+            owner.subscribe((f"callboard/{ME}/command/#", 1))
+        engine.kill()
+        engine.start()
+        with login(engine, "operator", "ann") as operator:
+            operator.publish(f"callboard/{ME}/command/control/x", b"on", qos=1)
+        with engine.connect(ME, username=ME, password="secret", clean=False) as owner:
+            assert owner.connack.session_present
+            assert owner.message().payload == b"on"
+
+
 @pytest.mark.parametrize("client_id", ["+", "#", "a/b", "pi-two/#", "$SYS", "+/x", "\u2603"])
 def test_a_client_id_with_wildcards_widens_nothing(guarded: Engine, client_id: str) -> None:
     with witness(guarded) as watch:
@@ -275,10 +321,8 @@ def test_version_5_is_told_what_it_may_not(guarded: Engine) -> None:
 
 def test_a_kept_session_is_delivered_by_todays_rules(tmp_path: Path) -> None:
     """What was queued before a role shrank is not delivered afterwards."""
-    from callboard_broker.access import Users, users_file
-
     with running("embedded", tmp_path, Options(access=True)) as engine:
-        users = Users(users_file(engine.state))
+        users = _users(engine)
         users.put("changing", "viewer", "changing-password")
         with login(engine, "changing", clean=False) as wire:
             wire.subscribe((f"callboard/{OTHER}/state/#", 1))
@@ -294,10 +338,8 @@ def test_a_kept_session_is_delivered_by_todays_rules(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["disable", "remove", "put"])
 def test_a_revoked_credential_ends_its_live_session_within_5_seconds(tmp_path: Path, how: str) -> None:
     """A new password revokes the old one: whoever is connected may be the reason for it."""
-    from callboard_broker.access import Users, users_file
-
     with running("embedded", tmp_path, Options(access=True)) as engine:
-        users = Users(users_file(engine.state))
+        users = _users(engine)
         with login(engine, "node", level=5) as revoked, login(engine, "viewer", "other") as other:
             began = time.monotonic()
             getattr(users, how)("node", *(["node", "another"] if how == "put" else []))
@@ -310,11 +352,9 @@ def test_a_revoked_credential_ends_its_live_session_within_5_seconds(tmp_path: P
 
 
 def test_a_changed_password_needs_the_new_one(tmp_path: Path) -> None:
-    from callboard_broker.access import Users, users_file
-
     with running("embedded", tmp_path, Options(access=True)) as engine:
         login(engine, "viewer").disconnect()
-        Users(users_file(engine.state)).put("viewer", "viewer", "another")
+        _users(engine).put("viewer", "viewer", "another")
         with Wire(engine.address) as wire:
             assert wire.connect("x", username="viewer", password=password("viewer")).code in {4, 5}
         engine.connect("x", username="viewer", password="another").disconnect()

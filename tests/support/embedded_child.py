@@ -14,7 +14,7 @@ from callboard_broker.engine.loop import run
 
 
 async def main(wanted: dict[str, Any]) -> None:
-    from callboard_broker.access import Users, compile_grant, users_file
+    from callboard_broker.access import Users, grant_for, users_file
     from callboard_broker.engine.embedded import EmbeddedEngine
     from callboard_core.settings import BrokerDurability, BrokerLimits
 
@@ -24,7 +24,7 @@ async def main(wanted: dict[str, Any]) -> None:
         port=wanted["port"],
         site="callboard",
         users=Users(users_file(state)) if wanted["access"] else None,
-        grants=compile_grant if wanted["access"] else None,
+        grants=grant_for if wanted["access"] else None,
         state=state / "broker",
         limits=BrokerLimits(**wanted["limits"]),
         durability=BrokerDurability(**wanted["durability"]),

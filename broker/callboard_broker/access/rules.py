@@ -8,11 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from callboard_core.farm.messages import ATTEMPT_WORKER
 from callboard_core.topics import BOARD, Leaf, matches
 
-__all__ = ["BOARD_WORKERS", "RULES", "Grant", "Role", "Rule", "compile_grant", "covers", "is_command"]
+__all__ = [
+    "BOARD_WORKERS",
+    "OWNER_RANK",
+    "RULES",
+    "Grant",
+    "Holder",
+    "Role",
+    "Rule",
+    "compile_grant",
+    "covers",
+    "grant_for",
+    "is_command",
+]
 
 #: Answers kept per client and kind of question; a client that walks through more topics starts afresh.
 CACHE_LIMIT = 2_000
@@ -74,7 +87,9 @@ RULES: dict[Role, Rule] = {
 
 
 #: Nobody can keep a node, let alone the board, away from its client id by taking that first.
-_RANKS = {Role.VIEWER: 0, Role.OPERATOR: 0, Role.NODE: 1, Role.ADMIN: 2, Role.BOARD: 3}
+_RANKS = {Role.VIEWER: 0, Role.OPERATOR: 0, Role.NODE: 1, Role.ADMIN: 2, Role.BOARD: 4}
+#: Of whoever uses the client id that is bound to him: only the board may take it.
+OWNER_RANK = 3
 
 
 class _Answers(dict[str, bool]):
@@ -137,8 +152,29 @@ class Grant:
         return self._receive[topic]
 
 
-def compile_grant(role: Role | str, site: str, client_id: str) -> Grant:
-    """Return what a client of ``role`` may do.
+class Holder(Protocol):
+    """Whose rights they are."""
+
+    @property
+    def role(self) -> str:
+        """What the rights depend on."""
+
+    @property
+    def client_id(self) -> str:
+        """The client id the credential is bound to; empty for any."""
+
+
+def grant_for(user: Holder, site: str, client_id: str) -> Grant:
+    """Return what a user may do as ``client_id``.
+
+    Raises:
+        ValueError: there is no such role.
+    """
+    return compile_grant(user.role, site, client_id, bound=bool(user.client_id))
+
+
+def compile_grant(role: Role | str, site: str, client_id: str, *, bound: bool = False) -> Grant:
+    """Return what a client of ``role`` may do; ``bound`` says that the client id is nobody else's.
 
     A client id that holds a wildcard or a level separator gets nothing that depends on its id, and neither does
     a node that calls itself the board.
@@ -155,7 +191,7 @@ def compile_grant(role: Role | str, site: str, client_id: str) -> Grant:
         subscribe=_fill(rule.subscribe, site, client_id),
         never=_fill(rule.never, site, client_id),
         still=_fill(rule.still, site, client_id),
-        rank=_RANKS[Role(role)],
+        rank=max(_RANKS[Role(role)], OWNER_RANK if bound else 0),
     )
 
 

@@ -12,17 +12,18 @@ import hmac
 import json
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from callboard_broker.access import mosquitto
 from callboard_broker.access.rules import Role
-from callboard_core.errors import Failed, Forbidden, NotFound
+from callboard_core.errors import Conflict, Failed, Forbidden, NotFound
 from callboard_core.runtime import credential_file, write_private
 
 __all__ = ["User", "Users", "credential_file", "ensure_first_users", "users_file"]
@@ -35,10 +36,17 @@ _PASSWORD_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who a valid credential belongs to."""
+    """Who a credential belongs to.
+
+    Attributes:
+        client_id: the only MQTT client id it is good for, and which nobody else may use; empty for any.
+        certificate: SHA-256 of the DER certificate that is valid for it now, in lower-case hex; empty for none.
+    """
 
     name: str
     role: Role
+    client_id: str = ""
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,30 @@ class _Record:
     argon2: str
     mosquitto: str
     disabled: bool = False
+    client_id: str = ""
+    certificate: str = ""
+
+    def user(self, name: str) -> User:
+        """Say whose it is."""
+        return User(name, self.role, self.client_id, self.certificate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the file held when it was last read, and who has what in it."""
+
+    records: Mapping[str, _Record]
+    by_client_id: Mapping[str, str]
+    by_certificate: Mapping[str, str]
+
+    @classmethod
+    def of(cls, records: Mapping[str, _Record]) -> _Known:
+        """Look the other ways up."""
+        return cls(
+            records,
+            {record.client_id: name for name, record in records.items() if record.client_id},
+            {record.certificate: name for name, record in records.items() if record.certificate},
+        )
 
 
 def users_file(state: Path) -> Path:
@@ -99,7 +131,7 @@ class Users:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen: tuple[int, int, int] | None = None
-        self._records: dict[str, _Record] = {}
+        self._known = _Known.of({})
         self._guard = threading.RLock()
         self._lock_depth = 0
         # Fast verifiers live only in this process: the key never leaves it.
@@ -127,7 +159,7 @@ class Users:
         if not _check(record.argon2 if record else _nobody(), password) or record is None or record.disabled:
             return None
         self._fast[username] = (record.argon2, self._mark(password))
-        return User(username, record.role)
+        return record.user(username)
 
     def recall(self, username: str, password: str) -> User | None:
         """Return whose credential this is if it was verified before; costs microseconds, so it may be called anywhere.
@@ -141,16 +173,59 @@ class Users:
             return None
         if not hmac.compare_digest(self._mark(password), known_mark):
             return None
-        return User(username, record.role)
+        return record.user(username)
 
     def _mark(self, password: str) -> bytes:
         return hmac.digest(self._key, password.encode(errors="surrogatepass"), hashlib.sha256)
 
+    def find(self, name: str) -> User | None:
+        """Return an enabled user."""
+        record = self._load().get(name)
+        return None if record is None or record.disabled else record.user(name)
+
+    def find_certificate(self, certificate: str) -> User | None:
+        """Return the enabled user a certificate (SHA-256 of its DER, lower-case hex) is valid for now."""
+        self._load()
+        name = self._known.by_certificate.get(certificate)
+        return None if name is None else self.find(name)
+
+    def owner(self, client_id: str) -> str | None:
+        """Return the name of the user, enabled or not, that a client id is bound to."""
+        self._load()
+        return self._known.by_client_id.get(client_id)
+
     def put(self, name: str, role: Role | str, password: str) -> None:
-        """Add a user, or replace role and password of one."""
-        record = _Record(Role(role), _HASHER.hash(password), mosquitto.hash_password(password))
+        """Add a user, or replace role and password of one; it is bound to no client id and has no certificate."""
+        record = _made(Role(role), password)
         with self.locked():
             self._save({**self._load(), str(name): record})
+
+    def enrol(self, node: str, password: str, certificate: str = "") -> None:
+        """Add the user of a node, bound to the node's id, or replace password and certificate of it.
+
+        Args:
+            node: the node's id, which is the user's name too.
+            password: in clear.
+            certificate: SHA-256 of its DER in lower-case hex; earlier ones are worthless from now on.
+
+        Raises:
+            Conflict: a user of this name exists and is no node's.
+        """
+        record = replace(_made(Role.NODE, password), client_id=node, certificate=certificate)
+        with self.locked():
+            records = self._load()
+            found = records.get(node)
+            if node in set(Role) or (found is not None and found.client_id != node):
+                raise Conflict(f"there is a user {node!r} that is no node's; give the node another id")
+            self._save({**records, node: record})
+
+    def certify(self, name: str, certificate: str) -> None:
+        """Record a renewed certificate (SHA-256 of its DER, lower-case hex); live sessions go on.
+
+        Raises:
+            NotFound: there is no such user.
+        """
+        self._change(name, certificate=certificate)
 
     def disable(self, name: str, *, disabled: bool = True) -> None:
         """Refuse a user's password from now on, or accept it again.
@@ -158,11 +233,14 @@ class Users:
         Raises:
             NotFound: there is no such user.
         """
+        self._change(name, disabled=disabled)
+
+    def _change(self, name: str, **changes: Any) -> None:
         with self.locked():
             records = self._load()
             if name not in records:
                 raise NotFound(f"there is no user {name!r}; known are {', '.join(sorted(records)) or 'none'}")
-            self._save({**records, name: replace(records[name], disabled=disabled)})
+            self._save({**records, name: replace(records[name], **changes)})
 
     def remove(self, name: str) -> None:
         """Forget a user; one that does not exist is no error."""
@@ -182,9 +260,12 @@ class Users:
         return {name: record.role for name, record in sorted(self._load().items()) if not record.disabled}
 
     def marks(self) -> dict[str, str]:
-        """Return, for every enabled user, something that is another once its role or password is. Never shown."""
+        """Return, for every enabled user, something that is another once its role, password or client id is.
+
+        Never shown. A renewed certificate is no reason to end a session.
+        """
         return {
-            name: f"{record.role} {record.argon2}"
+            name: f"{record.role} {record.argon2} {record.client_id}"
             for name, record in self._load().items()
             if not record.disabled
         }
@@ -204,17 +285,21 @@ class Users:
                 finally:
                     self._lock_depth -= 1
 
-    def _load(self) -> dict[str, _Record]:
+    def _load(self) -> Mapping[str, _Record]:
         with self._guard:
             seen = _stamp(self.path)
             if seen != self._seen:
-                self._records = {} if seen is None else _parse(self.path)
+                self._known = _Known.of({} if seen is None else _parse(self.path))
                 self._seen = seen
-            return self._records
+            return self._known.records
 
-    def _save(self, records: dict[str, _Record]) -> None:
+    def _save(self, records: Mapping[str, _Record]) -> None:
         rows = {name: asdict(record) for name, record in sorted(records.items())}
         write_private(self.path, json.dumps(rows, indent=2) + "\n")
+
+
+def _made(role: Role, password: str) -> _Record:
+    return _Record(role, _HASHER.hash(password), mosquitto.hash_password(password))
 
 
 def _private_folder(path: Path) -> None:

@@ -126,6 +126,13 @@ def test_what_a_covered_filter_matches_the_covering_one_matches_too(allowed: str
         assert matches(allowed, topic)
 
 
+def test_who_owns_his_client_id_is_outranked_by_the_board_alone():
+    ranks = {role: compile_grant(role, "callboard", "pi").rank for role in Role}
+    owner = compile_grant(Role.NODE, "callboard", "pi", bound=True).rank
+    assert owner > max(rank for role, rank in ranks.items() if role is not Role.BOARD)
+    assert owner < ranks[Role.BOARD]
+
+
 def test_a_node_cannot_play_the_board():
     grant = compile_grant(Role.NODE, "callboard", "board")
     assert not grant.may_publish("callboard/board/status", True)

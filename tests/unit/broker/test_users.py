@@ -7,8 +7,8 @@ import pytest
 
 from callboard_broker.access import mosquitto
 from callboard_broker.access.rules import Role
-from callboard_broker.access.users import Users, credential_file, ensure_first_users, users_file
-from callboard_core.errors import Failed, Forbidden, NotFound
+from callboard_broker.access.users import User, Users, credential_file, ensure_first_users, users_file
+from callboard_core.errors import Conflict, Failed, Forbidden, NotFound
 
 
 @pytest.fixture
@@ -81,6 +81,63 @@ def test_a_changed_password_replaces_the_old_one(users: Users):
     found = users.verify("anna", "battery staple")
     assert found is not None
     assert found.role is Role.VIEWER
+
+
+def test_an_enrolled_node_is_found_by_name_password_certificate_and_client_id(users: Users):
+    users.enrol("pi-1", "secret", "ab" * 32)
+    user = users.verify("pi-1", "secret")
+    assert user == User("pi-1", Role.NODE, client_id="pi-1", certificate="ab" * 32)
+    assert users.find("pi-1") == users.find_certificate("ab" * 32) == user
+    assert users.owner("pi-1") == "pi-1"
+
+
+def test_a_new_enrolment_makes_the_old_credential_worthless(users: Users):
+    users.enrol("pi-1", "secret", "ab" * 32)
+    mark = users.marks()["pi-1"]
+    users.enrol("pi-1", "another", "cd" * 32)
+    assert users.verify("pi-1", "secret") is None
+    assert users.find_certificate("ab" * 32) is None
+    assert users.find_certificate("cd" * 32) is not None
+    assert users.marks()["pi-1"] != mark, "its session is dropped"
+
+
+def test_a_renewed_certificate_replaces_the_old_one_and_ends_no_session(users: Users):
+    users.enrol("pi-1", "secret", "ab" * 32)
+    before = users.marks()
+    users.certify("pi-1", "cd" * 32)
+    assert users.find_certificate("ab" * 32) is None
+    assert users.find_certificate("cd" * 32) == users.verify("pi-1", "secret")
+    assert users.marks() == before
+
+
+def test_a_disabled_nodes_certificate_is_nobodys_and_its_id_stays_taken(users: Users):
+    users.enrol("pi-1", "secret", "ab" * 32)
+    users.disable("pi-1")
+    assert users.find("pi-1") is users.find_certificate("ab" * 32) is None
+    assert users.owner("pi-1") == "pi-1"
+    users.remove("pi-1")
+    assert users.owner("pi-1") is None
+
+
+def test_nobody_is_found_without_a_certificate_or_client_id(users: Users):
+    assert users.find_certificate("") is None
+    assert users.owner("") is None
+
+
+@pytest.mark.parametrize("name", ["anna", "board", "admin"])
+def test_a_node_cannot_be_enrolled_under_the_name_of_somebody_else(users: Users, name: str):
+    with pytest.raises(Conflict, match=name):
+        users.enrol(name, "secret")
+    assert users.verify("anna", "correct horse")
+
+
+def test_a_file_from_before_client_ids_is_read_unchanged(users: Users):
+    rows = json.loads(users.path.read_text())
+    for row in rows.values():
+        del row["client_id"], row["certificate"]
+    users.path.write_text(json.dumps(rows))
+    found = Users(users.path).verify("anna", "correct horse")
+    assert found == User("anna", Role.OPERATOR)
 
 
 def test_the_file_is_private_and_holds_no_password(users: Users):

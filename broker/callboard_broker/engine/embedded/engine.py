@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callboard_broker.access import Users as OurUsers
-from callboard_broker.access import compile_grant
+from callboard_broker.access import grant_for
 from callboard_broker.engine.embedded.clock import Clock, SteadyTime
 from callboard_broker.engine.embedded.commands import Commands
 from callboard_broker.engine.embedded.commit import Committer
@@ -44,7 +44,7 @@ class EmbeddedEngine:
         port: 0 takes any free one.
         site: what ``{site}`` in access rules stands for.
         users: None lets everybody in.
-        grants: (role, site, client id) to a grant; None allows everything.
+        grants: (user, site, client id) to a grant; None allows everything.
         state: folder for what must survive; None keeps everything in memory.
         sys_interval: seconds between two reports under ``$SYS``.
         config: amqtt's own configuration on top (listeners, plugins).
@@ -85,7 +85,7 @@ class EmbeddedEngine:
             port=settings.mqtt.port,
             site=settings.site,
             users=users,
-            grants=compile_grant,
+            grants=grant_for,
             state=settings.state / "broker",
             limits=settings.mqtt.limits,
             durability=settings.mqtt.durability,
@@ -192,12 +192,10 @@ class EmbeddedEngine:
         def regrant(user: str, client_id: str) -> Grant | None:
             if self._users is None or self._grants is None:
                 return host.restrict(Everything(), user, client_id)
-            role = self._users.roles().get(user)
-            return (
-                None
-                if role is None
-                else host.restrict(self._grants(role, self._site, client_id), user, client_id)
-            )
+            found = self._users.find(user)
+            if found is None or found.client_id not in {"", client_id}:
+                return None
+            return host.restrict(self._grants(found, self._site, client_id), user, client_id)
 
         journal = DurableJournal(self._state)
         journal.load(self.hub, regrant, self._durability.will_grace)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from callboard_broker.access.rules import OWNER_RANK
 from callboard_broker.engine.embedded.waiting import Attempt, Waiting
 from callboard_broker.mqtt.access import Everything, Grant
 from callboard_broker.mqtt.connection import Connection
@@ -39,6 +40,10 @@ class WhoLike(Protocol):
     def role(self) -> str:
         """What grants depend on."""
 
+    @property
+    def client_id(self) -> str:
+        """The only client id the credential is good for; empty for any."""
+
 
 class Users(Protocol):
     """Where credentials are checked."""
@@ -49,21 +54,27 @@ class Users(Protocol):
     def verify(self, username: str, password: str) -> WhoLike | None:
         """Return the user; may take long."""
 
-    def roles(self) -> Mapping[str, str]:
-        """Return the role of every enabled user."""
+    def find(self, name: str) -> WhoLike | None:
+        """Return an enabled user."""
+
+    def owner(self, client_id: str) -> str | None:
+        """Return the name of the user that a client id is bound to."""
 
     def marks(self) -> Mapping[str, str]:
-        """Return, for every enabled user, something that is another once its role or password is."""
+        """Return, for every enabled user, something that is another once its role, password or client id is."""
 
 
-Grants = Callable[[str, str, str], Grant]
+Grants = Callable[[WhoLike, str, str], Grant]
 PluginCheck = Callable[[Connection, Connect], Awaitable[bool]]
 Restrict = Callable[[Grant, str, str], Grant]
 
 
-class _Verdict(NamedTuple):
-    user: str
-    role: str
+class _Anybody(NamedTuple):
+    """Somebody let in without a check."""
+
+    name: str
+    role: str = ""
+    client_id: str = ""
 
 
 class Login:
@@ -74,7 +85,7 @@ class Login:
 
     Args:
         users: None lets everybody in (a broker for tests, or one whose plugins decide).
-        grants: role, site and client id to a grant; None allows everything.
+        grants: user, site and client id to a grant; None allows everything.
         plugins: asked as well where given; all must agree.
         restrict: lets plugins take something away from a grant.
         done: called when something was decided late.
@@ -120,16 +131,14 @@ class Login:
         except CallboardError as error:
             self._fail(connection, error)
 
-    def _at_once(self, connection: Connection, login: Connect) -> _Verdict | None:
+    def _at_once(self, connection: Connection, login: Connect) -> WhoLike | None:
         if self._users is None:
-            return _Verdict(login.username or "", "")
+            return _Anybody(login.username or "")
         if connection.certificate:
-            role = self._users.roles().get(connection.certificate)
-            return None if role is None else _Verdict(connection.certificate, role)
+            return self._users.find(connection.certificate)
         if login.username is None or login.password is None:
             return None
-        found = self._users.recall(login.username, _text(login.password))
-        return None if found is None else _Verdict(found.name, found.role)
+        return self._users.recall(login.username, _text(login.password))
 
     @staticmethod
     def _fail(connection: Connection, error: Exception) -> None:
@@ -144,7 +153,7 @@ class Login:
             return
         attempt = Attempt(connection.address, login.username, login.password, [connection])
         # Names that do not exist share one turn: there is no end of them.
-        known = login.username if login.username in users.roles() else ""
+        known = login.username if users.find(login.username) is not None else ""
         queue = self._suspects if self._penalty(connection.address) else self._waiting
         if queue.put(attempt, known):
             self._check_more(users)
@@ -176,7 +185,7 @@ class Login:
             if found is None:
                 self._brake.failed(attempt.address, self._loop.time())
             for connection in attempt.connections:
-                self._conclude(connection, None if found is None else _Verdict(found.name, found.role))
+                self._conclude(connection, found)
         finally:
             self._checking -= 1
             self._suspected -= suspect
@@ -185,7 +194,7 @@ class Login:
 
     # ---- answers
 
-    def _conclude(self, connection: Connection, verdict: _Verdict | None) -> None:
+    def _conclude(self, connection: Connection, verdict: WhoLike | None) -> None:
         login = connection.login
         if login is None or connection.phase is not Phase.CHECKING:
             return
@@ -210,7 +219,7 @@ class Login:
         self._done()
 
     async def _ask_plugins(
-        self, plugins: PluginCheck, connection: Connection, login: Connect, verdict: _Verdict
+        self, plugins: PluginCheck, connection: Connection, login: Connect, verdict: WhoLike
     ) -> None:
         try:
             if await plugins(connection, login):
@@ -226,11 +235,15 @@ class Login:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _admit(self, connection: Connection, login: Connect, verdict: _Verdict) -> None:
+    def _admit(self, connection: Connection, login: Connect, verdict: WhoLike) -> None:
         grant: Grant = Everything()
         if self._grants is not None and self._users is not None:
-            grant = self._grants(verdict.role, self._site, login.client_id)
-        self._hub.admit(connection, verdict.user, self._restrict(grant, verdict.user, login.client_id))
+            grant = self._grants(verdict, self._site, login.client_id)
+            if not _may_use(login.client_id, verdict, grant, self._users):
+                log.warning("user %s may not connect as %s", verdict.name, login.client_id)
+                connection.refuse(Reason.CLIENT_IDENTIFIER_NOT_VALID)
+                return
+        self._hub.admit(connection, verdict.name, self._restrict(grant, verdict.name, login.client_id))
 
     async def stop(self) -> None:
         """Give up decisions still under way."""
@@ -238,6 +251,13 @@ class Login:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _may_use(client_id: str, user: WhoLike, grant: Grant, users: Users) -> bool:
+    """Tell whether a user may have this client id: a credential may be bound to one, and one to a credential."""
+    if user.client_id:
+        return client_id == user.client_id
+    return users.owner(client_id) is None or grant.rank > OWNER_RANK
 
 
 def _text(password: bytes) -> str:
