@@ -7,8 +7,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export LANG ?= C.UTF-8
 export PYTHONUTF8 := 1
 
-# Debian packages the tests use for real: brokers, a browser, a database, network namespaces, renderers.
-PACKAGES := mosquitto mosquitto-clients chromium postgresql iproute2 curl blender povray ffmpeg
+# Debian packages the tests use for real: brokers, a browser, a database, network namespaces, renderers; and what judges the
+# boot files and file systems of cards.
+PACKAGES := mosquitto mosquitto-clients chromium postgresql iproute2 curl blender povray ffmpeg \
+	cloud-init shellcheck dosfstools mtools xz-utils
 
 .DEFAULT_GOAL := help
 .PHONY: help up test check fuzz soak bench docs packages clean
