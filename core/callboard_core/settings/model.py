@@ -43,7 +43,9 @@ CONFIG_VARIABLE = "CALLBOARD_CONFIG"
 #: What the command line logs in with; no settings either.
 LOGIN_VARIABLES = ("CALLBOARD_USERNAME", "CALLBOARD_PASSWORD_FILE")
 #: Variables of ours that are no settings: that one, and who a person is who uses the command line.
-NO_SETTINGS = frozenset({CONFIG_VARIABLE, "CALLBOARD_USERNAME", "CALLBOARD_PASSWORD_FILE"})
+NO_SETTINGS = frozenset(
+    {CONFIG_VARIABLE, "CALLBOARD_USERNAME", "CALLBOARD_PASSWORD_FILE", "CALLBOARD_INSTALLED"}
+)
 
 
 def default_state_dir(env: Mapping[str, str] = os.environ) -> Path:
