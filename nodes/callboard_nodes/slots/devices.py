@@ -54,9 +54,15 @@ class _Memory(ctypes.Structure):
 def nvidia(library: str = "libnvidia-ml.so.1") -> tuple[str, ...]:
     """Return the names of the NVIDIA cards with their memory, such as ``NVIDIA L4 (23 GiB)``; none without a driver."""
     try:
-        nvml = ctypes.CDLL(library)
+        return _cards(ctypes.CDLL(library))
     except OSError:
         return ()
+    except AttributeError as error:
+        _log.info("%s is no library of NVIDIA's that we know (%s); no cards are announced", library, error)
+        return ()
+
+
+def _cards(nvml: Any) -> tuple[str, ...]:
     if nvml.nvmlInit_v2() != 0:
         _log.info("an NVIDIA driver is installed and does not answer; no cards are announced")
         return ()

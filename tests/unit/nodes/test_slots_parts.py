@@ -15,7 +15,7 @@ from PIL import Image
 from callboard_core.calls.artifacts import ArtifactRef
 from callboard_core.errors import BadRequest, Forbidden
 from callboard_core.farm.messages import Assignment, Input
-from callboard_nodes.slots import devices, exr, images
+from callboard_nodes.slots import exr, images
 from callboard_nodes.slots.configured import plans, templates
 from callboard_nodes.slots.detect import Detector, parse_version
 from callboard_nodes.slots.engines.simulated import png
@@ -23,7 +23,7 @@ from callboard_nodes.slots.inputs import InputCache, SharedFolders
 from callboard_nodes.slots.journal import Journal, folder_of
 from callboard_nodes.slots.log import Log
 from callboard_nodes.slots.process import Lines, inherited
-from callboard_nodes.slots.schedule import Hours, Moment, Schedule, parse_logind, processor_load
+from callboard_nodes.slots.schedule import Hours, Moment, Schedule
 from callboard_nodes.slots.standing import Standing
 from callboard_nodes.slots.teller import Teller
 from support.farm import FolderStore
@@ -240,13 +240,6 @@ def test_a_program_is_asked_once_and_again_when_it_has_changed(tmp_path):
     assert not Detector(memory, search=str(tmp_path)).is_there("ffmpeg")
 
 
-def test_memory_is_read_and_a_machine_without_cards_has_none(tmp_path):
-    (tmp_path / "meminfo").write_text("MemTotal:        8000 kB\nMemFree: 1 kB\n")
-    assert devices.memory(tmp_path) == 8000 * 1024
-    assert devices.memory(tmp_path / "nowhere") is None
-    assert devices.nvidia("libno-such-library.so") == ()
-
-
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
@@ -287,14 +280,6 @@ def test_a_schedule_says_why():
     assert polite.judge(Moment(noon, load=0.2, idle=900)).may_start
     assert "50% busy" in str(polite)
     assert not Schedule()
-
-
-def test_idleness_and_load_are_read():
-    assert parse_logind("IdleHint=no\nIdleSinceHint=5\n", 100.0) == 0.0
-    assert parse_logind("IdleHint=yes\nIdleSinceHint=40000000\n", 100.0) == 60.0
-    assert parse_logind("", 100.0) is None
-    assert processor_load(None, (1, 2)) is None
-    assert processor_load((10, 100), (60, 200)) == 0.5
 
 
 def test_slots_are_one_for_each_engine_unless_something_else_is_said():
