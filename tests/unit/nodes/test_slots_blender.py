@@ -73,6 +73,7 @@ def test_blender_5_tells_only_what_it_has_saved():
         ("Error: Render error (Invalid argument) cannot save: '/proc/x.png'", 1, "node", "unwritable"),
         ("Error: Render error (No space left on device) cannot save: '/x.png'", 1, "node", "disk_full"),
         ("Error: Out of memory in CUDA queue enqueue", 1, "node", "out_of_memory"),
+        ("Error: Build without OpenImageDenoiser", 1, "node", "unsupported"),
         ("Error: could not check out a license", 1, "licence", "licence"),
         ("Blender quit", 1, "job", "exit_code"),
         ("Fra:1 Mem:1M", -11, "node", "crashed"),

@@ -71,6 +71,8 @@ _ERRORS: Sequence[tuple[re.Pattern[str], Literal["node", "job"], str]] = [
         "node",
         "out_of_memory",
     ),
+    # Debian's Blender has no denoiser, for one; the blender.org builds of other nodes do.
+    (re.compile(r"[Bb]uild without "), "node", "unsupported"),
     (re.compile(r"Cannot read file"), "job", "bad_file"),
     (
         re.compile(r"File format is not supported|Failed to read blend file|not a blend file"),
