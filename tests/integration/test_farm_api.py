@@ -166,6 +166,7 @@ def test_tasks_and_frames_are_followed_and_taken_back(farm_alone):
     rows = {row["number"]: row for row in farm_alone.read("frame", job=job)}
     assert [rows[number]["status"] for number in (1, 2, 3)] == ["done", "rendering", "waiting"]
     assert (rows[1]["seconds"], rows[2]["client"], rows[1]["attempt"]) == (0.2, "n1", work["attempt"])
+    assert [rows[number]["client"] for number in (1, 3)] == ["n1", None]
     told = farm_alone.refused(
         "frame", "update", filters={"job": job, "number": 2}, values={"status": "cancelled"}
     )
@@ -183,6 +184,7 @@ def test_tasks_and_frames_are_followed_and_taken_back(farm_alone):
     assert len(ended) == 2
     assert farm_alone.read("job", id=job)[0]["done"] == 2
     assert [row["number"] for row in farm_alone.read("frame", job=job, attempt=second["attempt"])] == [2]
+    assert [row["number"] for row in farm_alone.read("frame", job=job, client="n1")] == [1, 2]
     farm_alone.ask(
         "frame", "update", filters={"job": job, "status": ["done", "cancelled"]}, values={"status": "waiting"}
     )

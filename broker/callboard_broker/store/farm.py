@@ -195,10 +195,15 @@ def attempt(connection: Connection, attempt_id: str) -> Any | None:
 def results(
     connection: Connection, job: int, step: int | None = None, *, limit: int | None = None, offset: int = 0
 ) -> Iterator[Any]:
-    """Yield what became of a job's frames, by step and frame."""
+    """Yield what became of a job's frames and which node made them, by step and frame."""
     wanted = [ResultRow.job == job, *([] if step is None else [ResultRow.step == step])]
     found = (
-        select(*_RESULT).where(*wanted).order_by(ResultRow.step, ResultRow.frame).limit(limit).offset(offset)
+        select(*_RESULT, AttemptRow.node)
+        .join(AttemptRow, AttemptRow.id == ResultRow.attempt, isouter=True)
+        .where(*wanted)
+        .order_by(ResultRow.step, ResultRow.frame)
+        .limit(limit)
+        .offset(offset)
     )
     return iter(connection.execute(found))
 

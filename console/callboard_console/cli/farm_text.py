@@ -100,7 +100,7 @@ def slot_row(slot: Fields) -> dict[str, Any]:
         "engine": " ".join(filter(None, (slot["card"]["engine"], slot["card"].get("version")))),
         "state": slot["state"],
         "job": report["job"] if working else "",
-        "frame": report.get("frame", "") if working else "",
+        "frame": report["frame"] if working and report.get("frame") is not None else "",
         "progress": bar(report.get("progress", 0.0), 8) if working else "",
         "eta": left(report.get("eta")) if working else "",
         "takes no work": slot["closed"],

@@ -78,13 +78,15 @@ def test_reasons_are_told_by_step():
     ]
 
 
-def test_a_slot_that_is_gone_shows_no_work():
+def test_a_slot_shows_its_work_as_far_as_it_has_any_and_is_there():
     report = {"job": "7", "frame": 3, "progress": 0.5, "eta": 5}
     slot = {
         "node": "n", "slot": "s", "card": {"engine": "blender", "version": "4.2"}, "state": "rendering",
         "report": report, "live": True, "closed": "", "note": "", "tags": ["gpu"],
     }  # fmt: skip
     assert (slot_row(slot)["job"], slot_row(slot)["engine"]) == ("7", "blender 4.2")
+    encodes = slot_row(slot | {"report": report | {"frame": None}})
+    assert (encodes["job"], encodes["frame"]) == ("7", "")
     gone = slot_row(slot | {"live": False, "closed": "lost"})
     assert (gone["job"], gone["progress"], gone["takes no work"]) == ("", "", "lost")
 

@@ -23,7 +23,7 @@ _RUNNING = frozenset({FrameState.ASSIGNED, FrameState.RENDERING})
 _STATES = tuple(FrameState)
 _NOTHING: Mapping[str, None] = dict.fromkeys(("seconds", "width", "height", "t", "file", "artifact"))
 #: What is in the database only.
-_OF_RESULTS = {*_NOTHING, "attempt"}
+_OF_RESULTS = {*_NOTHING, "attempt", "client"}
 
 
 class FrameValues(Values):
@@ -49,7 +49,7 @@ class Frames(Table):
         "number": "of the frame",
         "status": "waiting, assigned, rendering, done, failed or cancelled",
         "tries": "that failed",
-        "client": "the node that has it; who made it is told by its task",
+        "client": "the node that has it, or made it",
         "attempt": "the attempt that has it, or made it",
         "seconds": "it took",
         "width": "pixels",
@@ -205,6 +205,7 @@ def _rows(strip: _Strip, picked: _Picked) -> Iterator[Row]:
 def _result(result: Any) -> Row:
     artifact = json.loads(result.artifact) if result.artifact else {}
     return {
+        "client": result.node,
         "attempt": result.attempt,
         "seconds": result.seconds,
         "width": result.width,
