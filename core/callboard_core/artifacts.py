@@ -81,6 +81,8 @@ class HttpArtifacts:
         base_url: the board's HTTP API, such as ``http://127.0.0.1:8470``; a callable is asked each time.
         credential: who asks; a callable is asked each time.
         patience: seconds to try on while nothing gets through.
+        tls: used for ``https``; a callable is asked for each connection. By default, and where it returns None, the
+            system's authorities are trusted.
     """
 
     def __init__(
@@ -89,14 +91,21 @@ class HttpArtifacts:
         credential: Credential | Callable[[], Credential | None] | None = None,
         *,
         patience: float = PATIENCE,
+        tls: ssl.SSLContext | Callable[[], ssl.SSLContext | None] | None = None,
     ) -> None:
         self._base_url, self._credential, self._patience = base_url, credential, patience
+        self._tls = tls
         self._idle: list[tuple[float, str, http.client.HTTPConnection]] = []
         self._lock = threading.Lock()
 
     @classmethod
     def of(
-        cls, link: Link, credential: Credential | Callable[[], Credential | None] | None, url: str = ""
+        cls,
+        link: Link,
+        credential: Credential | Callable[[], Credential | None] | None,
+        url: str | Callable[[], str] = "",
+        *,
+        tls: ssl.SSLContext | Callable[[], ssl.SSLContext | None] | None = None,
     ) -> HttpArtifacts:
         """Return the artifacts of the board that a link leads to; for as long as the link.
 
@@ -104,8 +113,9 @@ class HttpArtifacts:
             link: tells by the board's card where its HTTP API is.
             credential: who asks.
             url: where it is, whatever the card says.
+            tls: as for the class.
         """
-        found = cls(url or BoardHttp(link), credential)
+        found = cls(url or BoardHttp(link), credential, tls=tls)
         link.on_stop(found.close)
         return found
 
@@ -337,7 +347,7 @@ class HttpArtifacts:
             self._idle = fresh
         for _, _, connection in stale:
             connection.close()
-        return found[2] if found else _connect(base)
+        return found[2] if found else _connect(base, self._tls() if callable(self._tls) else self._tls)
 
     def _authorization(self) -> dict[str, str]:
         credential = self._credential() if callable(self._credential) else self._credential
@@ -378,12 +388,12 @@ class _Tries:
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
-def _connect(base: str) -> http.client.HTTPConnection:
+def _connect(base: str, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
     parts = urlsplit(base)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise BadRequest(f"{base!r} is no http:// or https:// URL of a board")
     if parts.scheme == "https":
-        context = ssl.create_default_context()
+        context = tls or ssl.create_default_context()
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
             parts.hostname, parts.port, timeout=_SILENCE, context=context
         )

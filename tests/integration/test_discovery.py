@@ -8,10 +8,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from itertools import islice
 
 import pytest
 
-from callboard_core.discovery import Advertiser, find_board
+from callboard_core.discovery import Advertiser, find_board, find_boards
 from callboard_core.discovery.networks import LOOPBACK
 from callboard_core.errors import BadRequest, Conflict, Unavailable
 from support.netns import lan
@@ -257,9 +258,20 @@ def node_on(network, name, *, site, timeout=10.0, port=18831):
 
 
 def answer_of(node):
-    output, errors = node.communicate(timeout=30)
+    with node:  # communicate() would miss what readline() has read ahead
+        output, errors = node.stdout.read(), node.stderr.read()
     assert errors == ""
     return output.split()
+
+
+def test_every_board_that_answers_is_found_so_that_the_right_one_can_be_told(site, port):
+    ports = (4711, 4712, 4713)
+    with ExitStack() as stack:
+        for number in ports:
+            stack.enter_context(advertised(site=site, mqtt_port=number, port=port))
+        with closing(find_boards(site, 10.0, port=port, mdns=False)) as found:
+            assert sorted(one.mqtt_port for one in islice(found, len(ports))) == list(ports)
+    assert list(find_boards(site, 0.2, port=port, mdns=False)) == []
 
 
 @needs_root

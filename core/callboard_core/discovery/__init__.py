@@ -6,7 +6,7 @@ credentials, never by discovery.
 """
 
 from callboard_core.discovery.advertiser import Advertiser
-from callboard_core.discovery.finder import find_board
+from callboard_core.discovery.finder import find_board, find_boards
 from callboard_core.discovery.wire import DEFAULT_PORT, Board, Found
 
-__all__ = ["DEFAULT_PORT", "Advertiser", "Board", "Found", "find_board"]
+__all__ = ["DEFAULT_PORT", "Advertiser", "Board", "Found", "find_board", "find_boards"]

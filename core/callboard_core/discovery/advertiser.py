@@ -20,6 +20,8 @@ class Advertiser:
         port: UDP port of the query, the same on every machine.
         mdns: whether to publish over multicast DNS as well.
         version: Callboard's version on the board.
+        mqtts: port of MQTT over TLS, at the same addresses; None where there is none.
+        https: port of the HTTP API over TLS.
     """
 
     def __init__(
@@ -32,8 +34,10 @@ class Advertiser:
         port: int = DEFAULT_PORT,
         mdns: bool = True,
         version: str = "",
+        mqtts: int | None = None,
+        https: int | None = None,
     ) -> None:
-        board = Board(site, mqtt_port, http_url, version)
+        board = Board(site, mqtt_port, http_url, version, mqtts, https)
         self._responder = Responder(board, bind=bind, port=port)
         self._publisher = Publisher(board, bind=bind) if mdns else None
 

@@ -107,13 +107,21 @@ class Publisher:
     def _info(self, addresses: list[str]) -> ServiceInfo:
         from zeroconf import ServiceInfo  # noqa: PLC0415 - slow to import
 
-        txt = Txt(site=self._board.site, http=self._board.http_url, version=self._board.version)
+        board = self._board
+        txt = Txt(
+            site=board.site,
+            http=board.http_url,
+            version=board.version,
+            mqtts=board.mqtts,
+            https=board.https,
+        )
+        told = {key: str(value) for key, value in txt.model_dump(exclude_none=True).items()}
         return ServiceInfo(
             SERVICE,
             f"{self._name}.{SERVICE}",
             addresses=[socket.inet_aton(address) for address in addresses],
-            port=self._board.mqtt_port,
-            properties={**txt.model_dump(exclude_none=True), "mqtt": str(self._board.mqtt_port)},
+            port=board.mqtt_port,
+            properties={**told, "mqtt": str(board.mqtt_port)},
             server=f"{self._name}.local.",
         )
 

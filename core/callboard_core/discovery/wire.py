@@ -73,6 +73,8 @@ class Answer(Payload):
     mqtt: _Port
     http: _HttpUrl | None = None
     version: _Version = ""
+    mqtts: _Port | None = None
+    https: _Port | None = None
 
 
 class Txt(Payload):
@@ -81,6 +83,8 @@ class Txt(Payload):
     site: _Site
     http: _HttpUrl | None = None
     version: _Version = ""
+    mqtts: _Port | None = None
+    https: _Port | None = None
 
     @classmethod
     def of(cls, properties: Mapping[str, str | None]) -> Txt:
@@ -100,12 +104,15 @@ class Board:
     """What a board tells about itself.
 
     The host of ``http_url`` may be ``0.0.0.0``: it then stands for the address the asker reached the board at.
+    ``mqtts`` and ``https`` are the ports of MQTT over TLS and of HTTPS, at the same addresses.
     """
 
     site: str
     mqtt_port: int
     http_url: str | None = None
     version: str = ""
+    mqtts: int | None = None
+    https: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,8 @@ class Found:
     http_url: str | None = None
     version: str = ""
     via: Literal["udp", "mdns"] = "udp"
+    mqtts: int | None = None
+    https: int | None = None
 
     @property
     def mqtt_url(self) -> str:
@@ -135,7 +144,16 @@ class Found:
         found = parse(Answer, packet, limit=ANSWER_LIMIT)
         if found.nonce != nonce:
             return None
-        return cls(found.site, host, found.mqtt, reachable(found.http, host), found.version, "udp")
+        return cls(
+            found.site,
+            host,
+            found.mqtt,
+            reachable(found.http, host),
+            found.version,
+            "udp",
+            found.mqtts,
+            found.https,
+        )
 
     @classmethod
     def from_service(cls, txt: Txt, host: str, port: int) -> Found:
@@ -146,7 +164,7 @@ class Found:
         """
         if not 0 < port <= 65535:  # noqa: PLR2004 - the range of TCP
             raise BadPayload(f"port: {port} is no TCP port", key="port")
-        return cls(txt.site, host, port, reachable(txt.http, host), txt.version, "mdns")
+        return cls(txt.site, host, port, reachable(txt.http, host), txt.version, "mdns", txt.mqtts, txt.https)
 
 
 def answer(packet: bytes, board: Board) -> bytes | None:
@@ -166,6 +184,8 @@ def answer(packet: bytes, board: Board) -> bytes | None:
         mqtt=board.mqtt_port,
         http=board.http_url,
         version=board.version,
+        mqtts=board.mqtts,
+        https=board.https,
     ).encode()
 
 

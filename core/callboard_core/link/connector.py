@@ -36,7 +36,7 @@ class Login:
     credential: Credential | Callable[[], Credential | None] | None
     will: Will | None
     keepalive: int
-    tls: ssl.SSLContext | None
+    tls: ssl.SSLContext | Callable[[], ssl.SSLContext | None] | None
 
     def where(self) -> Endpoint:
         """The endpoint to try now."""
@@ -45,7 +45,8 @@ class Login:
     def identity(self) -> Identity:
         """The identity to show now."""
         credential = self.credential() if callable(self.credential) else self.credential
-        return Identity(self.client_id, self.keepalive, credential, self.will, self.tls)
+        tls = self.tls() if callable(self.tls) else self.tls
+        return Identity(self.client_id, self.keepalive, credential, self.will, tls)
 
 
 class Connector:

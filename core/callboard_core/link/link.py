@@ -58,7 +58,8 @@ class Link:
         outbox_limit: most messages that wait to be sent.
         inbox_limit: most messages that wait for their handlers.
         reconnect: how long to wait between attempts.
-        tls: used for ``mqtts`` endpoints; by default the system's authorities are trusted.
+        tls: used for ``mqtts`` endpoints; a callable is asked again before every attempt. By default the system's
+            authorities are trusted.
         message_limit: largest payload to send, in bytes.
 
     Attributes:
@@ -78,7 +79,7 @@ class Link:
         outbox_limit: int = 10_000,
         inbox_limit: int = 50_000,
         reconnect: Backoff = Backoff(),  # noqa: B008 - frozen
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | Callable[[], ssl.SSLContext | None] | None = None,
         message_limit: int = MESSAGE_LIMIT,
     ) -> None:
         self.client_id = topics.check_id(client_id, "client id")
