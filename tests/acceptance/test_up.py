@@ -1,11 +1,13 @@
 """``callboard up`` for real: from nothing to ready, read and steered by other programs, killed in every way, stopped."""
 
+import contextlib
 import itertools
 import json
 import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,9 @@ import pytest
 
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.messages import Status, parse
+from support import packets
 from support.up import CALLBOARD, READY, OwnNode, Up, eventually, prepare_board, processes_of, running_board
+from support.wire import Wire, connect
 
 ENGINES = ("embedded", "mosquitto")
 
@@ -250,6 +254,65 @@ def test_doctor_finds_nothing_wrong(board: Up):
     sources = {row["key"]: row["source"] for row in told["settings"]}
     assert sources["state"].startswith("flag")
     assert sources["discovery.port"].startswith("environment")
+
+
+def test_doctor_names_clients_that_fight_for_an_id_read_slowly_or_talk_most(tmp_path: Path):
+    with running_board(tmp_path, node=False, env={"CALLBOARD_MQTT_SYS_INTERVAL": "1"}) as up:
+        with trouble(up):
+            eventually(
+                lambda: all(word in clients(up) for word in ("twin taken over ", "deaf (", "loud ")),
+                lambda: f"all three; it says: {clients(up)}",
+                timeout=60,
+            )
+            assert up.cli("doctor", check=False).returncode == 1
+        eventually(lambda: clients(up).startswith("no id used twice; no slow readers"), lambda: clients(up))
+
+
+def clients(up: Up) -> str:
+    """What doctor says about the broker's clients."""
+    told = json.loads(up.cli("doctor", "--json", check=False).stdout)
+    return next(check["found"] for check in told["checks"] if check["what"] == "clients")
+
+
+@contextlib.contextmanager
+def trouble(up: Up) -> Iterator[None]:
+    """Two clients of one id, one that never reads, and one that publishes without end."""
+    ended = threading.Event()
+    with log_in(up, "deaf", "viewer") as deaf, log_in(up, "loud", "admin") as loud:
+        deaf.subscribe("callboard/#")
+        threads = [
+            threading.Thread(target=fight, args=(up, ended)),
+            threading.Thread(target=talk, args=(loud, ended)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+
+
+def log_in(up: Up, client_id: str, user: str) -> Wire:
+    mqtt = up.runtime.mqtt
+    return connect(
+        (mqtt.host, mqtt.port), client_id, username=user, password=up.password(user).encode(), keepalive=0
+    )
+
+
+def fight(up: Up, ended: threading.Event) -> None:
+    old = log_in(up, "twin", "viewer")
+    while not ended.wait(0.05):
+        new = log_in(up, "twin", "viewer")
+        old.close()
+        old = new
+    old.close()
+
+
+def talk(wire: Wire, ended: threading.Event) -> None:
+    while not ended.wait(0.02):
+        wire.send(packets.publish("callboard/loud/stream/camera/c", b"x" * 100_000))
 
 
 # --- ends, restarts and kills

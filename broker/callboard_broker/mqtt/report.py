@@ -63,6 +63,8 @@ class Reporter:
         self._last = now
         for connection in hub.connections:
             connection.publish_in = 0
+        for session in hub.sessions.values():
+            session.dropped = 0
         changed = [(_ROOT + name, text) for name, text in found.items() if self._published.get(name) != text]
         self._published = found
         return changed
@@ -141,6 +143,8 @@ class Reporter:
         return [{"client": client, "takeovers": many} for client, many in worst if many >= _FLAPPING]
 
     def _slow(self) -> list[dict[str, Any]]:
+        """Connected clients with messages that wait, or that were dropped since the last report."""
+
         def burden(session: Session) -> int:
             return session.dropped + len(session.queue)
 

@@ -203,7 +203,10 @@ def _clients(access: Access) -> Check:
             "clients", ok=True, found="this broker does not tell who flaps, reads slowly or talks most"
         )
     twins = [f"{each['client']} taken over {each['takeovers']} times" for each in told.get("flapping", [])]
-    slow = [f"{each['client']} has {each['waiting']} waiting" for each in told.get("slow", [])]
+    slow = [
+        f"{each['client']} ({each['waiting']} messages waiting, {each['dropped']} dropped)"
+        for each in told.get("slow", [])
+    ]
     most = [f"{each['client']} {each['rate']}/s" for each in told.get("talkers", [])[:3]]
     found = [
         f"two clients of one id: {', '.join(twins)}; give one another id" if twins else "no id used twice",

@@ -72,6 +72,20 @@ def test_slow_readers_and_top_talkers_are_named() -> None:
     assert json.loads(found["$SYS/broker/callboard/talkers"]) == [{"client": "talker", "rate": 1.0}]
 
 
+def test_who_has_caught_up_is_slow_no_more() -> None:
+    broker = Broker()
+    reporter = Reporter(broker.hub, "1", NOW)
+    slow, talker = broker.client("slow"), broker.client("talker")
+    slow.subscribe(("x", 0))
+    slow.connection.choke(True)
+    for _ in range(10):
+        talker.publish("x")
+    slow.connection.choke(False)
+    topic = "$SYS/broker/callboard/slow"
+    assert json.loads(dict(reporter.changes(NOW + 10))[topic])[0]["dropped"] > 0
+    assert dict(reporter.changes(NOW + 20))[topic] == "[]"
+
+
 def test_every_bound_is_told() -> None:
     broker = Broker()
     told = dict(Reporter(broker.hub, "1", NOW).changes(NOW + 10))["$SYS/broker/callboard/limits"]
