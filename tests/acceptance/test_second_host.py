@@ -12,6 +12,7 @@ import pytest
 
 from support.netns import Lan, ip, lan
 from support.root import needs_root
+from support.timing import Stopwatch
 from support.up import CALLBOARD, Up, clean_environment, eventually, free_udp_port, running_board
 
 pytestmark = [needs_root, pytest.mark.timeout(300)]
@@ -142,14 +143,14 @@ def test_a_second_machine_finds_the_board_and_loses_nothing_while_it_is_cut_off(
         try:
             wait_for_status(watching, "ready")
             hosts.unplug()
-            cut = time.monotonic()
+            cut = Stopwatch()
             wait_for_status(watching, "lost")
-            assert time.monotonic() - cut <= 1.5 * KEEPALIVE + NOTICED[hosts.up.runtime.engine]
-            time.sleep(OUTAGE - (time.monotonic() - cut))
+            assert cut.within(1.5 * KEEPALIVE + NOTICED[hosts.up.runtime.engine]), cut
+            time.sleep(OUTAGE - cut.seconds)
             hosts.plug()
-            plugged = time.monotonic()
+            plugged = Stopwatch()
             wait_for_status(watching, "ready")
-            assert time.monotonic() - plugged <= 15
+            assert plugged.within(15), plugged
         finally:
             watching.kill()
             watching.communicate()

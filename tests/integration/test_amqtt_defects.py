@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from support import wire
 from support.packets import Will
 
 CHILD = Path(__file__).parents[1] / "support" / "amqtt_child.py"
-SOON = 3.0  # seconds; ours answers in milliseconds, stock never
+#: Seconds to wait for what ours does in milliseconds, on however slow a machine, and stock never.
+PATIENCE = {"ours": 30.0, "stock": 3.0}
 ANONYMOUS = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 TABOO = {"amqtt.plugins.topic_checking.TopicTabooPlugin": {}}
 
@@ -30,6 +32,7 @@ class Broker:
 
     def __init__(self, which: str, folder: Path, plugins: dict[str, Any]) -> None:
         config = json.dumps({"plugins": plugins})
+        self.soon = PATIENCE[which]
         self._command = [sys.executable, str(CHILD), which, config, str(folder / "state")]
         self._log = (folder / "log").open("ab")
         self.start()
@@ -87,7 +90,7 @@ def test_1_a_wrong_password_does_not_touch_the_session(broker: Broker) -> None:
         with wire.Wire(broker.address) as thief:
             thief.connect("ada-1", username="ada", password="wrong")
         ada.publish("a", b"still here")
-        assert ada.message(SOON).payload == b"still here"
+        assert ada.message(broker.soon).payload == b"still here"
 
 
 def test_2_a_new_client_gets_only_what_it_subscribed_to(broker: Broker) -> None:
@@ -101,35 +104,35 @@ def test_2_a_new_client_gets_only_what_it_subscribed_to(broker: Broker) -> None:
 def test_3_the_will_of_a_silent_client_is_published(broker: Broker) -> None:
     with broker.connect("watcher") as watcher, broker.connect("silent", keepalive=1, will=Will("gone", b"1")):
         watcher.subscribe("gone")
-        assert watcher.message(SOON).topic == "gone"
+        assert watcher.message(broker.soon).topic == "gone"
 
 
 def test_3_a_socket_that_never_sends_connect_is_closed(broker: Broker) -> None:
     with wire.Wire(broker.address) as idle:
-        assert idle.is_closed(SOON)
+        assert idle.is_closed(broker.soon)
 
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_4_a_second_connect_takes_over(broker: Broker, clean: bool) -> None:
     with broker.connect("twin", clean=clean) as old, broker.connect("twin", clean=clean) as new:
-        assert old.is_closed(SOON)
+        assert old.is_closed(broker.soon)
         new.subscribe("a")
         new.publish("a", b"1")
-        assert new.message(SOON).payload == b"1"
+        assert new.message(broker.soon).payload == b"1"
 
 
 def test_4_a_take_over_publishes_the_will(broker: Broker) -> None:
     with broker.connect("watcher") as watcher, broker.connect("twin", will=Will("gone", b"1")):
         watcher.subscribe("gone")
         with broker.connect("twin"):
-            assert watcher.message(SOON).topic == "gone"
+            assert watcher.message(broker.soon).topic == "gone"
 
 
 def test_5_delivery_is_at_the_lower_qos(broker: Broker) -> None:
     with broker.connect("a") as client:
         client.subscribe(("a", 1))
         client.publish("a", b"0", qos=0)
-        assert client.message(SOON).qos == 0
+        assert client.message(broker.soon).qos == 0
 
 
 def test_5_subscribing_again_changes_the_qos(broker: Broker) -> None:
@@ -137,17 +140,27 @@ def test_5_subscribing_again_changes_the_qos(broker: Broker) -> None:
         client.subscribe(("a", 0))
         client.subscribe(("a", 1))
         client.publish("a", b"1", qos=1)
-        assert client.message(SOON).qos == 1
+        assert client.message(broker.soon).qos == 1
 
 
 def test_5_what_was_in_flight_is_sent_again_with_dup(broker: Broker) -> None:
     with broker.connect("a", clean=False) as client, broker.connect("b") as other:
         client.subscribe(("a", 1))
         other.publish("a", b"1", qos=1)
-        assert not client.expect(p.PUBLISH, timeout=SOON).dup
+        assert not client.expect(p.PUBLISH, timeout=broker.soon).dup
         client.close()
         with broker.connect("a", clean=False) as again:
-            assert again.expect(p.PUBLISH, timeout=SOON).dup
+            assert again.expect(p.PUBLISH, timeout=broker.soon).dup
+
+
+def test_5_messages_for_an_absent_session_do_not_come_as_retained(broker: Broker) -> None:
+    with broker.connect("a", clean=False) as client:
+        client.subscribe(("a", 1))
+        client.disconnect()
+    with broker.connect("b") as other:
+        other.publish("a", b"1", qos=1)
+    with broker.connect("a", clean=False) as again:
+        assert not again.message(broker.soon).retain
 
 
 def test_6_routing_survives_subscriptions_made_meanwhile(broker: Broker) -> None:
@@ -163,7 +176,7 @@ def test_6_routing_survives_subscriptions_made_meanwhile(broker: Broker) -> None
             other.send(p.publish("x/y", b"%d" % number, qos=0, pid=0, level=4))
             fourth.send(p.subscribe([(f"z/{number}", 0)], pid=number + 1, level=4))
         for client in (first, second):
-            assert [message.payload for message in client.messages(500, SOON)] == [
+            assert [message.payload for message in client.messages(500, broker.soon)] == [
                 b"%d" % n for n in range(500)
             ]
 
@@ -171,24 +184,57 @@ def test_6_routing_survives_subscriptions_made_meanwhile(broker: Broker) -> None
 def test_7_a_packet_over_the_limit_closes_the_connection(broker: Broker) -> None:
     with broker.connect("a") as client:
         client.send(b"\x30\xff\xff\xff\x7f")  # 256 MB announced
-        assert client.is_closed(SOON)
+        assert client.is_closed(broker.soon)
+
+
+def test_7_a_slow_reader_does_not_make_the_broker_grow(broker: Broker) -> None:
+    """60 MB pass somebody who does not read."""
+    payload = b"x" * 20_000
+    with broker.connect("deaf") as deaf, broker.connect("loud") as loud, broker.connect("witness") as witness:
+        deaf.subscribe("a")
+        witness.subscribe("end")
+        before = resident(broker)
+        for _ in range(3_000):
+            loud.publish("a", payload)
+        loud.publish("end")
+        witness.message(60)
+        assert resident(broker) - before < 20_000_000
+
+
+def resident(broker: Broker) -> int:
+    pages = int(Path(f"/proc/{broker.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_8_publishing_below_dollar_leaves_no_dead_connection(broker: Broker) -> None:
+    with broker.connect("a") as client:
+        client.publish("$SYS/mine", b"1")
+        client.subscribe("a")
+        client.publish("a", b"1")
+        assert client.message(broker.soon).payload == b"1"
 
 
 def test_8_a_shared_subscription_delivers(broker: Broker) -> None:
     with broker.connect("a") as client:
         client.subscribe("$share/group/a")
         client.publish("a", b"1")
-        assert client.message(SOON).payload == b"1"
+        assert client.message(broker.soon).payload == b"1"
 
 
 def test_8_thousands_of_subscriptions_are_quick(broker: Broker) -> None:
     with broker.connect("a") as client:
-        began = time.monotonic()
+        began = cpu_seconds(broker)
         for number in range(4_000):
             client.send(p.subscribe([(f"a/{number}", 0)], pid=number + 1, level=4))
         for _ in range(4_000):
-            client.expect(p.SUBACK, timeout=SOON)
-        assert time.monotonic() - began < SOON
+            client.expect(p.SUBACK, timeout=30)
+        assert cpu_seconds(broker) - began < 2
+
+
+def cpu_seconds(broker: Broker) -> float:
+    """What the broker's process has used so far; stock uses 7 for the test before."""
+    fields = Path(f"/proc/{broker.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +253,7 @@ def test_9_what_is_malformed_closes_the_connection(which: str, tmp_path: Path, r
     try:
         with broker.connect("a") as client:
             client.send(raw)
-            assert client.is_closed(SOON)
+            assert client.is_closed(broker.soon)
     finally:
         broker.close()
 
@@ -220,7 +266,7 @@ def test_9_mqtt_5_is_spoken(broker: Broker) -> None:
 def test_9_mqtt_3_1_is_answered(broker: Broker) -> None:
     with wire.Wire(broker.address) as client:
         client.send(b"\x10\x0f\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x01a")
-        assert client.receive(SOON).kind == p.CONNACK
+        assert client.receive(broker.soon).kind == p.CONNACK
 
 
 def test_10_an_anonymous_persistent_session_persists(broker: Broker) -> None:
@@ -232,7 +278,25 @@ def test_10_an_anonymous_persistent_session_persists(broker: Broker) -> None:
         other.publish("a", b"1", qos=1)
     with broker.connect("a", clean=False) as again:
         assert again.connack.session_present
-        assert again.message(SOON).payload == b"1"
+        assert again.message(broker.soon).payload == b"1"
+
+
+def test_10_checking_a_password_keeps_nobody_waiting(broker: Broker) -> None:
+    """Ten log-ins are checked; the slowest round trip of somebody else meanwhile is far below what they take together."""
+    with broker.connect("ada-1", username="ada", password="right") as ada:
+        ada.subscribe("a")
+        began = time.monotonic()
+        newcomers = [wire.Wire(broker.address) for _ in range(10)]
+        for number, newcomer in enumerate(newcomers):
+            newcomer.send(p.connect(f"new-{number}", username="ada", password="wrong"))
+        ada.publish("a", b"1")
+        ada.message(30)
+        waited = time.monotonic() - began
+        for newcomer in newcomers:
+            newcomer.is_closed(30)
+        assert waited < (time.monotonic() - began) / 2
+        for newcomer in newcomers:
+            newcomer.close()
 
 
 def test_11_what_was_acknowledged_survives_a_kill(broker: Broker) -> None:
@@ -243,7 +307,7 @@ def test_11_what_was_acknowledged_survives_a_kill(broker: Broker) -> None:
     broker.start()
     with broker.connect("b") as client:
         client.subscribe("a/#")
-        assert len(client.messages(100, SOON)) == 100
+        assert len(client.messages(100, broker.soon)) == 100
 
 
 def test_12_a_burst_of_connects_finds_room_in_the_backlog(broker: Broker) -> None:

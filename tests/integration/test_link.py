@@ -28,6 +28,7 @@ from callboard_core.link import AsyncLink, Backoff, Credential, Endpoint, Messag
 from callboard_core.link import inbox as inbox_module
 from support.links import FAST, Collector, MakeLink, links
 from support.mosquitto import Mosquitto, free_port, mosquitto
+from support.timing import Stopwatch
 from support.waiting import wait_until
 
 __all__ = ["links", "mosquitto"]
@@ -223,10 +224,10 @@ def test_a_wrong_password_is_unauthorized_and_a_corrected_one_heals(
 ) -> None:
     link = links("ada", guarded.endpoint, start=False, credential=Credential("ada", "wrong"), reconnect=FAST)
     link.start()
-    begun = time.monotonic()
+    begun = Stopwatch()
     with pytest.raises(Unauthorized, match=r"user 'ada'.*trying again every 0\.2 s"):
         link.wait_connected(10)
-    assert time.monotonic() - begun < 5
+    assert begun.within(5), begun
     set_password(tmp_path / "passwords", "wrong")
     guarded.reload()
     wait_until(lambda: link.connected)
@@ -480,9 +481,9 @@ def test_stop_ends_what_waits_and_all_threads(links: MakeLink) -> None:
     link = links("lonely", Endpoint("127.0.0.1", free_port()), start=False)
     link.start()
     waiting = link.publish("callboard/lonely/event/x", b"", qos=1)
-    begun = time.monotonic()
+    begun = Stopwatch()
     link.stop()
-    assert time.monotonic() - begun < 2
+    assert begun.within(2), begun
     assert isinstance(waiting.exception(1), Unavailable)
     assert not [t.name for t in threading.enumerate() if t.name.startswith("lonely-")]
     with pytest.raises(Unavailable, match="stopped"):
@@ -542,9 +543,9 @@ def test_a_broker_that_freezes_is_given_up_after_the_keep_alive(
     link.on_disconnect(lost)
     mosquitto.process.send_signal(signal.SIGSTOP)
     try:
-        begun = time.monotonic()
+        begun = Stopwatch()
         lost.wait_for(1)
-        assert time.monotonic() - begun < 4
+        assert begun.within(4), begun
     finally:
         mosquitto.process.send_signal(signal.SIGCONT)
     link.wait_connected(20)

@@ -31,6 +31,7 @@ from callboard_core.link import Credential
 from callboard_core.messages import ErrorBody, Level, Severity, State, StatusName
 from callboard_core.topics import Address, Kind
 from support.mosquitto import free_port
+from support.timing import Stopwatch
 
 NOW = 1_795_327_474.0
 PASSWORDS = {"operator": "open-sesame", "viewer": "just-looking"}
@@ -417,7 +418,7 @@ class ConsoleProcess:
     def __init__(self, mqtt: int, http: str) -> None:
         self.port = free_port()
         given = json.dumps({"port": self.port, "mqtt": mqtt, "http": http})
-        self.started = time.monotonic()
+        self._starting = Stopwatch()
         self.process = subprocess.Popen(
             [sys.executable, "-c", _SERVE, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -426,11 +427,11 @@ class ConsoleProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line == "ready\n", self.process.communicate()
-        self.took = time.monotonic() - self.started
+        assert self._starting.within(10), self._starting
         return self
 
-    def stop(self) -> tuple[int, float, str]:
-        before = time.monotonic()
+    def stop(self) -> tuple[int, Stopwatch, str]:
+        took = Stopwatch()
         self.process.send_signal(signal.SIGTERM)
         _, errors = self.process.communicate(timeout=20)
-        return self.process.returncode, time.monotonic() - before, errors
+        return self.process.returncode, took, errors
