@@ -58,7 +58,7 @@ class Broker:
 
 def passwords(folder: Path) -> dict[str, Any]:
     file = folder / "passwords"
-    hasher = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8_192),))
+    hasher = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=65_536),))
     file.write_text(f"ada:{hasher.hash('right')}\n")
     return {"amqtt.plugins.authentication.FileAuthPlugin": {"password_file": str(file)}}
 
@@ -288,7 +288,7 @@ def test_10_checking_a_password_keeps_nobody_waiting(broker: Broker) -> None:
         began = time.monotonic()
         newcomers = [wire.Wire(broker.address) for _ in range(10)]
         for number, newcomer in enumerate(newcomers):
-            newcomer.send(p.connect(f"new-{number}", username="ada", password="wrong"))
+            newcomer.send(p.connect(f"new-{number}", username="ada", password=f"wrong {number}"))
         ada.publish("a", b"1")
         ada.message(30)
         waited = time.monotonic() - began
