@@ -282,8 +282,13 @@ class NodeSettings(_Section):
     password: Annotated[str | None, Secret()] = Field(default=None, repr=False)
     password_file: Folder | None = Field(default=None, description="one line; used when password is not set")
     keepalive: int = Field(default=10, ge=1, le=3600, description="seconds; lost after 1.5 times this")
-    allow: list[Literal["restart", "reboot", "shutdown"]] = Field(
-        default=["restart"], description="which of restart, reboot and shutdown may be called"
+    allow: list[Literal["restart", "reboot", "shutdown", "update", "push", "log", "diagnose"]] = Field(
+        default=["restart", "update", "push", "log", "diagnose"],
+        description="which of restart, reboot, shutdown, update, push, log and diagnose the board's operators may do",
+    )
+    files: list[Folder] = Field(
+        default_factory=list,
+        description="folders besides STATE/files into which operators may push files",
     )
     builtin_sensors: bool = Field(default=True, description="true or false")
     state: Folder = Field(default=Path(), description="a folder; STATE/nodes/ID when not set")

@@ -61,9 +61,9 @@ class Layout:
         return self.home / "update" / "history.jsonl"
 
     @property
-    def pinned_key(self) -> Path:
-        """The key that updates must be signed with, as root knows it."""
-        return self.home / "update" / "update.pub"
+    def pins(self) -> Path:
+        """The key that updates must be signed with, as root knows it, and the newest numbers that were well."""
+        return self.home / "update" / "pins.json"
 
     @property
     def wheels(self) -> Path:

@@ -1,0 +1,333 @@
+"""Root's part of an update, started by ``callboard-update.path``: check, install into the spare slot, switch, restart.
+
+Nothing that the node's user has put down is believed: the signature is checked with the key that root has pinned, and
+content is copied and checked by its hash before it is used. What went wrong leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import logging
+import os
+import pwd
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
+
+from callboard_core.errors import BadRequest, CallboardError, Failed, Unauthorized
+from callboard_core.messages import Payload, parse
+from callboard_core.settings import Settings, load_settings
+from callboard_core.updates import Content, Manifest, Signed, open_signed
+from callboard_nodes.install import venvs
+from callboard_nodes.install.layout import ROLLBACK, SLOTS, USER, Layout
+from callboard_nodes.install.venvs import SlotError
+from callboard_nodes.update import rollback
+from callboard_nodes.update.checking import Here, check, target_of, wheels_for
+from callboard_nodes.update.rollback import ENDS, UNDER_WAY, Book, Entry, Journal, Placed, begin_trial
+
+__all__ = ["Applying", "Request", "main"]
+
+_log = logging.getLogger("callboard.update")
+
+_REQUEST_BYTES = 1024 * 1024
+_BLOCK = 1024 * 1024
+#: Bytes on the disk for each byte of wheels: the copy, and the environment with what is compiled; and some to spare.
+_ROOM, _SPARE = 8, 32 * 1024 * 1024
+
+
+class Request(Payload):
+    """What the node has fetched and asks root to apply."""
+
+    signed: Signed
+    key: str = Field(max_length=200, description="the board's update key, as the node knows it")
+
+
+class Applying:
+    """One look at what the node asks for.
+
+    Args:
+        layout: where the node is installed.
+        run: what to do with a unit: ``systemctl`` and its arguments.
+        user: as whom the node runs.
+        fill: makes an environment: slot, wheels, version.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        run: Callable[..., bool] = rollback.systemctl,
+        user: str = USER,
+        fill: Callable[[Path, Path, str], None] | None = None,
+    ) -> None:
+        self.layout, self.book = layout, Book(layout.root)
+        self._run = run
+        self._owner = _owner(user)
+        self._fill = fill or partial(_install, user=user if self._owner is not None else None)
+
+    def run(self) -> Journal | None:
+        """Do what there is to do; returns how far it came."""
+        with self.book.held() as mine:
+            return self._go_on() if mine else None
+
+    def _go_on(self) -> Journal | None:
+        # The program that undoes updates fits the one that writes its journal.
+        rollback.to_file(self.layout.rollback, Path(rollback.__file__).read_bytes(), 0o755)
+        journal = self.book.read()
+        if journal is None or journal.state in ENDS:
+            journal = self._take()
+        elif self.layout.request.exists():
+            self._drop("another update is under way; send it again once that has ended")
+        if journal is not None and journal.state in UNDER_WAY:
+            journal = self._apply(journal)
+        if journal is not None and journal.state not in ENDS:
+            self._run("start", "--no-block", f"{ROLLBACK}.service")
+        return journal
+
+    # -- what the node asks for --------------------------------------------------------------------------------
+
+    def _take(self) -> Journal | None:
+        """Check the request and make it root's own."""
+        if not _is_there(self.layout.request):
+            return None
+        try:
+            request = parse(Request, _read(self.layout.request, _REQUEST_BYTES))
+        except CallboardError as error:
+            self._drop(error.message)
+            return None
+        try:
+            manifest = self._checked(request)
+            wanted = wheels_for(manifest.files) if manifest.kind == "release" else manifest.files
+            self._copy(wanted)
+        except (CallboardError, OSError) as error:
+            return self._refuse(request, error.message if isinstance(error, CallboardError) else str(error))
+        rollback.to_file(self.book.work / "manifest.json", request.signed.manifest.encode())
+        journal = self.book.write(_journal(request.signed.id, manifest))
+        self._clear_inbox()
+        return journal
+
+    def _checked(self, request: Request) -> Manifest:
+        """Return the manifest.
+
+        Raises:
+            CallboardError: it is not the board's, or this node does not take it.
+        """
+        pins = self.book.pins()
+        if pins["key"] and pins["key"] != request.key:
+            raise Unauthorized(
+                "the update is signed with another board's key than the one that this machine trusts; "
+                "if it is to obey another board, run `callboard node --install` on it again"
+            )
+        manifest = open_signed(request.signed, request.key)
+        settings = self._settings(self.layout.config)
+        here = Here(
+            site=settings.site,
+            node=settings.node.id,
+            version=importlib.metadata.version("callboard"),
+            numbers=pins["numbers"],
+            folders=folders_of(settings),
+        )
+        check(manifest, here)
+        if not pins["key"]:
+            self.book.pin(key=request.key)
+        return manifest
+
+    def _copy(self, files: list[Content]) -> None:
+        """Make our own copies of what was fetched.
+
+        Raises:
+            BadRequest: a file is not what was signed.
+            Failed: there is no room.
+        """
+        shutil.rmtree(self.book.work, ignore_errors=True)
+        self.book.work.mkdir(parents=True, mode=0o700)
+        needed = _ROOM * sum(one.size for one in files) + _SPARE
+        free = shutil.disk_usage(self.book.work).free
+        if free < needed:
+            raise Failed(f"the update needs {needed // 2**20} MiB on the disk, and {free // 2**20} are free")
+        for number, one in enumerate(files):
+            name = one.name if one.name.endswith(".whl") else f"new-{number}"
+            _copy_checked(self.layout.inbox / one.sha256, self.book.work / name, one)
+        venvs.sync_folder(self.book.work)
+
+    def _refuse(self, request: Request, reason: str) -> Journal:
+        _log.error("update %s is refused: %s", request.signed.id, reason)
+        refused = Journal(id=request.signed.id, number=0, kind="", begun=time.time())
+        with suppress(CallboardError):
+            refused = _journal(request.signed.id, parse(Manifest, request.signed.manifest))
+        journal = self.book.write(refused.after("failed", reason=reason))
+        self._clear_inbox()
+        return journal
+
+    def _drop(self, reason: str) -> None:
+        _log.error("a request is dropped: %s", reason)
+        self._clear_inbox()
+
+    def _clear_inbox(self) -> None:
+        """Remove the request, which would start this again, and then what was fetched for it."""
+        with suppress(FileNotFoundError):
+            self.layout.request.unlink()
+
+    # -- applying ----------------------------------------------------------------------------------------------
+
+    def _apply(self, journal: Journal) -> Journal:
+        try:
+            manifest = parse(Manifest, (self.book.work / "manifest.json").read_bytes())
+            if journal.state == "copied":
+                journal = self.book.write(self._prepared(journal, manifest))
+        except (CallboardError, SlotError, OSError) as error:
+            reason = error.message if isinstance(error, CallboardError) else str(error)
+            return self.book.write(journal.after("failed", reason=reason))
+        return begin_trial(self.book, self.book.write(journal.after("switch")), self._run)
+
+    def _prepared(self, journal: Journal, manifest: Manifest) -> Journal:
+        """Have ready what will be switched to, and what will be switched back to."""
+        match manifest.kind:
+            case "release":
+                placed = self._fill_slot(manifest.version)
+            case "config":
+                placed = self._config()
+            case "files":
+                placed = self._files(manifest.files)
+        os.sync()
+        return journal.after("prepared", placed=placed)
+
+    def _fill_slot(self, version: str) -> Placed:
+        before = self.book.current()
+        after = next(name for name in SLOTS if name != before)
+        self._fill(self.layout.slot(after), self.book.work, version)
+        return Placed(before, after)
+
+    def _config(self) -> Placed:
+        new, old = self._settings(self.book.work / "new-0"), self._settings(self.layout.config)
+        if (new.site, new.node.id) != (old.site, old.node.id):
+            raise BadRequest(
+                f"the configuration makes {old.node.id} at {old.site} another node ({new.node.id} at {new.site}); "
+                "for that, flash or install it anew"
+            )
+        mode = 0o640
+        with suppress(OSError):
+            mode = stat.S_IMODE(self.layout.config.stat().st_mode)
+        return Placed(files=(self._entry(0, self.layout.config, mode=mode, owner=None),))
+
+    def _files(self, files: list[Content]) -> Placed:
+        folders = folders_of(self._settings(self.layout.config))
+        targets = [Path(target_of(one, folders)) for one in files]
+        entries = [
+            self._entry(number, path, mode=0o640, owner=self._owner) for number, path in enumerate(targets)
+        ]
+        return Placed(files=tuple(entries))
+
+    def _settings(self, file: Path) -> Settings:
+        """Return what a settings file says; the environment is root's, and no business of the node's."""
+        there = file if file.exists() else Path(os.devnull)
+        return load_settings(file=there, env={}, flags={"state": self.layout.state}).value
+
+    def _entry(self, number: int, path: Path, *, mode: int, owner: tuple[int, int] | None) -> Entry:
+        """Keep what is there now."""
+        if not _is_there(path):
+            return Entry(str(path), f"new-{number}", None, mode, owner)
+        rollback.to_file(self.book.work / f"old-{number}", _read(path, 2**31), 0o600)
+        return Entry(str(path), f"new-{number}", f"old-{number}", mode, owner)
+
+
+def folders_of(settings: Settings) -> tuple[str, ...]:
+    """Return the folders in which a node takes files; the first is in its state folder."""
+    return (str(settings.state / "files"), *(str(folder) for folder in settings.node.files))
+
+
+def _install(slot: Path, wheels: Path, version: str, *, user: str | None) -> None:
+    venvs.make(slot)
+    venvs.fill(slot, wheels, [f"callboard=={version}"])
+    venvs.self_test(slot, version=version, user=user)
+
+
+def _journal(name: str, manifest: Manifest) -> Journal:
+    return Journal(
+        id=name,
+        number=manifest.number,
+        kind=manifest.kind,
+        version=manifest.version,
+        replaces=importlib.metadata.version("callboard"),
+        restart=manifest.restart or manifest.kind == "release",
+        within=manifest.within,
+        well_for=manifest.well_for,
+        begun=time.time(),
+    )
+
+
+def _owner(user: str) -> tuple[int, int] | None:
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        return None
+    return found.pw_uid, found.pw_gid
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def _open(path: Path) -> int:
+    """Open what somebody else may have put there: no link, no pipe.
+
+    Raises:
+        BadRequest: it is not a plain file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise BadRequest(f"{path} is not a plain file")
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with os.fdopen(_open(path), "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > most:
+        raise BadRequest(f"{path} has more than {most} bytes")
+    return data
+
+
+def _copy_checked(source: Path, target: Path, wanted: Content) -> None:
+    """Copy a content that must be what was signed."""
+    found, size = hashlib.sha256(), 0
+    try:
+        handle = _open(source)
+    except OSError as error:
+        raise BadRequest(f"{wanted.name} was not fetched: {error.strerror}") from None
+    with os.fdopen(handle, "rb") as file, target.open("xb") as copy:
+        while (block := file.read(_BLOCK)) and size <= wanted.size:
+            found.update(block)
+            size += len(block)
+            copy.write(block)
+        copy.flush()
+        os.fsync(copy.fileno())
+    if size != wanted.size or found.hexdigest() != wanted.sha256:
+        raise BadRequest(f"{wanted.name} is not what was signed; fetch it again")
+
+
+def main() -> None:
+    """Apply what the node asks for; its exit code tells systemd whether something was wrong."""
+    parser = argparse.ArgumentParser(description="Apply an update that the Callboard node has fetched.")
+    parser.add_argument("--root", type=Path, default=Path("/"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    journal = Applying(Layout(parser.parse_args().root)).run()
+    if journal is not None and journal.state == "failed":
+        sys.exit(f"update {journal.id} failed: {journal.reason}")
+
+
+if __name__ == "__main__":
+    main()

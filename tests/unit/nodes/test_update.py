@@ -1,0 +1,354 @@
+"""Updates on the node: the table of their states, what is refused, and what root does with what it finds."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from callboard_core.errors import BadPayload, BadRequest, Conflict, Forbidden
+from callboard_core.messages import parse
+from callboard_core.trust.signing import new_signing_key
+from callboard_core.updates import Content, Manifest, Signed
+from callboard_nodes.install.layout import Layout
+from callboard_nodes.update import rollback
+from callboard_nodes.update.checking import Here, check, target_of, wheels_for
+from callboard_nodes.update.rollback import ENDS, STEPS, Book, Entry, Journal, Placed, look_after, place
+from support.power_cuts import KEY, NEW_CONFIG, OLD_CONFIG, Machine
+
+HERE = Here(site="callboard", node="pi", version="0.2.0", numbers={"release": 5}, folders=("/srv/files",))
+WHEEL = Content(name="callboard-0.3.0-py3-none-any.whl", sha256="0" * 64, size=1)
+
+
+def manifest(**changes):
+    chosen = {
+        "site": "callboard",
+        "number": 6,
+        "kind": "release",
+        "created": 1.0,
+        "version": "0.3.0",
+        "files": [WHEEL],
+    }
+    return Manifest(**{**chosen, **changes})
+
+
+# -- the table -----------------------------------------------------------------------------------------------
+
+
+def test_every_state_of_an_update_is_reached_and_every_one_leads_to_an_end():
+    states = {state for state, _ in STEPS} | set(STEPS.values())
+    events = {event for _, event in STEPS}
+    reached, waiting = {"copied"}, ["copied"]
+    while waiting:
+        state = waiting.pop()
+        for event in events:
+            new = STEPS.get((state, event))
+            if new is not None and new not in reached:
+                reached.add(new)
+                waiting.append(new)
+    assert reached == states
+    assert {state for state in states if not any(one == state for one, _ in STEPS)} == ENDS
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(ENDS, {event for _, event in STEPS})))
+def test_nothing_happens_to_an_update_that_has_ended(state, event):
+    with pytest.raises(ValueError, match="cannot be"):
+        Journal(id="x", number=1, kind="release", state=state).after(event)
+
+
+def test_what_a_newer_version_wrote_besides_does_not_harm():
+    written = {
+        "id": "x",
+        "number": 1,
+        "kind": "files",
+        "unheard-of": 1,
+        "placed": {"files": [{"path": "/a", "new": "n"}]},
+    }
+    assert Journal.of(written).placed.files == (Entry("/a", "n"),)
+
+
+def test_the_rollback_knows_the_places_of_the_layout(tmp_path):
+    book, layout = Book(tmp_path), Layout(tmp_path)
+    book.write(Journal(id="x", number=1, kind="release", state="failed"))
+    book.pin(key="k")
+    assert layout.journal.exists()
+    assert layout.history.exists()
+    assert layout.pins.exists()
+    assert book.health == layout.health
+
+
+def test_the_rollback_runs_alone_with_nothing_but_the_standard_library(tmp_path):
+    copy = tmp_path / "rollback.py"
+    copy.write_bytes(Path(rollback.__file__).read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", copy, "--root", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- what a node takes ---------------------------------------------------------------------------------------
+
+
+def test_a_newer_release_for_this_node_is_taken():
+    check(manifest(nodes=["pi"]), HERE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"site": "other"}, Forbidden, "for site other"),
+        ({"nodes": ["elsewhere"]}, Forbidden, "for other nodes"),
+        ({"number": 5}, Conflict, "not newer than 5"),
+        ({"version": "0.1.9"}, Conflict, "downgrades are refused"),
+        ({"oldest": "0.2.5"}, BadRequest, "update to that one first"),
+        ({"python": ">=4"}, BadRequest, "needs Python >=4"),
+        (
+            {"files": [WHEEL.model_copy(update={"name": "callboard-0.3.0-cp27-none-any.whl"})]},
+            BadRequest,
+            "fits this machine",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, error, says):
+    with pytest.raises(error, match=says):
+        check(manifest(**changes), HERE)
+
+
+def test_of_each_distribution_the_wheel_that_fits_best_is_taken():
+    names = [
+        "a-1-py3-none-any.whl",
+        f"a-1-cp3{sys.version_info.minor}-none-any.whl",
+        "b-1-py3-none-any.whl",
+        "no.txt",
+    ]
+    found = wheels_for([WHEEL.model_copy(update={"name": name}) for name in names])
+    assert [one.name for one in found] == [names[1], names[2]]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/srv/files", "/srv/filesystem/x", "/srv/other/../files/x"])
+def test_files_only_go_into_the_folders_that_the_node_names(path):
+    file = WHEEL.model_copy(update={"path": path})
+    with pytest.raises(Forbidden, match="not in a folder where this node takes files"):
+        target_of(file, HERE.folders)
+
+
+def test_a_file_without_a_place_goes_into_the_first_folder():
+    assert target_of(WHEEL, HERE.folders) == f"/srv/files/{WHEEL.name}"
+    with pytest.raises(Forbidden, match="takes no files"):
+        target_of(WHEEL, ())
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "", "a\0b", "x" * 201])
+def test_names_that_lead_elsewhere_are_refused(name):
+    with pytest.raises(BadPayload):
+        parse(Content, json.dumps({"name": name, "sha256": "0" * 64, "size": 1}))
+
+
+@pytest.mark.parametrize("path", ["relative", "/a/../b", "/a//b", "/a\0"])
+def test_places_that_lead_elsewhere_are_refused(path):
+    with pytest.raises(BadPayload):
+        parse(Content, json.dumps({"name": "x", "sha256": "0" * 64, "size": 1, "path": path}))
+
+
+def test_what_is_too_large_is_refused():
+    with pytest.raises(BadPayload):
+        parse(Content, json.dumps({"name": "x", "sha256": "0" * 64, "size": 2**40}))
+    part = {"sha256": "0" * 64, "size": 250 * 2**20}
+    files = [{"name": f"f{number}", **part} for number in range(5)]
+    text = json.dumps({"site": "s", "number": 1, "kind": "files", "created": 0, "files": files})
+    with pytest.raises(BadPayload, match="together over"):
+        parse(Manifest, text)
+
+
+# -- what root does ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(tmp_path):
+    found = Machine(tmp_path / "root")
+    found.prepare()
+    return found
+
+
+def refused(machine, says):
+    """Boot, and see that nothing was changed, and why."""
+    machine.boot()
+    journal = machine.book.read()
+    assert (journal.state, machine.running()) == ("failed", "0.1.0")
+    assert machine.layout.config.read_text() == OLD_CONFIG
+    assert says in journal.reason
+    assert [one.reason for one in machine.book.history()][-1] == journal.reason
+    assert not machine.layout.request.exists()
+
+
+def test_a_changed_manifest_is_refused(machine):
+    signed = machine.ask("release", "0.2.0", b"good")
+    machine.put(
+        Signed(**{**signed.model_dump(), "manifest": signed.manifest.replace('"number":1', '"number":2')})
+    )
+    refused(machine, "signature is not the board's")
+
+
+def test_another_boards_update_is_refused_once_a_key_is_pinned(machine):
+    machine.ask("release", "0.2.0", b"good")
+    machine.boot()
+    assert machine.running() == "0.2.0"
+    machine.ask("release", "0.3.0", b"good", key=new_signing_key(), number=2)
+    machine.boot()
+    assert "another board's key" in machine.book.read().reason
+    assert machine.running() == "0.2.0"
+
+
+def test_an_old_update_is_not_taken_again(machine):
+    signed = machine.ask("release", "0.2.0", b"good")
+    content = next(one for one in machine.layout.inbox.iterdir() if len(one.name) == 64)
+    data = content.read_bytes()
+    machine.boot()
+    content.write_bytes(data)
+    machine.put(signed)
+    machine.boot()
+    assert "not newer than 1" in machine.book.read().reason
+
+
+def test_content_that_is_not_what_was_signed_is_refused(machine):
+    machine.ask("release", "0.2.0", b"good")
+    content = next(one for one in machine.layout.inbox.iterdir() if len(one.name) == 64)
+    content.write_bytes(b"evil")
+    refused(machine, "is not what was signed")
+
+
+def test_a_link_in_the_place_of_content_is_not_followed(machine, tmp_path):
+    machine.ask("config", content=NEW_CONFIG.encode())
+    content = next(one for one in machine.layout.inbox.iterdir() if len(one.name) == 64)
+    content.rename(tmp_path / "elsewhere")
+    content.symlink_to(tmp_path / "elsewhere")
+    refused(machine, "was not fetched")
+
+
+def test_a_pipe_in_the_place_of_the_mark_holds_nobody_up(machine):
+    machine.ask("release", "0.2.0", b"good")
+    machine.node = lambda: os.path.lexists(machine.layout.health) or os.mkfifo(machine.layout.health)
+    machine.boot()
+    assert machine.book.read().state == "rolled-back"
+
+
+def test_a_request_that_is_no_request_goes_away(machine):
+    machine.layout.request.write_text("{}")
+    machine.boot()
+    assert machine.book.read() is None
+    assert not machine.layout.request.exists()
+
+
+def test_a_configuration_that_is_wrong_changes_nothing(machine):
+    machine.ask("config", content=b"[node]\nkeepalive = 'soon'\n")
+    refused(machine, "keepalive")
+
+
+def test_a_configuration_cannot_make_a_node_another_one(machine):
+    machine.ask("config", content=b"site = 'elsewhere'\n")
+    refused(machine, "another node")
+
+
+def test_a_file_goes_where_it_is_pushed_and_the_old_one_comes_back_if_the_node_gets_sick(machine):
+    target = machine.layout.state / "files" / "scene.txt"
+    machine.ask("files", content=b"one", path=str(target), restart=False)
+    machine.boot()
+    assert (machine.book.read().state, target.read_bytes()) == ("healthy", b"one")
+    machine.ask("files", content=b"two", path=str(target), number=2)
+    machine.node = lambda: None
+    machine.boot()
+    assert (machine.book.read().state, target.read_bytes()) == ("rolled-back", b"one")
+
+
+def test_a_pushed_file_that_was_not_there_is_removed_again(tmp_path):
+    book = Book(tmp_path)
+    book.work.mkdir(parents=True)
+    (book.work / "new-0").write_bytes(b"x")
+    placed = Placed(files=(Entry(str(tmp_path / "there" / "file"), "new-0"),))
+    place(book, placed, new=True)
+    assert (tmp_path / "there" / "file").read_bytes() == b"x"
+    place(book, placed, new=False)
+    place(book, placed, new=False)
+    assert not (tmp_path / "there" / "file").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has others' rights")
+def test_a_link_of_the_nodes_user_does_not_lead_root_astray(tmp_path):
+    book = Book(tmp_path)
+    book.work.mkdir(parents=True)
+    (book.work / "new-0").write_bytes(b"x")
+    tmp_path.chmod(0o755)
+    secret = tmp_path / "root-only"
+    secret.mkdir(mode=0o700)
+    (tmp_path / "files").symlink_to(secret)
+    nobody = (65534, 65534)
+    with pytest.raises(PermissionError):
+        place(book, Placed(files=(Entry(str(tmp_path / "files" / "f"), "new-0", owner=nobody),)), new=True)
+    assert (os.geteuid(), os.getegid(), list(secret.iterdir())) == (0, 0, [])
+
+
+def test_a_machine_that_starts_again_and_again_is_brought_back(machine):
+    machine.ask("release", "0.2.0+sick", b"sick")
+    machine.apply()
+    for boot in range(2, 6):
+        journal = machine.book.read()
+        if journal.state != "trial":
+            break
+        with pytest.raises(KeyboardInterrupt):
+            look_after(
+                machine.book, run=machine.systemctl, sleep=_cut, clock=lambda: 0.0, boot=lambda n=boot: str(n)
+            )
+            raise KeyboardInterrupt
+    assert machine.book.read().state == "rolled-back"
+    assert "started" in machine.book.read().reason
+
+
+def _cut(_seconds):
+    raise KeyboardInterrupt
+
+
+def test_an_update_program_that_is_interrupted_again_and_again_is_given_up(machine):
+    machine.ask("release", "0.2.0", b"good")
+    journal = Journal(id="one", number=1, kind="release")
+    machine.book.folder.mkdir()
+    machine.book.write(journal)
+    for _ in range(10):
+        look_after(machine.book, run=lambda *_: True)
+    assert machine.book.read().state == "failed"
+    assert "interrupted 5 times" in machine.book.read().reason
+
+
+def test_a_disk_that_is_full_when_the_new_is_put_in_place_leaves_the_old(machine, monkeypatch):
+    machine.ask("config", content=NEW_CONFIG.encode())
+    real = rollback.to_file
+
+    def full(path, data, mode=0o644):
+        if path == machine.layout.config and data == NEW_CONFIG.encode():
+            raise OSError(28, "No space left on device")
+        real(path, data, mode)
+
+    monkeypatch.setattr(rollback, "to_file", full)
+    machine.boot()
+    assert machine.book.read().state == "rolled-back"
+    assert "No space left" in machine.book.read().reason
+    assert machine.layout.config.read_text() == OLD_CONFIG
+
+
+def test_a_line_that_a_power_cut_has_cut_does_not_spoil_the_history(tmp_path):
+    book = Book(tmp_path)
+    book.folder.mkdir(parents=True)
+    Layout(tmp_path).history.write_bytes(b'{"id": "cut')
+    book.write(Journal(id="x", number=1, kind="release", state="healthy"))
+    assert [one.id for one in book.history()] == ["x"]
+
+
+def test_the_key_of_the_first_update_is_pinned(machine):
+    assert machine.book.pins() == {"key": "", "numbers": {}}
+    machine.ask("release", "0.2.0", b"good")
+    machine.boot()
+    assert machine.book.pins()["numbers"] == {"release": 1}
+    assert machine.book.pins()["key"]
+    assert KEY not in Layout(machine.layout.root).pins.read_text()
