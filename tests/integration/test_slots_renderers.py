@@ -8,6 +8,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from callboard_core.farm.logs import heading, of_frame
 from support.farm import Farm, assignment, blend, farm_node, inputs, make_scene, scene
 from support.mosquitto import mosquitto
 
@@ -43,6 +44,12 @@ async def test_blender_renders_frames_and_each_is_told_of_as_it_lands(
             assert all(frame.size == [64, 64] and frame.thumbnail for frame in frames)
             with Image.open(node.store.path(frames[0].artifact)) as image:
                 assert image.getextrema()[0][1] > 100, "it is black"
+            printed = [line for event in farm.events[one.attempt] for line in event.lines or ()]
+            assert [line for line in printed if line.startswith("---")] == [heading(n) for n in one.frames]
+            for frame in one.frames:
+                of_its_own = [line for line in of_frame(printed, frame) if "Saved: " in line]
+                assert len(of_its_own) == 1, printed
+                assert f"frame-{frame:04d}.png" in of_its_own[0]
         assert len(node.store.fetched) == 1, "the second attempt fetched the scene again"
 
 

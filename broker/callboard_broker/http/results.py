@@ -69,7 +69,11 @@ def results(
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def log(
-    job: JobPath, attempt: Annotated[str, Path(max_length=64)], _person: Reader, use: Use
+    job: JobPath,
+    attempt: Annotated[str, Path(max_length=64)],
+    _person: Reader,
+    use: Use,
+    frame: Annotated[int | None, Query(description="only what concerns this frame")] = None,
 ) -> StreamingResponse:
     """Stream what the engine wrote, as far as it is kept (``farm.log_kb``)."""
     found = job_of(use.farm, job)
@@ -77,7 +81,7 @@ def log(
         parts = store.logs(connection, found.id, attempt)
         if not parts and store.attempt(connection, attempt) is None:
             raise NotFound(f"job {job} has no attempt {attempt}")
-    return StreamingResponse(log_text(parts), media_type="text/plain; charset=utf-8")
+    return StreamingResponse(log_text(parts, frame), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/jobs/{job}/frames/{frame}/{what}", summary="A frame's picture", response_class=Response)

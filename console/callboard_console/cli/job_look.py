@@ -102,7 +102,9 @@ def log(
     *,
     access: Access,
     job: JobId,
-    frame: Annotated[int | None, typer.Option(help="Of the last attempt at this frame.")] = None,
+    frame: Annotated[
+        int | None, typer.Option(help="What concerns this frame, of the last attempt at it.")
+    ] = None,
     attempt: Annotated[str | None, typer.Option(help="Of this attempt. [default: the last one]")] = None,
     attempts: Annotated[bool, typer.Option("--attempts", help="List the attempts instead.")] = False,
     as_json: options.Json = False,
@@ -117,7 +119,8 @@ def log(
             _print_attempts(api, job, frame, as_json=as_json)
             return
         chosen = attempt or _last(api, job, frame)["id"]
-        for block in api.blocks(path("jobs", job, "attempts", chosen, "log")):
+        only = {} if frame is None else {"frame": frame}
+        for block in api.blocks(path("jobs", job, "attempts", chosen, "log"), **only):
             sys.stdout.write(block.decode(errors="replace"))
     sys.stdout.flush()
 

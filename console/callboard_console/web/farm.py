@@ -188,9 +188,11 @@ class FarmApi:
         """Return what keeps a job's steps from running."""
         return _WHYS.validate_python(self._api.get(f"/api/v1/jobs/{_part(job)}/why")["items"])
 
-    def log(self, job: str, attempt: str, *, limit: int) -> str:
-        """Return at most ``limit`` bytes of what an attempt printed."""
+    def log(self, job: str, attempt: str, frame: int | None = None, *, limit: int) -> str:
+        """Return at most ``limit`` bytes of what an attempt printed, or of what concerns one frame."""
         path = f"/api/v1/jobs/{_part(job)}/attempts/{_part(attempt)}/log"
+        if frame is not None:
+            path += f"?frame={frame}"
         with self._api.open(path) as answer:
             return answer.read(limit).decode("utf-8", "replace")
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from callboard_core.farm.logs import heading
 from callboard_nodes.slots.aside import aside
 from callboard_nodes.slots.engines.base import (
+    Begun,
     Finished,
     Heard,
     Program,
-    Reader,
     Saved,
     Simulation,
     Trouble,
@@ -81,9 +82,8 @@ class ProcessRun:
     """
 
     def __init__(self, program: Program, launch: Launch, log: Callable[[str], None]) -> None:
-        self.words: asyncio.Queue[Word] = asyncio.Queue()
-        self.saves = program.saves
-        self._reader, self._log, self._noise = program.reader, log, program.noise
+        self._reader, self._hearing = program.reader, Hearing(program, log)
+        self.words, self.saves = self._hearing.words, program.saves
         self._child = launch(program, self._hear)
         self._waiting = asyncio.create_task(self._wait())
 
@@ -101,24 +101,44 @@ class ProcessRun:
         await self._waiting
 
     def _hear(self, line: str) -> None:
-        note(line, self._reader, self._noise, self._log, self.words)
+        self._hearing.take(line)
 
     async def _wait(self) -> None:
         code = await self._child.wait()
         self.words.put_nowait((_now(), Ended(self._reader.ended(code))))
 
 
-def note(
-    line: str, reader: Reader, noise: str | None, log: Callable[[str], None], words: asyncio.Queue[Word]
-) -> bool:
-    """Take a line: into the log unless it is noise, and through the reader; tell whether the work is finished."""
-    if noise is None or not line.startswith(noise):
-        log(line)
-    finished = False
-    for heard in reader.line(line):
-        finished = finished or isinstance(heard, Finished)
-        words.put_nowait((_now(), heard))
-    return finished
+class Hearing:
+    """What a program prints: words for the attempt, and lines for its log under a heading for each frame.
+
+    Args:
+        program: that prints.
+        log: takes the lines.
+    """
+
+    def __init__(self, program: Program, log: Callable[[str], None]) -> None:
+        self.words: asyncio.Queue[Word] = asyncio.Queue()
+        self._reader, self._noise, self._log = program.reader, program.noise, log
+        self._frame: int | None = None
+        if program.at_once:
+            self._begin(next(iter(program.saves)))
+
+    def take(self, line: str) -> bool:
+        """Take a line; tell whether it is the one with which the work is finished."""
+        words = list(self._reader.line(line))
+        for word in words:
+            if isinstance(word, Begun):
+                self._begin(word.frame)
+        if not line.startswith(self._noise):
+            self._log(line)
+        for word in words:
+            self.words.put_nowait((_now(), word))
+        return any(isinstance(word, Finished) for word in words)
+
+    def _begin(self, frame: int | None) -> None:
+        if frame is not None and frame != self._frame:
+            self._frame = frame
+            self._log(heading(frame))
 
 
 def resident(pid: int) -> int:
@@ -242,10 +262,9 @@ class WarmRun:
     def __init__(
         self, program: Program, child: Child, log: Callable[[str], None], free: Callable[[], None]
     ) -> None:
-        self.words: asyncio.Queue[Word] = asyncio.Queue()
-        self.saves = program.saves
+        self._reader, self._hearing, self._free = program.reader, Hearing(program, log), free
+        self.words, self.saves = self._hearing.words, program.saves
         self.child = child
-        self._reader, self._log, self._noise, self._free = program.reader, log, program.noise, free
         self._done = False
 
     def stop(self) -> None:
@@ -263,7 +282,7 @@ class WarmRun:
 
     def hear(self, line: str) -> None:
         """Take a line of the process."""
-        if note(line, self._reader, self._noise, self._log, self.words):
+        if self._hearing.take(line):
             self._finish(None)
 
     def exited(self, code: int) -> None:

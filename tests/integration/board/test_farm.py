@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from callboard_core.errors import CallboardError, Forbidden, NotFound
+from callboard_core.farm.logs import heading
 from callboard_core.farm.messages import Assignment
 from callboard_core.farm.states import JobState
 from callboard_core.link import Endpoint, Link
@@ -524,13 +525,15 @@ class TestSeeing:
     def test_logs_pictures_and_everything_as_a_zip(self, broker, board, desk):
         with crew(broker.port) as hands:
             hands.file = lambda frame: file_of(board, f"frame {frame}".encode(), f"frame-{frame:04d}.png")
-            hands.lines = ["Fra:1 Mem:11M", "Saved: 'x.png'"]
+            hands.lines = ["Blender 3.4", heading(1), "Saved: 'x.png'", heading(2), "Saved: 'y.png'"]
             job = desk.submit("1-3", name="Walk cycle")
             desk.wait(job)
         attempt = desk.get(f"/jobs/{job}/attempts")["items"][-1]
         with desk.http as client:
             log = client.get(f"/api/v1/jobs/{job}/attempts/{attempt['id']}/log")
-            assert log.text == "Fra:1 Mem:11M\nSaved: 'x.png'\n"
+            assert log.text.splitlines() == hands.lines
+            of_two = client.get(f"/api/v1/jobs/{job}/attempts/{attempt['id']}/log", params={"frame": 2})
+            assert of_two.text == "Blender 3.4\n--- frame 2 ---\nSaved: 'y.png'\n"
             assert client.get(f"/api/v1/jobs/{job}/attempts/none/log").status_code == 404
             assert client.get(f"/api/v1/jobs/{job}/frames/2/image").content == b"frame 2"
             assert client.get(f"/api/v1/jobs/{job}/frames/9/image").status_code == 404

@@ -170,9 +170,15 @@ def test_a_chosen_frame_can_be_seen_and_taken_away():
     ]
     shown = job.chosen(a_job(), frames([FrameState.DONE], [0.5], ["pi"]), 1, tried)
     assert "board-files/jobs/4/frames/1/image" in shown
-    assert 'data-act="log:a0"' in shown
+    assert 'data-act="log:a0@1"' in shown
     assert "log:a1" not in shown
     assert not job.chosen(a_job(), frames([FrameState.DONE]), 99, [])
+
+
+def test_a_frame_that_is_over_may_be_made_again_unless_the_job_is_held():
+    shown = frames([FrameState.DONE, FrameState.FAILED, FrameState.RENDERING, FrameState.WAITING])
+    assert [n for n in range(9) if job.may_be_made_again(a_job(), shown, n)] == [1, 2]
+    assert not job.may_be_made_again(a_job(state=JobState.HELD), shown, 1)
 
 
 def test_the_last_picture_is_shown_while_more_are_coming():

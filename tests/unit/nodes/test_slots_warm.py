@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from callboard_nodes.slots.engines.base import Finished, Program, Trouble
-from callboard_nodes.slots.runs import GROWN, Ended, WarmPool
+from callboard_core.farm.logs import heading
+from callboard_nodes.slots.engines.base import Begun, Finished, Program, Trouble
+from callboard_nodes.slots.runs import GROWN, Ended, Hearing, WarmPool
 
 
 class Reader:
     def line(self, text):
+        if text.startswith("begin "):
+            return [Begun(int(text.removeprefix("begin ")))]
         return [Finished()] if text == "finished" else []
 
     def ended(self, code):
@@ -127,3 +130,22 @@ async def test_what_an_ended_process_says_late_is_not_taken_for_its_successors(s
     stage.children[0].heard("finished")
     assert run.words.empty()
     assert stage.lines == ["finished"]
+
+
+async def test_what_is_printed_for_a_frame_stands_under_its_heading():
+    lines = []
+    program = Program(("blender",), Reader(), {1: Path("1"), 2: Path("2")}, noise=("begin", "~"))
+    hearing = Hearing(program, lines.append)
+    for line in ("hello", "begin 1", "begin 1", "~ noise", "warning", "begin 2", "saved"):
+        assert not hearing.take(line)
+    assert hearing.take("finished")
+    assert lines == ["hello", heading(1), "warning", heading(2), "saved", "finished"]
+
+
+async def test_a_program_that_works_from_its_start_on_has_its_heading_there():
+    lines = []
+    hearing = Hearing(Program(("paint",), Reader(), {7: Path("7")}, at_once=True), lines.append)
+    hearing.take("red")
+    assert lines == [heading(7), "red"]
+    Hearing(Program(("encode",), Reader(), {None: Path("video")}, at_once=True), lines.append).take("fine")
+    assert lines[2:] == ["fine"]

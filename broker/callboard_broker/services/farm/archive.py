@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from callboard_broker.services.farm.files import input_of
 from callboard_broker.services.farm.model import Job
+from callboard_core.farm.logs import of_frame
 from callboard_core.farm.messages import Input
 
 __all__ = ["Reader", "log_text", "outcomes", "zip_of"]
@@ -82,7 +83,16 @@ def zip_of(files: Iterable[tuple[str, Input]], store: Reader) -> Iterator[bytes]
     yield sink.take()
 
 
-def log_text(parts: Iterable[Any]) -> Iterator[bytes]:
-    """Yield an attempt's log."""
+def log_text(parts: Iterable[Any], frame: int | None = None) -> Iterator[bytes]:
+    """Yield an attempt's log, or what of it concerns a frame."""
+    if frame is None:
+        for part in parts:
+            yield zlib.decompress(part.data)
+        return
+    for line in of_frame(_lines(parts), frame):
+        yield f"{line}\n".encode()
+
+
+def _lines(parts: Iterable[Any]) -> Iterator[str]:
     for part in parts:
-        yield zlib.decompress(part.data)
+        yield from zlib.decompress(part.data).decode("utf-8", "replace").rstrip("\n").split("\n")

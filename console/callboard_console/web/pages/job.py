@@ -58,7 +58,7 @@ def _draw(session: Session, api: FarmApi, job: Job) -> None:
         _orders(session, job)
     live(view.why(job, api.why(job.job)), key="job_why")
     tried = api.attempts(job.job)
-    _frames(api, job, tried)
+    _frames(session, api, job, tried)
     live(view.steps(job), key="job_steps")
     opened: str | None = st.session_state.get("job_log")
     follow(
@@ -72,7 +72,7 @@ def _draw(session: Session, api: FarmApi, job: Job) -> None:
         _log(api, job, opened)
 
 
-def _frames(api: FarmApi, job: Job, tried: list[Attempt]) -> None:
+def _frames(session: Session, api: FarmApi, job: Job, tried: list[Attempt]) -> None:
     steps = [step.name for step in job.steps if step.work == "frames"]
     if not steps:
         return
@@ -84,12 +84,20 @@ def _frames(api: FarmApi, job: Job, tried: list[Attempt]) -> None:
     live(view.strip(frames, picked, by=by), key=_STRIP, on_act=_frame_clicked)
     if picked is not None:
         live(view.chosen(job, frames, picked, tried), key=_CHOSEN, on_act=partial(_log_clicked, _CHOSEN))
+        if session.may_command and view.may_be_made_again(job, frames, picked):
+            asked = (session, job, frames.step, picked)
+            st.button(f"Render frame {picked} again", key="job_frame_again", on_click=_again, args=asked)
     live(view.pictures(job, frames), key="job_pictures")
+
+
+def _again(session: Session, job: Job, step: str, frame: int) -> None:
+    _do(session, job, "requeue", what="frames", frames=str(frame), step=step)
 
 
 def _log(api: FarmApi, job: Job, opened: str) -> None:
     try:
-        text = api.log(job.job, opened, limit=_LOG_LIMIT)
+        attempt_id, _, frame = opened.partition("@")
+        text = api.log(job.job, attempt_id, int(frame) if frame else None, limit=_LOG_LIMIT)
     except CallboardError as error:
         st.caption(plain(str(error)))
         return

@@ -12,7 +12,18 @@ from callboard_console.web.views.markup import EMPTY, Markup, join, node_link, t
 from callboard_core.farm.frames import parse_frames
 from callboard_core.farm.states import FrameState, JobState, TaskState
 
-__all__ = ["CELLS", "attempts", "chosen", "heading", "missing", "pictures", "steps", "strip", "why"]
+__all__ = [
+    "CELLS",
+    "attempts",
+    "chosen",
+    "heading",
+    "may_be_made_again",
+    "missing",
+    "pictures",
+    "steps",
+    "strip",
+    "why",
+]
 
 #: Cells of the strip; a job of more frames shows several in one.
 CELLS = 1200
@@ -214,6 +225,13 @@ def chosen(job: Job, frames: Frames, number: int, tried: Sequence[Attempt]) -> M
     )
 
 
+def may_be_made_again(job: Job, frames: Frames, number: int) -> bool:
+    """Tell whether a frame can be put back in the queue: nobody works on it, and it is not there already."""
+    states = dict(zip(frames.frames, frames.states, strict=True))
+    over = {FrameState.DONE, FrameState.FAILED, FrameState.CANCELLED}
+    return states.get(number) in over and bool(jobs.allowed("requeue", [job]))
+
+
 def _logs(number: int, tried: Sequence[Attempt]) -> Markup:
     mine = [one for one in tried if one.frames and number in parse_frames(one.frames)]
     links = (
@@ -222,7 +240,7 @@ def _logs(number: int, tried: Sequence[Attempt]) -> Markup:
             f"Log of {one.node} / {one.slot}, {one.state.value}",
             role="button",
             tabindex="0",
-            data_act=f"log:{one.id}",
+            data_act=f"log:{one.id}@{number}",
         )
         for one in mine
     )

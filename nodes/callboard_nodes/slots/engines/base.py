@@ -155,7 +155,7 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     warm: str | None = None
     request: str | None = None
-    noise: str | None = None
+    noise: tuple[str, ...] = ()
     at_once: bool = False
 
 

@@ -49,6 +49,8 @@ FORMATS: Mapping[str, str] = {
 SCRIPT_ERROR = 9
 #: Our own lines; see ``blender_setup.py``.
 MARK = "CALLBOARD "
+#: Not for the log: several lines for each sample, and our own.
+NOISE = ("Fra:", MARK)
 SETUP = Path(__file__).with_name("blender_setup.py")
 
 #: Pixels of a side; Blender's own limit.
@@ -133,14 +135,14 @@ class Blender:
         argv += ["--render-output", str(work.out / work.output.pattern), "--use-extension", "0"]
         argv += ["--render-frame", ",".join(map(str, work.frames))]
         argv += ["--", json.dumps(settings_of(work, args))]
-        return [Program(tuple(argv), BlenderReader(), saves, noise="Fra:")]
+        return [Program(tuple(argv), BlenderReader(), saves, noise=NOISE)]
 
 
 def _bake(work: Work, args: BlenderArgs) -> Program:
     target = work.target()
     settings = {**settings_of(work, args), "bake": str(target)}
     argv = (*start(work, args), "--python", str(SETUP), "--", json.dumps(settings))
-    return Program(argv, BlenderReader(), {None: target})
+    return Program(argv, BlenderReader(), {None: target}, noise=(MARK,))
 
 
 def _args(work: Work) -> BlenderArgs:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from callboard_core.errors import BadRequest
 from callboard_nodes.slots.engines.base import Args, Program, Work
 from callboard_nodes.slots.engines.blender import (
+    NOISE,
     Blender,
     BlenderArgs,
     BlenderReader,
@@ -47,7 +48,7 @@ class BlenderPersistent:
                 saves={frame: work.target(frame) for frame in work.frames},
                 warm=_key(argv, settings),
                 request=json.dumps(request),
-                noise="Fra:",
+                noise=NOISE,
             )
         ]
 
