@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from callboard_broker.access import Users, users_file
+from callboard_broker.access.authority import TrustFiles
 from callboard_broker.errors import StoreUnavailable
 from callboard_broker.http.app import make_app
 from callboard_broker.http.context import Services
@@ -52,6 +53,7 @@ from callboard_core.presence import Presence, new_instance
 from callboard_core.settings import Settings
 from callboard_core.steady import Steady
 from callboard_core.topics import BOARD
+from callboard_core.trust.serving import Encrypted, Listening
 
 __all__ = ["Board"]
 
@@ -95,6 +97,7 @@ class Board:
         self._http: HttpServer | None = None
         self._url = ""
         self._following = False
+        self._secure: Listening | None = None
         self._users = users or Users(users_file(settings.state))
         history = settings.history
         self.database = Database(settings.database.url)
@@ -138,10 +141,19 @@ class Board:
         host = f"[{http.bind}]" if ":" in http.bind else http.bind
         self._url = f"http://{host}:{listener.getsockname()[1]}"
         try:
+            self._secure = self._listen_encrypted()
             await self._start(loop, listener)
         except BaseException:
             await self.stop()
             raise
+
+    def _listen_encrypted(self) -> Listening | None:
+        lan = self._settings.lan
+        if not lan.enabled:
+            return None
+        file = TrustFiles.of(self._settings.state).server
+        wanted = Encrypted(lan.bind, lan.http_port, "lan.http_port in the settings", file)
+        return self._started.enter_context(wanted.listening(what="encrypted http"))
 
     async def serve(self) -> None:
         """Run until cancelled.
@@ -179,7 +191,7 @@ class Board:
         self._started.push_async_callback(asyncio.to_thread, self._stop_links)
         self.link.on_connect(self._follow_link)
         self.link.start()
-        self._http = HttpServer(make_app(self._services()), listener)
+        self._http = HttpServer(make_app(self._services()), listener, self._secure)
         self._started.push_async_callback(self._stop_http, self._http)
         await self._http.start()
         await asyncio.to_thread(self._wait_for_broker)

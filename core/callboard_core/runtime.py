@@ -21,6 +21,7 @@ __all__ = [
     "Console",
     "CredentialAt",
     "Http",
+    "Lan",
     "Mqtt",
     "RoleState",
     "Runtime",
@@ -44,7 +45,7 @@ class _Part(BaseModel):
 
 
 class Mqtt(_Part):
-    """Where MQTT clients connect."""
+    """Where MQTT clients, or others, connect."""
 
     host: str
     port: int
@@ -61,6 +62,24 @@ class Console(_Part):
     """Where people log in."""
 
     url: str
+
+
+class Lan(_Part):
+    """Where other machines connect, encrypted.
+
+    Attributes:
+        mqtts: MQTT; missing, as ``wss``, when the broker is not the board's own.
+        wss: MQTT over WebSocket.
+        https: the HTTP API.
+        console: the console's URL.
+        ca: the certificate by which they know the board.
+    """
+
+    mqtts: Mqtt | None = None
+    wss: Mqtt | None = None
+    https: Mqtt
+    console: Mqtt | None = None
+    ca: Path
 
 
 class CredentialAt(_Part):
@@ -90,6 +109,7 @@ class Runtime(_Part):
     mqtt: Mqtt
     http: Http
     console: Console | None = None
+    lan: Lan | None = None
     pids: dict[str, int]
     roles: dict[str, RoleState]
     credentials: dict[str, CredentialAt]

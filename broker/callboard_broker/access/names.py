@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 
 import ifaddr
 
-__all__ = ["outside_addresses", "own_addresses", "server_names"]
+from callboard_core.settings import Lan
+
+__all__ = ["lan_hosts", "own_addresses", "server_names"]
 
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -26,9 +28,19 @@ def own_addresses() -> list[str]:
     return [str(address) for address in sorted(usable, key=lambda one: (one.version, int(one)))]
 
 
-def outside_addresses(addresses: Iterable[str]) -> list[str]:
-    """Return those by which other machines may reach this one."""
-    return [address for address in addresses if not ipaddress.ip_address(address).is_loopback]
+def lan_hosts(lan: Lan, addresses: Iterable[str] | None = None) -> list[str]:
+    """Return by what other machines reach the encrypted listeners, the best first; loopback if there is nothing else.
+
+    Args:
+        lan: the settings.
+        addresses: this machine's; looked up when None.
+    """
+    bound = ipaddress.ip_address(lan.bind)
+    if not bound.is_unspecified:
+        return [*lan.names, str(bound)]
+    own = map(ipaddress.ip_address, own_addresses() if addresses is None else addresses)
+    reached = [str(one) for one in own if not one.is_loopback and bound.version in {one.version, 6}]
+    return [*lan.names, *reached] or ["127.0.0.1"]
 
 
 def server_names(

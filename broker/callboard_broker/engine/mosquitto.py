@@ -7,20 +7,24 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections import deque
 from pathlib import Path
 
 from callboard_broker.access import Role, Users
+from callboard_broker.access.authority import TrustFiles
 from callboard_broker.access.mosquitto import access_file
 from callboard_broker.engine import credential_for, endpoint_of
 from callboard_broker.engine.keeper import Keeper
+from callboard_broker.engine.lan import mosquitto_listeners
 from callboard_core.errors import Conflict, Failed, NotFound
 from callboard_core.link import Endpoint
 from callboard_core.listening import port_taken
 from callboard_core.processes import dying_with_parent
 from callboard_core.runtime import write_private
 from callboard_core.settings import Settings
+from callboard_core.trust.serving import stamps
 
 __all__ = ["MosquittoEngine", "configuration", "find_program", "version"]
 
@@ -28,6 +32,8 @@ __all__ = ["MosquittoEngine", "configuration", "find_program", "version"]
 _START_TIMEOUT = 15.0
 _STOP_TIMEOUT = 3.0
 _LINES_KEPT = 20
+#: Seconds between two looks at the server's certificate.
+_LOOK = 2.0
 # Debian keeps it where only root's PATH looks.
 _SEARCH = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/sbin"))
 
@@ -66,6 +72,7 @@ def configuration(settings: Settings, folder: Path, *, root: bool) -> str:
         [
             f"listener {mqtt.port} {mqtt.bind}",
             *(["user root"] if root else []),
+            *mosquitto_listeners(settings),
             "allow_anonymous false",
             f"password_file {folder / 'passwords'}",
             f"acl_file {folder / 'access'}",
@@ -114,6 +121,7 @@ class MosquittoEngine:
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._log: asyncio.Task[None] | None = None
         self._keeper: Keeper | None = None
+        self._following: asyncio.Task[None] | None = None
         self._stopping = False
         self._runs = asyncio.Event()
 
@@ -143,10 +151,14 @@ class MosquittoEngine:
         credential = credential_for(self._settings, Role.BOARD)
         self._keeper = Keeper(self.endpoint, self._settings.site, credential, self._process.pid)
         self._keeper.start()
+        if self._settings.lan.enabled:
+            self._following = asyncio.create_task(self._follow_certificate(self._process))
 
     async def stop(self) -> None:
         """End the program: it saves its store and goes; if it does not, it is killed."""
         self._stopping = True
+        if self._following is not None:
+            self._following.cancel()
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.stop)
         if self._process is not None:
@@ -167,6 +179,17 @@ class MosquittoEngine:
         code = await self._process.wait()
         if not self._stopping:
             raise Failed(f"mosquitto ended with {code}: {self._last_words()}")
+
+    async def _follow_certificate(self, process: asyncio.subprocess.Process) -> None:
+        """Have a new certificate shown to new clients; the WebSocket listener keeps the old one until a restart."""
+        server = TrustFiles.of(self._settings.state).server
+        seen = stamps([server])
+        while process.returncode is None:
+            await asyncio.sleep(_LOOK)
+            with contextlib.suppress(OSError):
+                if seen != (found := stamps([server])):
+                    seen = found
+                    process.send_signal(signal.SIGHUP)
 
     def _write_files(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)

@@ -11,6 +11,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from callboard_core.trust.serving import Listening
+
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError:  # where it has no wheel
@@ -77,13 +79,16 @@ def _protocol() -> type[asyncio.Protocol]:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, secure: Listening | None) -> None:
         super().__init__(config)
+        self._secure = secure
         self.up = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say when it answers."""
         await super().startup(sockets)
+        if self._secure is not None:
+            await self._secure.serve(self)
         self.up.set()
 
     @contextmanager
@@ -93,9 +98,9 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """One application on one socket."""
+    """One application on one socket, and encrypted on a second one if wanted."""
 
-    def __init__(self, app: Any, listener: socket.socket) -> None:
+    def __init__(self, app: Any, listener: socket.socket, secure: Listening | None = None) -> None:
         self._listener = listener
         config = uvicorn.Config(
             app,
@@ -106,7 +111,7 @@ class HttpServer:
             lifespan="off",
             timeout_graceful_shutdown=_GRACE,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, secure)
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -57,6 +57,7 @@ class Connection:
         "closing",
         "cut",
         "direct",
+        "fingerprint",
         "grant",
         "heard",
         "heard_at",
@@ -85,6 +86,7 @@ class Connection:
         self.hub = hub
         self.address = address
         self.certificate = ""
+        self.fingerprint = ""
         self.phase = Phase.FRESH
         self.open = False
         self.direct = False

@@ -1,22 +1,22 @@
-"""The group that ``callboard up`` runs: ports, first users, and the command line of each role."""
+"""The group that ``callboard up`` runs: ports, first users and keys, and the command line of each role."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from callboard_broker.access import Role, ensure_first_users
+from callboard_broker.access.authority import Authority, TrustFiles
+from callboard_broker.access.names import lan_hosts, server_names
 from callboard_broker.engine import endpoint_of, is_outside
 from callboard_console.cli.addresses import url
+from callboard_console.cli.ports import decide_ports
 from callboard_core import runtime
+from callboard_core.addresses import join_address
 from callboard_core.errors import BadRequest
-from callboard_core.listening import explain
-from callboard_core.processes import check_port, free_port
 from callboard_core.runtime import credential_file, write_private
 from callboard_core.settings import Settings
 from callboard_core.topics import BOARD
@@ -31,8 +31,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "console": ("broker", "board"),
     "node": ("broker", "board"),
 }
-
-_PORT_FLAGS = {"mqtt": "--mqtt-port", "http": "--http-port", "console": "--console-port"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ def prepare(settings: Settings, *, with_node: bool) -> Plan:
 
     Raises:
         Conflict: a port is taken; the message says by whom.
+        Failed: a file in the state folder is damaged.
         BadRequest: an address or a role's extra is not there.
         OSError: the state folder cannot be written.
     """
@@ -67,8 +66,9 @@ def prepare(settings: Settings, *, with_node: bool) -> Plan:
         raise BadRequest(
             f"this machine's node cannot be called {BOARD!r}; set another id in [node] or --node-id"
         )
-    settings = _decide_ports(settings)
+    settings = decide_ports(settings)
     ensure_first_users(settings.state)
+    Authority(settings.state, settings.site).ensure(server_names(settings.lan.names))
     folder = settings.state / "run"
     folder.mkdir(mode=0o700, exist_ok=True)
     file = folder / "settings.json"
@@ -95,6 +95,7 @@ def runtime_of(plan: Plan, supervisor: Supervisor, *, pid: int, ready: bool) -> 
         mqtt=runtime.Mqtt(host=endpoint.host, port=endpoint.port, url=str(endpoint)),
         http=runtime.Http(url=plan.http_url),
         console=runtime.Console(url=plan.console_url) if plan.console_url else None,
+        lan=_lan_of(settings),
         pids=pids,
         roles={
             name: runtime.RoleState(state=state, pid=pids.get(name), restarts=restarts[name])
@@ -107,6 +108,25 @@ def runtime_of(plan: Plan, supervisor: Supervisor, *, pid: int, ready: bool) -> 
     )
 
 
+def _lan_of(settings: Settings) -> runtime.Lan | None:
+    lan = settings.lan
+    if not lan.enabled:
+        return None
+    host = lan_hosts(lan)[0]
+
+    def at(scheme: str, port: int) -> runtime.Mqtt:
+        return runtime.Mqtt(host=host, port=port, url=f"{scheme}://{join_address(host, port)}")
+
+    ours = not is_outside(settings)
+    return runtime.Lan(
+        mqtts=at("mqtts", lan.mqtt_port) if ours else None,
+        wss=at("wss", lan.ws_port) if ours else None,
+        https=at("https", lan.http_port),
+        console=at("https", lan.console_port) if settings.console.enabled else None,
+        ca=TrustFiles.of(settings.state).authority,
+    )
+
+
 def _member(role: str, roles: list[str], file: Path) -> Member:
     # -P: a file in the current folder must not stand in for a module of ours.
     command = (sys.executable, "-P", "-m", "callboard_console.cli.role", role, str(file))
@@ -116,42 +136,3 @@ def _member(role: str, roles: list[str], file: Path) -> Member:
         env={"PYTHONUNBUFFERED": "1"},
         needs=tuple(needed for needed in NEEDS[role] if needed in roles),
     )
-
-
-def _decide_ports(settings: Settings) -> Settings:
-    """Replace every port 0 by a free one, so that it stays the same when a role is restarted; check the others."""
-    wanted: dict[str, tuple[str, int]] = {"http": (settings.http.bind, settings.http.port)}
-    if not is_outside(settings):
-        wanted["mqtt"] = (settings.mqtt.bind, settings.mqtt.port)
-    if settings.console.enabled:
-        wanted["console"] = (settings.console.bind, settings.console.port)
-    _check_distinct(wanted)
-    taken = {port for _, port in wanted.values() if port}
-    update: dict[str, Any] = {}
-    for section, (bind, port) in wanted.items():
-        decided = _decide(section, bind, port, frozenset(taken))
-        taken.add(decided)
-        update[section] = getattr(settings, section).model_copy(update={"port": decided})
-    return settings.model_copy(update=update)
-
-
-def _check_distinct(wanted: Mapping[str, tuple[str, int]]) -> None:
-    seen: dict[int, str] = {}
-    for section, (_, port) in wanted.items():
-        if port and port in seen:
-            raise BadRequest(
-                f"{section} and {seen[port]} cannot both use port {port}; "
-                f"set {_PORT_FLAGS[section]} or {_PORT_FLAGS[seen[port]]}"
-            )
-        seen[port] = section
-
-
-def _decide(section: str, bind: str, port: int, avoid: frozenset[int]) -> int:
-    flag = _PORT_FLAGS[section]
-    try:
-        if port == 0:
-            return free_port(bind, avoid)
-        check_port(bind, port)
-    except OSError as error:
-        raise explain(error, bind, port, what=section, flag=flag) from None
-    return port

@@ -14,10 +14,14 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from callboard_core.errors import BadRequest, CallboardError, Conflict, Forbidden, NotFound, Unauthorized
 from callboard_core.settings import Settings
 from callboard_nodes.group.member import notify, notify_failure
+
+if TYPE_CHECKING:
+    from callboard_core.trust.serving import Encrypted
 
 __all__ = ["main"]
 
@@ -117,7 +121,19 @@ def _console(settings: Settings) -> None:
         credential=credential_for(settings, Role.VIEWER),
         state=settings.state,
         ready=notify,
+        lan=_encrypted_console(settings),
     )
+
+
+def _encrypted_console(settings: Settings) -> Encrypted | None:
+    from callboard_broker.access.authority import TrustFiles
+    from callboard_core.trust.serving import Encrypted
+
+    lan = settings.lan
+    if not lan.enabled:
+        return None
+    file = TrustFiles.of(settings.state).server
+    return Encrypted(lan.bind, lan.console_port, "lan.console_port in the settings", file)
 
 
 def _node(settings: Settings) -> None:

@@ -28,6 +28,10 @@ def up(
             metavar="ADDRESS", help="Listen on this address, unencrypted. [default: this machine only]"
         ),
     ] = None,
+    lan: Annotated[
+        bool,
+        typer.Option("--lan", help="Let other machines in: encrypted, on all addresses; prints a join code."),
+    ] = False,
     engine: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +64,7 @@ def up(
         "mqtt.port": mqtt_port,
         "http.port": http_port,
         "console.port": console_port,
+        "lan.enabled": lan or None,
         "mqtt.engine": engine,
         "database.url": database,
         "console.enabled": False if no_console else None,

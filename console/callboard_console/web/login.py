@@ -83,7 +83,7 @@ class Login:
         except CallboardError as error:
             return self._page(target, str(error), username, error.http_status)
         self._sessions.add(session)
-        return self._welcome(target, session)
+        return self._welcome(target, session, encrypted=_is_encrypted(request))
 
     async def leave(self, request: Request) -> Response:
         """End the session and show the login page."""
@@ -96,7 +96,7 @@ class Login:
             return PlainTextResponse("log out from the console's own page\n", status_code=403)
         await asyncio.to_thread(self._sessions.remove, token)
         answer = RedirectResponse("/login", status_code=303)
-        answer.delete_cookie(COOKIE, httponly=True, samesite="lax")
+        answer.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=_is_encrypted(request))
         return answer
 
     def _open(self, username: str, password: str, address: str) -> Session:
@@ -114,7 +114,7 @@ class Login:
             open_link=self._open_link,
         )
 
-    def _welcome(self, target: str, session: Session) -> Response:
+    def _welcome(self, target: str, session: Session, *, encrypted: bool) -> Response:
         answer = RedirectResponse(target, status_code=303)
         answer.set_cookie(
             COOKIE,
@@ -122,6 +122,7 @@ class Login:
             max_age=int(session.expires - self._clock()),
             httponly=True,
             samesite="lax",
+            secure=encrypted,  # such a cookie never travels in clear
         )
         return answer
 
@@ -137,6 +138,10 @@ def local_path(path: str | None) -> str:
     if path is None or not path.startswith("/") or path.startswith(("//", "/\\", "/login", "/logout")):
         return "/"
     return path if path.isprintable() else "/"
+
+
+def _is_encrypted(request: Request) -> bool:
+    return request.url.scheme == "https"
 
 
 async def _healthz(_request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -21,6 +22,7 @@ from callboard_core.listening import is_loopback, listen
 from callboard_core.settings import default_state_dir
 from callboard_core.steady import Steady
 from callboard_core.topics import slug
+from callboard_core.trust.serving import Encrypted, Listening
 
 if TYPE_CHECKING:
     from streamlit.starlette import App
@@ -75,6 +77,7 @@ def serve(
     credential: Credential,
     state: Path,
     ready: Callable[[], None],
+    lan: Encrypted | None = None,
 ) -> None:
     """Run the console until SIGTERM or SIGINT.
 
@@ -87,14 +90,17 @@ def serve(
         credential: a viewer's, for the feed that all sessions share.
         state: the state folder, to tell people about; the console keeps nothing on disk.
         ready: called once the console answers.
+        lan: where it answers encrypted as well.
 
     Raises:
+        Failed: the server's certificate cannot be used.
         Conflict: something else listens on the port.
         Forbidden: this user may not listen on the port.
         BadRequest: the address is not one of this machine's.
     """
-    listener = listen(bind, port, what="console", flag="--console-port")
-    try:
+    with contextlib.ExitStack() as listening:
+        listener = listening.enter_context(listen(bind, port, what="console", flag="--console-port"))
+        secure = listening.enter_context(lan.listening(what="encrypted console")) if lan else None
         app = build(
             site=site,
             mqtt=mqtt,
@@ -103,12 +109,12 @@ def serve(
             state=None if state == default_state_dir() else state,
             local_only=is_loopback(bind),
         )
-        asyncio.run(_serve(listener, app, ready))
-    finally:
-        listener.close()
+        asyncio.run(_serve(listener, secure, app, ready))
 
 
-async def _serve(listener: socket.socket, app: App, ready: Callable[[], None]) -> None:
+async def _serve(
+    listener: socket.socket, secure: Listening | None, app: App, ready: Callable[[], None]
+) -> None:
     import uvicorn  # noqa: PLC0415 - only the server needs it
 
     class Server(uvicorn.Server):
@@ -122,6 +128,8 @@ async def _serve(listener: socket.socket, app: App, ready: Callable[[], None]) -
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            if self.started and secure is not None:
+                await secure.serve(self)
             if self.started:
                 ready()
 

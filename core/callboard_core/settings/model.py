@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from callboard_core.addresses import join_address, split_address
 from callboard_core.errors import BadRequest
 from callboard_core.settings.broker import BrokerDurability, BrokerLimits
 from callboard_core.settings.farm import Farm
@@ -26,6 +27,7 @@ __all__ = [
     "Discovery",
     "History",
     "Http",
+    "Lan",
     "LaneSettings",
     "Mqtt",
     "NodeFarm",
@@ -118,10 +120,25 @@ def _http_url(value: str) -> str:
     raise ValueError("should be http://host:port or https://host:port; empty for where the board says it is")
 
 
+def _ip_address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("should be an IP address; 0.0.0.0 for all of this machine's") from None
+
+
+def _host(value: str) -> str:
+    try:
+        return split_address(join_address(value, 1))[0]
+    except BadRequest:
+        raise ValueError("should be host names or IP addresses, as in board.example.org") from None
+
+
 Id = Annotated[str, AfterValidator(_checked_id)]
 Folder = Annotated[Path, AfterValidator(_absolute)]
 #: A TCP port to listen on.
-Port = Annotated[int, Field(ge=0, le=65535, description="a TCP port from 1 to 65535, or 0 for any free one")]
+_PORT = "a TCP port from 1 to 65535, or 0 for any free one"
+Port = Annotated[int, Field(ge=0, le=65535, description=_PORT)]
 Tables = list[dict[str, JsonValue]]
 
 
@@ -166,6 +183,23 @@ class Console(_Section):
     enabled: Annotated[bool, Flag("--no-console")] = Field(default=True, description="true or false")
     bind: str = Field(default="127.0.0.1", description="address to listen on")
     port: Port = 8471
+
+
+class Lan(_Section):
+    """What other machines connect to, all of it encrypted; the listeners above stay as they are."""
+
+    enabled: Annotated[bool, Flag("--lan")] = Field(default=False, description="true or false")
+    bind: Annotated[str, AfterValidator(_ip_address)] = Field(
+        default="0.0.0.0", description="IP address to listen on"
+    )
+    mqtt_port: Port = Field(default=8883, description=f"MQTT over TLS; {_PORT}")
+    ws_port: Port = Field(default=8884, description=f"MQTT over WebSocket and TLS; {_PORT}")
+    http_port: Port = Field(default=8443, description=f"the HTTP API; {_PORT}")
+    console_port: Port = Field(default=8444, description=f"the web console; {_PORT}")
+    names: list[Annotated[str, AfterValidator(_host)]] = Field(
+        default_factory=list,
+        description="further names and addresses of this machine, as a router or name server gives them",
+    )
 
 
 class Database(_Section):
@@ -307,6 +341,7 @@ class Settings(BaseModel):
     mqtt: Mqtt = Field(default_factory=Mqtt)
     http: Http = Field(default_factory=Http)
     console: Console = Field(default_factory=Console)
+    lan: Lan = Field(default_factory=Lan)
     database: Database = Field(default_factory=Database)
     history: History = Field(default_factory=History)
     artifacts: Artifacts = Field(default_factory=Artifacts)

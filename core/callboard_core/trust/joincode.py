@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from callboard_core.addresses import join_address, split_address
 from callboard_core.errors import BadRequest, CallboardError, Expired
 from callboard_core.topics import check_id
 
@@ -27,9 +28,8 @@ _LONGEST = 4_000
 _MOST_ADDRESSES = 8
 #: What an address is, by the byte in front of it: a name (with its length), or an IP address.
 _NAME, _IPV4, _IPV6 = 0, 4, 6
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _AUTHORITY, _TOKEN, _CHECK = 32, 16, 4
-_LARGEST_PORT, _LARGEST_TIME = 65_535, 2**32 - 1
+_LARGEST_TIME = 2**32 - 1
 _TRY_AGAIN = "copy it again, whole, or ask for a new one (`callboard join`)"
 
 
@@ -114,31 +114,6 @@ class JoinCode:
         yield bytes([len(site)]) + site + bytes([len(self.addresses)])
         yield from map(_pack_address, self.addresses)
         yield bytes.fromhex(self.authority) + bytes.fromhex(self.token) + self.expires.to_bytes(4, "big")
-
-
-def join_address(host: str, port: int) -> str:
-    """Return ``host:port``; an IPv6 address gets its brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``host:port``; IP addresses come in their usual spelling.
-
-    Raises:
-        BadRequest: it is none.
-    """
-    host, _, digits = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    port = int(digits) if re.fullmatch(r"[0-9]{1,5}", digits) else 0
-    wrong = BadRequest(f"address {address!r}: expected host:port, as in 192.168.1.2:8443")
-    if not 0 < port <= _LARGEST_PORT:
-        raise wrong
-    try:
-        return str(ipaddress.IPv6Address(bare) if bare != host else ipaddress.IPv4Address(bare)), port
-    except ValueError:
-        if bare != host or not _HOST_NAME.fullmatch(host):
-            raise wrong from None
-    return host.lower(), port
 
 
 def _pack_address(address: str) -> bytes:

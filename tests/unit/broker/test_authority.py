@@ -18,9 +18,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from callboard_broker.access import authority as module
 from callboard_broker.access.authority import Authority
-from callboard_broker.access.names import outside_addresses, server_names
+from callboard_broker.access.names import lan_hosts, server_names
 from callboard_core.errors import BadRequest, Conflict, Failed
 from callboard_core.runtime import write_private
+from callboard_core.settings import Lan
 from callboard_core.trust import fingerprint_of_pem, pinned_context
 from callboard_core.trust.keys import common_name_of, new_key, read_key, signing_request
 from callboard_core.trust.signing import verify
@@ -190,7 +191,23 @@ def test_the_names_of_a_board_are_its_machines() -> None:
     assert "local" not in " ".join(server_names(host="not a host name", addresses=[])).replace(
         "localhost", ""
     )
-    assert outside_addresses(["127.0.0.1", "::1", "192.0.2.7"]) == ["192.0.2.7"]
+
+
+@pytest.mark.parametrize(
+    ("bind", "names", "hosts"),
+    [
+        ("0.0.0.0", [], ["192.0.2.7"]),
+        ("0.0.0.0", ["board.example.org"], ["board.example.org", "192.0.2.7"]),
+        ("::", [], ["192.0.2.7", "2001:db8::7"]),
+        ("192.0.2.7", [], ["192.0.2.7"]),
+    ],
+)
+def test_other_machines_are_told_the_addresses_that_are_listened_on(
+    bind: str, names: list[str], hosts: list[str]
+) -> None:
+    own = ["127.0.0.1", "192.0.2.7", "::1", "2001:db8::7"]
+    assert lan_hosts(Lan(bind=bind, names=names), own) == hosts
+    assert lan_hosts(Lan(bind=bind), ["127.0.0.1"])[0] in {"127.0.0.1", bind}
 
 
 @pytest.mark.parametrize("name", ["ca.crt", "bundle.crt", "server.pem", "update.pub"])

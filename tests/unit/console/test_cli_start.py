@@ -69,7 +69,8 @@ def test_an_error_is_one_line_and_an_exit_code(error: Exception, line: str, code
 
 
 @pytest.mark.parametrize(
-    "arguments", [["up", "--lan"], ["up", "--mqtt-port", "70000"], ["dance"], ["set", "a/b"], ["ls", "cats"]]
+    "arguments",
+    [["up", "--no-such-option"], ["up", "--mqtt-port", "70000"], ["dance"], ["set", "a/b"], ["ls", "cats"]],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]):
     done = subprocess.run(

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callboard_core.addresses import join_address, split_address
 from callboard_core.errors import BadRequest, Expired
 from callboard_core.trust import JoinCode
-from callboard_core.trust.joincode import _check_sum, join_address, split_address
+from callboard_core.trust.joincode import _check_sum
 
 HOUR = 3_600
 

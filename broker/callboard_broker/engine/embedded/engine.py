@@ -18,6 +18,7 @@ from callboard_broker.engine.embedded.host import BrokerError, Host
 from callboard_broker.engine.embedded.login import Grants, Login, Users
 from callboard_broker.engine.embedded.plugins import PluginObserver
 from callboard_broker.engine.embedded.turn import Turn
+from callboard_broker.engine.lan import amqtt_listeners
 from callboard_broker.mqtt.access import Everything, Grant
 from callboard_broker.mqtt.durable import DurableJournal
 from callboard_broker.mqtt.hub import Hub
@@ -90,7 +91,7 @@ class EmbeddedEngine:
             limits=settings.mqtt.limits,
             durability=settings.mqtt.durability,
             sys_interval=settings.mqtt.sys_interval,
-            config=dict(settings.mqtt.amqtt),
+            config=_with_lan(settings),
         )
 
     @property
@@ -205,6 +206,15 @@ class EmbeddedEngine:
         if task.cancelled() or self._ended is None or self._ended.done():
             return
         self._ended.set_exception(Unavailable(f"the broker's clock stopped: {task.exception()!r}"))
+
+
+def _with_lan(settings: Settings) -> dict[str, Any]:
+    """Amqtt's configuration with our encrypted listeners."""
+    config: dict[str, Any] = dict(settings.mqtt.amqtt)
+    ours, given = amqtt_listeners(settings), config.get("listeners", {})
+    if not ours or not isinstance(given, dict):
+        return config
+    return {**config, "listeners": {**given, **ours}}
 
 
 def _explained(error: BaseException) -> CallboardError:

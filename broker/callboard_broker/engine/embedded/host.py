@@ -10,6 +10,7 @@ import logging
 import ssl
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import websockets
@@ -27,6 +28,7 @@ from callboard_broker.engine.embedded.external import serve_external
 from callboard_broker.engine.embedded.plugins import PluginGrant, plugin_session
 from callboard_broker.engine.embedded.sockets import SocketProtocol
 from callboard_broker.engine.embedded.websocket import serve_websocket
+from callboard_broker.engine.lan import PORTS
 from callboard_broker.mqtt.access import Everything, Grant
 from callboard_broker.mqtt.connection import Connection
 from callboard_broker.mqtt.message import Message
@@ -37,6 +39,7 @@ from callboard_broker.mqtt.topics import is_filter, split_share
 from callboard_broker.mqtt.tree import Subscription
 from callboard_core.errors import BadRequest
 from callboard_core.listening import explain
+from callboard_core.trust.serving import stamps
 
 # Their chatter about their own states says nothing about ours; WebSocket handshakes fail for every port scanner.
 logging.getLogger("transitions").setLevel(logging.WARNING)
@@ -143,7 +146,8 @@ class Host(Broker):  # type: ignore[misc]
             return await self._listen(listener_name, listener_type, address, port, ssl_context)
         except OSError as error:
             what = "mqtt" if listener_name == "default" else f"mqtt, listener {listener_name}"
-            raise explain(error, address or "", port, what=what, flag="--mqtt-port") from error
+            flag = PORTS.get(listener_name, "--mqtt-port")
+            raise explain(error, address or "", port, what=what, flag=flag) from error
 
     async def _listen(
         self,
@@ -167,9 +171,14 @@ class Host(Broker):  # type: ignore[misc]
                 open_timeout=self.door.hub.limits.connect_timeout,
                 logger=logging.getLogger("callboard.broker.websocket"),
             )
-        door = self.door
+        door, pinned = self.door, listener_name in PORTS
         return await asyncio.get_running_loop().create_server(
-            lambda: SocketProtocol(door), address, port, ssl=ssl_context, backlog=_BACKLOG
+            lambda: SocketProtocol(door, pinned=pinned),
+            address,
+            port,
+            ssl=ssl_context,
+            ssl_handshake_timeout=door.hub.limits.connect_timeout if ssl_context else None,
+            backlog=_BACKLOG,
         )
 
     def ws_connected_to(self, listener_name: str) -> Callable[[Any], Any]:
@@ -182,8 +191,7 @@ class Host(Broker):  # type: ignore[misc]
 
     async def ws_connected(self, websocket: Any, listener_name: str) -> None:
         """Serve a WebSocket client."""
-        del listener_name
-        await serve_websocket(websocket, self.door)
+        await serve_websocket(websocket, self.door, pinned=listener_name in PORTS)
 
     async def _client_connected(self, listener_name: str, reader: Any, writer: Any) -> None:
         """Serve a client of an external listener."""
@@ -216,10 +224,14 @@ class Host(Broker):  # type: ignore[misc]
         """
         for context, listener in self._contexts:
             context.load_cert_chain(listener.certfile, listener.keyfile)
+            if listener.cafile:
+                context.load_verify_locations(listener.cafile)  # adds what is new
 
-    def certificate_stamps(self) -> list[int]:
-        """Return when each certificate file was last changed."""
-        return [listener.certfile.stat().st_mtime_ns for _, listener in self._contexts]
+    def certificate_stamps(self) -> list[tuple[int, int]]:
+        """Return something that is another once a certificate file is."""
+        listeners = [listener for _, listener in self._contexts]
+        files = [file for one in listeners for file in (one.certfile, one.cafile) if file]
+        return stamps(map(Path, files))
 
     # ---- what amqtt would do itself
 

@@ -57,6 +57,9 @@ class Users(Protocol):
     def find(self, name: str) -> WhoLike | None:
         """Return an enabled user."""
 
+    def find_certificate(self, certificate: str) -> WhoLike | None:
+        """Return the enabled user a certificate (SHA-256 of its DER) is valid for now."""
+
     def owner(self, client_id: str) -> str | None:
         """Return the name of the user that a client id is bound to."""
 
@@ -136,6 +139,9 @@ class Login:
             return _Anybody(login.username or "")
         if connection.certificate:
             return self._users.find(connection.certificate)
+        shown = self._users.find_certificate(connection.fingerprint) if connection.fingerprint else None
+        if shown is not None and login.username in {None, shown.name}:
+            return shown
         if login.username is None or login.password is None:
             return None
         return self._users.recall(login.username, _text(login.password))

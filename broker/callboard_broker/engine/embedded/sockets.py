@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from callboard_broker.engine.embedded.door import Door
 from callboard_broker.mqtt.connection import Connection
+from callboard_core.trust.certificates import fingerprint
 
-__all__ = ["RESET", "SocketProtocol", "common_name"]
+__all__ = ["RESET", "SocketProtocol", "note_certificate"]
 
 #: Seconds a closing socket gets for its last bytes.
 _LINGER = 2.0
@@ -20,12 +21,18 @@ RESET = pack("ii", 1, 0)
 
 
 class SocketProtocol(asyncio.Protocol):
-    """One accepted socket."""
+    """One accepted socket.
 
-    __slots__ = ("_connection", "_door", "_hub", "_paused", "_transport", "_turn")
+    Args:
+        door: where it goes.
+        pinned: of a client's certificate its fingerprint counts, not its name.
+    """
 
-    def __init__(self, door: Door) -> None:
+    __slots__ = ("_connection", "_door", "_hub", "_paused", "_pinned", "_transport", "_turn")
+
+    def __init__(self, door: Door, *, pinned: bool = False) -> None:
         self._door = door
+        self._pinned = pinned
         self._hub = door.hub
         self._turn = door.turn
         self._paused = False
@@ -48,7 +55,7 @@ class SocketProtocol(asyncio.Protocol):
             self._door.unheard.add(self, socket)
         connection = self._connection = Connection(self._hub, address)
         connection.transport = self
-        connection.certificate = common_name(transport.get_extra_info("peercert"))
+        note_certificate(connection, transport, pinned=self._pinned)
 
     def data_received(self, data: bytes) -> None:
         """Feed the connection."""
@@ -127,7 +134,19 @@ class SocketProtocol(asyncio.Protocol):
         transport.abort()
 
 
-def common_name(certificate: Any) -> str:
+def note_certificate(connection: Connection, transport: asyncio.BaseTransport, *, pinned: bool) -> None:
+    """Tell a connection what certificate its client has shown, if any: the fingerprint of it, or else whose it is."""
+    tls = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return
+    if pinned:
+        shown = tls.getpeercert(binary_form=True)
+        connection.fingerprint = "" if shown is None else fingerprint(shown)
+    else:
+        connection.certificate = _common_name(tls.getpeercert())
+
+
+def _common_name(certificate: Any) -> str:
     """Return the common name of a client certificate as :mod:`ssl` gives it, or an empty string."""
     for part in (certificate or {}).get("subject", ()):
         for key, value in part:

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from callboard_broker.engine.embedded.door import Door
 from callboard_broker.engine.embedded.queued import QueuedTransport
-from callboard_broker.engine.embedded.sockets import RESET, common_name
+from callboard_broker.engine.embedded.sockets import RESET, note_certificate
 from callboard_broker.mqtt.connection import Connection
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["serve_websocket"]
 
 
-async def serve_websocket(websocket: ServerConnection, door: Door) -> None:
-    """Serve one client until either side closes."""
+async def serve_websocket(websocket: ServerConnection, door: Door, *, pinned: bool = False) -> None:
+    """Serve one client until either side closes; ``pinned`` as for :class:`SocketProtocol`."""
     peer = websocket.remote_address
     address = peer[0] if isinstance(peer, tuple) else "local"
     if not door.enter(address):
         await websocket.close(1013, "no room")
         return
     connection = Connection(door.hub, address)
-    connection.certificate = common_name(websocket.transport.get_extra_info("peercert"))
+    note_certificate(connection, websocket.transport, pinned=pinned)
 
     async def send(data: bytes) -> None:
         with contextlib.suppress(ConnectionClosed):
