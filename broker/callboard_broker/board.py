@@ -16,7 +16,9 @@ from callboard_broker.errors import StoreUnavailable
 from callboard_broker.http.app import make_app
 from callboard_broker.http.context import Services
 from callboard_broker.http.server import HttpServer
+from callboard_broker.services.api_tokens import ApiTokens
 from callboard_broker.services.artifacts import Artifacts, Limits
+from callboard_broker.services.audit import Audit
 from callboard_broker.services.brake import Brake
 from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
@@ -31,8 +33,9 @@ from callboard_broker.services.forgetting import Forgetting
 from callboard_broker.services.health import Health
 from callboard_broker.services.historian import Historian
 from callboard_broker.services.history import History
-from callboard_broker.services.logins import Logins, Verifier
+from callboard_broker.services.logins import Logins
 from callboard_broker.services.metrics import Metrics
+from callboard_broker.services.people import People
 from callboard_broker.services.pools import Pools
 from callboard_broker.services.refusals import Refusals
 from callboard_broker.services.registry import Registry
@@ -87,7 +90,7 @@ class Board:
         *,
         endpoint: Endpoint,
         credential: Credential | None,
-        users: Verifier | None = None,
+        users: Users | None = None,
     ) -> None:
         self._settings = settings
         self._endpoint = endpoint
@@ -102,7 +105,7 @@ class Board:
         history = settings.history
         self.database = Database(settings.database.url)
         self.buffer = Buffer(history.buffer_readings)
-        self.upkeep = Upkeep(self.database, Keep.of(history))
+        self.upkeep = Upkeep(self.database, Keep.of(history, settings.audit))
         self.writer = Writer(
             self.database,
             self.buffer,
@@ -238,7 +241,18 @@ class Board:
         self.farm_api = FarmApi(self.farm, self._settings.farm)
         self.history = History(self.database, frozen=self._is_frozen)
         self.forgetting = Forgetting(self.link, self.registry, self.historian)
-        self.logins = Logins(self._users, self.writer, brake=Brake())
+        self.audit = Audit(self.database, self.writer)
+        self.api_tokens = ApiTokens(self.writer)
+        self.logins = Logins(
+            self._users,
+            self.writer,
+            brake=Brake(),
+            api_tokens=self.api_tokens,
+            told=lambda name, address, code, reason: self.audit.note(
+                name, "login", name, address, code, reason
+            ),
+        )
+        self.people = People(self._settings.state, self._users, self.logins, self.api_tokens, self.audit)
         self.broker_figures = BrokerFigures()
 
     def _is_frozen(self) -> bool:
@@ -252,6 +266,8 @@ class Board:
             self.registry.load(connection)
             self.refusals.load(connection)
             self.logins.load(connection)
+            self.api_tokens.load(connection)
+            self.audit.load(connection)
             self.farm.load(connection)
             self.historian.load(series.load(connection))
 
@@ -300,6 +316,8 @@ class Board:
             pools=self.pools,
             farm=self.farm,
             farm_api=self.farm_api,
+            audit=self.audit,
+            people=self.people,
             feed=self._feed,
             health=health,
             metrics=Metrics(

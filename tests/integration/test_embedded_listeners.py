@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import websockets
 
-from callboard_broker.access import Role, Users, grant_for
+from callboard_broker.access import Role, Users
 from callboard_broker.engine.embedded import EmbeddedEngine
 from callboard_broker.mqtt.counters import Counters
 from callboard_broker.mqtt.limits import Limits
@@ -85,7 +85,7 @@ def test_a_client_certificate_logs_its_common_name_in(certificates: Certificates
     known, stranger = _trusting(certificates), _trusting(certificates)
     known.load_cert_chain(*certificates.issue("viewer"))
     stranger.load_cert_chain(*certificates.issue("nobody"))
-    with embedded_engine(config=config, users=users, grants=grant_for) as engine:
+    with embedded_engine(config=config, users=users, grants=users.grant) as engine:
         with wire.connect(engine.address("tls"), "me", tls=known) as client:
             assert client.subscribe("callboard/#").codes == (0,)
         with wire.Wire(engine.address("tls"), tls=stranger) as refused:

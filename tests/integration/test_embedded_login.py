@@ -47,8 +47,11 @@ class Slow:
     def owner(self, client_id: str) -> str | None:
         return None
 
+    def mark(self, name: str) -> str:
+        return "mark" if name in self.verified else ""
+
     def marks(self) -> dict[str, str]:
-        return dict.fromkeys(self.verified, "viewer")
+        return dict.fromkeys(self.verified, "mark")
 
 
 class Broken(Slow):

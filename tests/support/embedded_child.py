@@ -14,17 +14,18 @@ from callboard_broker.engine.loop import run
 
 
 async def main(wanted: dict[str, Any]) -> None:
-    from callboard_broker.access import Users, grant_for, users_file
+    from callboard_broker.access import Users, users_file
     from callboard_broker.engine.embedded import EmbeddedEngine
     from callboard_core.settings import BrokerDurability, BrokerLimits
 
     state = Path(wanted["state"])
+    users = Users(users_file(state))
     engine = EmbeddedEngine(
         bind=wanted.get("bind", "127.0.0.1"),
         port=wanted["port"],
         site="callboard",
-        users=Users(users_file(state)) if wanted["access"] else None,
-        grants=grant_for if wanted["access"] else None,
+        users=users if wanted["access"] else None,
+        grants=users.grant if wanted["access"] else None,
         state=state / "broker",
         limits=BrokerLimits(**wanted["limits"]),
         durability=BrokerDurability(**wanted["durability"]),

@@ -186,13 +186,14 @@ class Mosquitto(Engine):
         return [shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", str(config)]
 
     def _access(self) -> list[str]:
-        from callboard_broker.access import Role, mosquitto
+        from callboard_broker.access import Role, User, mosquitto
+        from callboard_broker.access.rules import RULES
 
         # Mosquitto's own default number of hash rounds, so that its log-ins are as fast as it makes them.
         hashes = {role: mosquitto.hash_password(password(role), rounds=101) for role in Role}
         passwords, rules = self.state / "passwords", self.state / "rules"
         passwords.write_text("".join(f"{role}:{hashed}\n" for role, hashed in hashes.items()))
-        rules.write_text(mosquitto.access_file("callboard", {role: role for role in Role}))
+        rules.write_text(mosquitto.access_file("callboard", [User(role, role) for role in Role], RULES.get))
         return [f"password_file {passwords}", f"acl_file {rules}"]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from callboard_broker.access.rules import BOARD_WORKERS, RULES, Role, Rule
+from callboard_broker.access.rules import BOARD_WORKERS, Holder, Rule
 from callboard_core.topics import Leaf
 
 __all__ = ["access_file", "hash_password"]
@@ -28,39 +29,65 @@ def hash_password(password: str, *, salt: bytes | None = None, rounds: int = _RO
     return f"$7${rounds}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
-def access_file(site: str, users: Mapping[str, Role]) -> str:
+def access_file(site: str, users: Iterable[Holder], rule_of: Callable[[str], Rule | None]) -> str:
     """Return the text of an access control file that allows each user what the role may do.
 
-    Three things Mosquitto cannot express are weaker there: a pattern on the client id holds for every user, so
-    a node may write under any node's topics (never to commands, except ping); a retained command is not
-    refused by the broker but by the node it is sent to; and the board's workers are denied one by one.
+    Args:
+        site: the site id.
+        users: those that may log in.
+        rule_of: a role to what it may do.
+
+    Four things Mosquitto cannot express are weaker there: a pattern on the client id holds for every user, so a node that
+    is not bound to an id may write under any node's topics (never to commands, except ping); a user bound to a client id
+    is not kept from using another one; a retained command is not refused by the broker but by the node it is sent to; and
+    the board's workers are denied one by one.
     """
     # Whatever a role is, it may answer itself and read what is sent to its own id.
     lines = [f"pattern write {site}/%c/reply", f"pattern read {site}/%c/#"]
-    for name, role in sorted(users.items()):
-        rule = RULES[role]
-        lines += ["", f"user {name}"]
-        lines += [f"topic deny {topic}" for topic in _denied(rule, site)]
-        lines += [f"topic write {topic}" for topic in _writable(rule, site)]
-        lines += [f"topic read {_fill(topic, site)}" for topic in rule.subscribe if _CLIENT not in topic]
+    for user in users:
+        rule = rule_of(user.role)
+        if rule is not None:
+            lines += ["", f"user {user.name}", *_lines(rule, _Names(site, user.name, user.client_id))]
     return "\n".join(lines) + "\n"
 
 
-def _denied(rule: Rule, site: str) -> list[str]:
+class _Names(NamedTuple):
+    """What the placeholders stand for; an empty client id is any."""
+
+    site: str
+    user: str
+    client: str
+
+    def fill(self, topics: Iterable[str]) -> list[str]:
+        """Return the topics that can be written down."""
+        found = []
+        for topic in topics:
+            filled = topic.replace("{site}", self.site).replace("{user}", self.user)
+            filled = filled.replace(_CLIENT, self.client or _CLIENT)
+            if _CLIENT not in filled:
+                found.append(filled)
+        return found
+
+
+def _lines(rule: Rule, names: _Names) -> list[str]:
+    lines = [f"topic deny {topic}" for topic in _denied(rule, names)]
+    lines += [f"topic write {topic}" for topic in _writable(rule, names)]
+    return lines + [
+        f"topic read {topic}" for topic in names.fill(rule.subscribe) if not topic.startswith("$audit")
+    ]
+
+
+def _denied(rule: Rule, names: _Names) -> list[str]:
     """Spell out what a client may not publish to: a denial wins over every grant, so it must not be too wide."""
-    denied = [_fill(topic, site) for topic in rule.never]
+    denied = names.fill(rule.never)
     if not rule.still:
         return denied
     return [topic.replace("#", name) for topic in denied for name in BOARD_WORKERS]
 
 
-def _writable(rule: Rule, site: str) -> list[str]:
+def _writable(rule: Rule, names: _Names) -> list[str]:
     """Spell out what a client may publish to; under its own id becomes under any id, without the commands."""
-    topics = [_fill(topic, site) for topic in rule.publish if _CLIENT not in topic]
-    if _OWN_TREE in rule.publish:
-        topics += [f"{site}/+/{leaf}/#" for leaf in Leaf if leaf is not Leaf.COMMAND]
+    topics = names.fill(rule.publish)
+    if _OWN_TREE in rule.publish and not names.client:
+        topics += [f"{names.site}/+/{leaf}/#" for leaf in Leaf if leaf is not Leaf.COMMAND]
     return topics
-
-
-def _fill(topic: str, site: str) -> str:
-    return topic.replace("{site}", site)

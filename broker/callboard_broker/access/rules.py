@@ -1,11 +1,11 @@
 """What each role may do, as topic patterns, and a grant compiled from them for one client.
 
-Pure. ``{site}`` and ``{client}`` in a pattern stand for the site id and the client's own id.
+Pure. ``{site}``, ``{client}`` and ``{user}`` in a pattern stand for the site id, the client's own id and its user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -14,16 +14,18 @@ from callboard_core.farm.messages import ATTEMPT_WORKER
 from callboard_core.topics import BOARD, Leaf, matches
 
 __all__ = [
+    "AUDIT_FEED",
     "BOARD_WORKERS",
     "OWNER_RANK",
     "RULES",
     "Grant",
     "Holder",
+    "Right",
     "Role",
     "Rule",
     "compile_grant",
+    "compile_rule",
     "covers",
-    "grant_for",
     "is_command",
 ]
 
@@ -41,9 +43,17 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class Right(StrEnum):
+    """What a role may do over HTTP; whoever has a later one has those before it too."""
+
+    READ = "read"
+    COMMAND = "command"
+    ADMIN = "admin"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Topic filters a role may publish to and subscribe to; everything else is denied.
+    """Topic filters a role may publish to and subscribe to, and its rights over HTTP; everything else is denied.
 
     ``never`` takes away from ``publish``, and ``still`` gives back some of that.
     """
@@ -52,6 +62,8 @@ class Rule:
     subscribe: tuple[str, ...]
     never: tuple[str, ...] = ()
     still: tuple[str, ...] = ()
+    http: frozenset[Right] = frozenset()
+    note: str = ""
 
 
 #: The board's workers that are for people and the board. Mosquitto must be told their names, because there a
@@ -62,9 +74,16 @@ BOARD_WORKERS = ("api", "call", "forget", "history", "job", "submit")
 _READ = ("{site}/#", "$SYS/#")
 _OWN_REPLY = "{site}/{client}/reply"
 
-RULES: dict[Role, Rule] = {
-    Role.VIEWER: Rule(publish=(_OWN_REPLY,), subscribe=_READ),
-    Role.OPERATOR: Rule(publish=(_OWN_REPLY, "{site}/+/command/#"), subscribe=_READ),
+#: Where the embedded broker tells who sent which command. Not below $SYS, which everybody may read.
+AUDIT_FEED = "$audit/commands"
+
+RULES: dict[str, Rule] = {
+    Role.VIEWER: Rule(publish=(_OWN_REPLY,), subscribe=_READ, http=frozenset({Right.READ})),
+    Role.OPERATOR: Rule(
+        publish=(_OWN_REPLY, "{site}/+/command/#"),
+        subscribe=_READ,
+        http=frozenset({Right.READ, Right.COMMAND}),
+    ),
     Role.NODE: Rule(
         # The answer goes to the caller's reply topic; a starting node asks its namesake whether it lives; workers
         # call each other. What nodes tell everybody as events is also for nodes (heartbeats, publish/subscribe).
@@ -81,13 +100,13 @@ RULES: dict[Role, Rule] = {
         never=("{site}/board/command/worker/#",),
         still=(f"{{site}}/board/command/worker/{ATTEMPT_WORKER}",),
     ),
-    Role.BOARD: Rule(publish=("{site}/#",), subscribe=_READ),
-    Role.ADMIN: Rule(publish=("#", "$SYS/#"), subscribe=("#", "$SYS/#")),
+    Role.BOARD: Rule(publish=("{site}/#",), subscribe=(*_READ, AUDIT_FEED)),
+    Role.ADMIN: Rule(publish=("#", "$SYS/#"), subscribe=("#", "$SYS/#", AUDIT_FEED), http=frozenset(Right)),
 }
 
 
 #: Nobody can keep a node, let alone the board, away from its client id by taking that first.
-_RANKS = {Role.VIEWER: 0, Role.OPERATOR: 0, Role.NODE: 1, Role.ADMIN: 2, Role.BOARD: 4}
+_RANKS: Mapping[str, int] = {Role.VIEWER: 0, Role.OPERATOR: 0, Role.NODE: 1, Role.ADMIN: 2, Role.BOARD: 4}
 #: Of whoever uses the client id that is bound to him: only the board may take it.
 OWNER_RANK = 3
 
@@ -156,6 +175,10 @@ class Holder(Protocol):
     """Whose rights they are."""
 
     @property
+    def name(self) -> str:
+        """The user's name."""
+
+    @property
     def role(self) -> str:
         """What the rights depend on."""
 
@@ -164,34 +187,33 @@ class Holder(Protocol):
         """The client id the credential is bound to; empty for any."""
 
 
-def grant_for(user: Holder, site: str, client_id: str) -> Grant:
-    """Return what a user may do as ``client_id``.
-
-    Raises:
-        ValueError: there is no such role.
-    """
-    return compile_grant(user.role, site, client_id, bound=bool(user.client_id))
-
-
 def compile_grant(role: Role | str, site: str, client_id: str, *, bound: bool = False) -> Grant:
-    """Return what a client of ``role`` may do; ``bound`` says that the client id is nobody else's.
-
-    A client id that holds a wildcard or a level separator gets nothing that depends on its id, and neither does
-    a node that calls itself the board.
+    """Return what a client of a built-in role may do; ``bound`` says that the client id is nobody else's.
 
     Raises:
         ValueError: there is no such role.
     """
-    rule = RULES[Role(role)]
+    return compile_rule(RULES[Role(role)], role, site, client_id, bound=bound)
+
+
+def compile_rule(
+    rule: Rule, role: str, site: str, client_id: str, *, user: str = "", bound: bool = False
+) -> Grant:
+    """Return what a client may do by a rule.
+
+    A client id or user name that holds a wildcard or a level separator gets nothing that depends on it, and neither does
+    a node that calls itself the board.
+    """
     if role == Role.NODE and client_id == BOARD:
         client_id = ""
+    names = {"client": client_id, "user": user}
     return Grant(
         site=site,
-        publish=_fill(rule.publish, site, client_id),
-        subscribe=_fill(rule.subscribe, site, client_id),
-        never=_fill(rule.never, site, client_id),
-        still=_fill(rule.still, site, client_id),
-        rank=max(_RANKS[Role(role)], OWNER_RANK if bound else 0),
+        publish=_fill(rule.publish, site, names),
+        subscribe=_fill(rule.subscribe, site, names),
+        never=_fill(rule.never, site, names),
+        still=_fill(rule.still, site, names),
+        rank=max(_RANKS.get(role, 0), OWNER_RANK if bound else 0),
     )
 
 
@@ -217,13 +239,19 @@ def covers(allowed: str, wanted: str) -> bool:
     return len(ours) == len(theirs)
 
 
-def _fill(patterns: Sequence[str], site: str, client_id: str) -> tuple[str, ...]:
-    usable = bool(client_id) and not set(client_id) & set("+#/$\0")
+def _fill(patterns: Sequence[str], site: str, names: Mapping[str, str]) -> tuple[str, ...]:
+    usable = {key: name for key, name in names.items() if name and not set(name) & set("+#/$\0{}")}
     return tuple(
-        pattern.replace("{site}", site).replace("{client}", client_id)
-        for pattern in patterns
-        if usable or "{client}" not in pattern
+        filled
+        for filled in (_filled(pattern.replace("{site}", site), usable) for pattern in patterns)
+        if "{" not in filled
     )
+
+
+def _filled(pattern: str, names: Mapping[str, str]) -> str:
+    for key, name in names.items():
+        pattern = pattern.replace(f"{{{key}}}", name)
+    return pattern
 
 
 def _may_subscribe(allowed: Sequence[str], wanted: str) -> bool:

@@ -6,12 +6,9 @@ it changes, so several processes can share it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
-import json
 import secrets
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,11 +19,13 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from callboard_broker.access import mosquitto
-from callboard_broker.access.rules import Role
-from callboard_core.errors import Conflict, Failed, Forbidden, NotFound
+from callboard_broker.access.kept import Kept
+from callboard_broker.access.roles import Roles, roles_file
+from callboard_broker.access.rules import Grant, Holder, Right, Role
+from callboard_core.errors import Conflict, Forbidden, NotFound
 from callboard_core.runtime import credential_file, write_private
 
-__all__ = ["User", "Users", "credential_file", "ensure_first_users", "users_file"]
+__all__ = ["Account", "User", "Users", "credential_file", "ensure_first_users", "users_file"]
 
 # OWASP's first choice for argon2id: 19 MiB, 2 passes. About 20 ms here and well under a second on a Pi.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
@@ -44,16 +43,24 @@ class User:
     """
 
     name: str
-    role: Role
+    role: str
     client_id: str = ""
     certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user, and whether it may not log in at present."""
+
+    user: User
+    disabled: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
     """One user as stored. ``mosquitto`` is the same password in the form that broker can check."""
 
-    role: Role
+    role: str
     argon2: str
     mosquitto: str
     disabled: bool = False
@@ -122,7 +129,7 @@ def _ensure(users: Users, role: Role, password_file: Path) -> None:
 
 
 class Users:
-    """Names, roles and passwords, kept in one file.
+    """Names, roles and passwords, kept in one file, and beside it the site's own roles.
 
     Args:
         path: the users file; it need not exist yet.
@@ -130,17 +137,57 @@ class Users:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen: tuple[int, int, int] | None = None
-        self._known = _Known.of({})
-        self._guard = threading.RLock()
-        self._lock_depth = 0
+        self.roles = Roles(roles_file(path))
+        remedy = "restore it from a backup, or move it away to get new users at the next start"
+        self._file = Kept(path, _parse, what="users", remedy=remedy)
         # Fast verifiers live only in this process: the key never leaves it.
         self._key = secrets.token_bytes(32)
         self._fast: dict[str, tuple[str, bytes]] = {}
 
+    # ---- who is there
+
     def names(self) -> list[str]:
         """Return all user names, disabled ones too."""
         return list(self._load())
+
+    def accounts(self) -> list[Account]:
+        """Return all users, by name."""
+        return [Account(record.user(name), record.disabled) for name, record in sorted(self._load().items())]
+
+    def enabled(self) -> list[User]:
+        """Return the users that may log in, by name."""
+        return [one.user for one in self.accounts() if self.find(one.user.name) is not None]
+
+    def find(self, name: str) -> User | None:
+        """Return an enabled user whose role exists."""
+        record = self._load().get(name)
+        if record is None or record.disabled or self.roles.find(record.role) is None:
+            return None
+        return record.user(name)
+
+    def find_certificate(self, certificate: str) -> User | None:
+        """Return the enabled user a certificate (SHA-256 of its DER, lower-case hex) is valid for now."""
+        name = self._file.load().by_certificate.get(certificate)
+        return None if name is None else self.find(name)
+
+    def owner(self, client_id: str) -> str | None:
+        """Return the name of the user, enabled or not, that a client id is bound to."""
+        return self._file.load().by_client_id.get(client_id)
+
+    def rights(self, role: str) -> frozenset[Right]:
+        """Return what a role may do over HTTP; nothing if there is no such role."""
+        rule = self.roles.find(role)
+        return frozenset() if rule is None else rule.http
+
+    def grant(self, user: Holder, site: str, client_id: str) -> Grant:
+        """Return what a user may do over MQTT as ``client_id``.
+
+        Raises:
+            NotFound: its role does not exist (any more).
+        """
+        return self.roles.grant(user, site, client_id)
+
+    # ---- passwords
 
     def verify(self, username: str, password: str) -> User | None:
         """Return whose credential this is, or None.
@@ -156,7 +203,8 @@ class Users:
         if known is not None:
             return known
         record = self._load().get(username)
-        if not _check(record.argon2 if record else _nobody(), password) or record is None or record.disabled:
+        right = _check(record.argon2 if record else _nobody(), password)
+        if not right or record is None or self.find(username) is None:
             return None
         self._fast[username] = (record.argon2, self._mark(password))
         return record.user(username)
@@ -169,35 +217,30 @@ class Users:
         """
         record = self._load().get(username)
         known_hash, known_mark = self._fast.get(username, ("", b""))
-        if record is None or record.disabled or record.argon2 != known_hash:
+        if record is None or record.argon2 != known_hash:
             return None
         if not hmac.compare_digest(self._mark(password), known_mark):
             return None
-        return record.user(username)
+        return self.find(username)
 
     def _mark(self, password: str) -> bytes:
         return hmac.digest(self._key, password.encode(errors="surrogatepass"), hashlib.sha256)
 
-    def find(self, name: str) -> User | None:
-        """Return an enabled user."""
-        record = self._load().get(name)
-        return None if record is None or record.disabled else record.user(name)
+    # ---- changes
 
-    def find_certificate(self, certificate: str) -> User | None:
-        """Return the enabled user a certificate (SHA-256 of its DER, lower-case hex) is valid for now."""
-        self._load()
-        name = self._known.by_certificate.get(certificate)
-        return None if name is None else self.find(name)
+    def put(self, name: str, role: str, password: str, *, client_id: str = "") -> None:
+        """Add a user, or replace one; it has no certificate.
 
-    def owner(self, client_id: str) -> str | None:
-        """Return the name of the user, enabled or not, that a client id is bound to."""
-        self._load()
-        return self._known.by_client_id.get(client_id)
-
-    def put(self, name: str, role: Role | str, password: str) -> None:
-        """Add a user, or replace role and password of one; it is bound to no client id and has no certificate."""
-        record = _made(Role(role), password)
+        Raises:
+            NotFound: there is no such role.
+            Conflict: the client id is bound to another user.
+        """
+        self.roles.rule(role)
+        record = replace(_made(role, password), client_id=client_id)
         with self.locked():
+            owner = self.owner(client_id) if client_id else None
+            if owner not in {None, name}:
+                raise Conflict(f"the client id {client_id!r} is bound to user {owner!r}; choose another")
             self._save({**self._load(), str(name): record})
 
     def enrol(self, node: str, password: str, certificate: str = "") -> None:
@@ -227,20 +270,31 @@ class Users:
         """
         self._change(name, certificate=certificate)
 
+    def change_password(self, name: str, password: str) -> None:
+        """Replace a user's password; sessions of the old one end.
+
+        Raises:
+            NotFound: there is no such user.
+        """
+        made = _made("", password)
+        self._change(name, argon2=made.argon2, mosquitto=made.mosquitto)
+
+    def change_role(self, name: str, role: str) -> None:
+        """Give a user another role; its sessions end.
+
+        Raises:
+            NotFound: there is no such user or role.
+        """
+        self.roles.rule(role)
+        self._change(name, role=str(role))
+
     def disable(self, name: str, *, disabled: bool = True) -> None:
-        """Refuse a user's password from now on, or accept it again.
+        """Refuse a user's credential from now on, or accept it again.
 
         Raises:
             NotFound: there is no such user.
         """
         self._change(name, disabled=disabled)
-
-    def _change(self, name: str, **changes: Any) -> None:
-        with self.locked():
-            records = self._load()
-            if name not in records:
-                raise NotFound(f"there is no user {name!r}; known are {', '.join(sorted(records)) or 'none'}")
-            self._save({**records, name: replace(records[name], **changes)})
 
     def remove(self, name: str) -> None:
         """Forget a user; one that does not exist is no error."""
@@ -249,57 +303,50 @@ class Users:
             if name in records:
                 self._save({other: record for other, record in records.items() if other != name})
 
+    def _change(self, name: str, **changes: Any) -> None:
+        with self.locked():
+            records = self._load()
+            if name not in records:
+                raise NotFound(f"there is no user {name!r}; known are {', '.join(sorted(records)) or 'none'}")
+            self._save({**records, name: replace(records[name], **changes)})
+
+    # ---- for brokers and sessions
+
     def mosquitto_passwords(self) -> str:
         """Return the text of a Mosquitto password file with every enabled user."""
-        return "".join(
-            f"{name}:{r.mosquitto}\n" for name, r in sorted(self._load().items()) if not r.disabled
-        )
-
-    def roles(self) -> dict[str, Role]:
-        """Return the role of every enabled user."""
-        return {name: record.role for name, record in sorted(self._load().items()) if not record.disabled}
+        records = self._load()
+        return "".join(f"{user.name}:{records[user.name].mosquitto}\n" for user in self.enabled())
 
     def marks(self) -> dict[str, str]:
-        """Return, for every enabled user, something that is another once its role, password or client id is.
+        """Return, for every enabled user, what :meth:`mark` does."""
+        return {name: mark for name in self._load() if (mark := self.mark(name))}
 
-        Never shown. A renewed certificate is no reason to end a session.
+    def mark(self, name: str) -> str:
+        """Return something that is another once the user's role, password, client id or rights are; empty if disabled.
+
+        A renewed certificate is no reason to end a session.
         """
-        return {
-            name: f"{record.role} {record.argon2} {record.client_id}"
-            for name, record in self._load().items()
-            if not record.disabled
-        }
+        found = self._load().get(name)
+        if found is None or self.find(name) is None:
+            return ""
+        text = f"{found.role} {found.argon2} {found.client_id} {self.roles.mark(found.role)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the file against other threads and processes (may be nested)."""
-        with self._guard:
-            if self._lock_depth:
-                yield
-                return
-            with self.path.with_suffix(".lock").open("w") as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                self._lock_depth += 1
-                try:
-                    yield
-                finally:
-                    self._lock_depth -= 1
+        with self._file.locked():
+            yield
 
     def _load(self) -> Mapping[str, _Record]:
-        with self._guard:
-            seen = _stamp(self.path)
-            if seen != self._seen:
-                self._known = _Known.of({} if seen is None else _parse(self.path))
-                self._seen = seen
-            return self._known.records
+        return self._file.load().records
 
     def _save(self, records: Mapping[str, _Record]) -> None:
-        rows = {name: asdict(record) for name, record in sorted(records.items())}
-        write_private(self.path, json.dumps(rows, indent=2) + "\n")
+        self._file.save({name: asdict(record) for name, record in records.items()})
 
 
-def _made(role: Role, password: str) -> _Record:
-    return _Record(role, _HASHER.hash(password), mosquitto.hash_password(password))
+def _made(role: str, password: str) -> _Record:
+    return _Record(str(role), _HASHER.hash(password), mosquitto.hash_password(password))
 
 
 def _private_folder(path: Path) -> None:
@@ -308,23 +355,12 @@ def _private_folder(path: Path) -> None:
         path.chmod(0o700)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _parse(path: Path) -> dict[str, _Record]:
-    try:
-        rows = json.loads(path.read_bytes())
-        return {name: _Record(**{**row, "role": Role(row["role"])}) for name, row in rows.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Failed(
-            f"the users file {path} is damaged ({error}); restore it from a backup, "
-            "or move it away to get new users at the next start"
-        ) from None
+def _parse(rows: Mapping[str, Any]) -> _Known:
+    records = {name: _Record(**row) for name, row in rows.items()}
+    for record in records.values():
+        if not all(isinstance(text, str) for text in (record.role, record.argon2, record.client_id)):
+            raise TypeError("a role, hash or client id is no text")
+    return _Known.of(records)
 
 
 def _check(argon2_hash: str, password: str) -> bool:

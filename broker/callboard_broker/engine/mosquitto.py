@@ -194,7 +194,10 @@ class MosquittoEngine:
     def _write_files(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         write_private(self._folder / "passwords", self._users.mosquitto_passwords())
-        write_private(self._folder / "access", access_file(self._settings.site, self._users.roles()))
+        write_private(
+            self._folder / "access",
+            access_file(self._settings.site, self._users.enabled(), self._users.roles.find),
+        )
         text = configuration(self._settings, self._folder, root=os.geteuid() == 0)
         write_private(self._folder / "mosquitto.conf", text)
 

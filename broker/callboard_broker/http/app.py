@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 
 from callboard_broker.http import (
     artifacts,
+    audit,
     calls,
     cards,
     errors,
@@ -22,8 +23,11 @@ from callboard_broker.http import (
     projects,
     refused,
     results,
+    roles,
     services,
     session,
+    tokens,
+    users,
     values,
 )
 from callboard_broker.http.context import Services
@@ -53,6 +57,10 @@ _NOUNS = (
     farm,
     projects,
     events,
+    users,
+    roles,
+    tokens,
+    audit,
 )
 
 
@@ -69,6 +77,7 @@ def make_app(use: Services) -> FastAPI:
     app.state.services = use
     errors.install(app)
     app.add_middleware(services.Shortcut)
+    app.add_middleware(audit.Noting, audit=use.audit)
     app.add_middleware(BodyLimit, limit=MESSAGE_LIMIT, streamed="/api/v1/artifacts/")
     api = APIRouter(prefix="/api/v1")
     for noun in _NOUNS:

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader
 
 from callboard_broker.services.artifacts import Artifacts
+from callboard_broker.services.audit import Audit
 from callboard_broker.services.farm.api import FarmApi
 from callboard_broker.services.farm.service import Farm
 from callboard_broker.services.feed import Feed
@@ -19,6 +20,7 @@ from callboard_broker.services.health import Health
 from callboard_broker.services.history import History
 from callboard_broker.services.logins import Logins, Person
 from callboard_broker.services.metrics import Metrics
+from callboard_broker.services.people import People
 from callboard_broker.services.pools import Pools
 from callboard_broker.services.refusals import Refusals
 from callboard_broker.services.registry import Registry
@@ -27,6 +29,7 @@ from callboard_core.errors import Forbidden, Unauthorized
 from callboard_core.link import Endpoint, Link
 
 __all__ = [
+    "Admin",
     "Asker",
     "Commander",
     "Depositor",
@@ -40,11 +43,8 @@ __all__ = [
     "services",
 ]
 
-#: Who may read over HTTP. Nodes speak MQTT, where they see only what is theirs.
-_READERS = frozenset({"viewer", "operator", "admin"})
-#: Who may store artifacts, and who may fetch them: what nodes work with is too large for MQTT.
-_DEPOSITORS = frozenset({"node", "operator", "admin", "board"})
-_FETCHERS = _READERS | _DEPOSITORS
+#: Who speaks MQTT, where they see only what is theirs; but what they work with is too large for that.
+_MACHINES = frozenset({"node", "board"})
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Services:
     pools: Pools
     farm: Farm
     farm_api: FarmApi
+    audit: Audit
+    people: People
 
 
 def services(request: Request) -> Services:
@@ -104,6 +106,12 @@ def _asker(
     header: Annotated[str | None, Depends(_header)],
     use: Annotated[Services, Depends(services)],
 ) -> Person:
+    person = _identified(request, header, use)
+    _tell_audit(request, person)
+    return person
+
+
+def _identified(request: Request, header: str | None, use: Services) -> Person:
     scheme, _, value = (header or "").partition(" ")
     match scheme.lower():
         case "bearer":
@@ -112,6 +120,12 @@ def _asker(
             username, password = _unpack(value.strip())
             return use.logins.verify(username, password, address(request))
     raise Unauthorized("log in: send a bearer token, or a user name and password (HTTP Basic)")
+
+
+def _tell_audit(request: Request, person: Person) -> None:
+    audited = request.scope.get("state", {}).get("audited")
+    if audited is not None:
+        audited.who = person.username
 
 
 def _unpack(value: str) -> tuple[str, str]:
@@ -127,15 +141,25 @@ def _unpack(value: str) -> tuple[str, str]:
 
 
 def _reader(person: Annotated[Person, Depends(_asker)]) -> Person:
-    if person.role not in _READERS:
-        raise Forbidden(f"the role {person.role} cannot use HTTP; ask with viewer, operator or admin")
+    if not person.may_read:
+        raise Forbidden(f"{_whose(person)} cannot use HTTP; ask with viewer, operator or admin")
     return person
 
 
 def _commander(person: Annotated[Person, Depends(_reader)]) -> Person:
     if not person.may_command:
-        raise Forbidden(f"the role {person.role} can only read; this needs operator or admin")
+        raise Forbidden(f"{_whose(person)} can only read; this needs operator or admin")
     return person
+
+
+def _admin(person: Annotated[Person, Depends(_reader)]) -> Person:
+    if not person.may_admin:
+        raise Forbidden(f"{_whose(person)} cannot administer; this needs admin")
+    return person
+
+
+def _whose(person: Person) -> str:
+    return f"the token of a user with the role {person.role}" if person.token else f"the role {person.role}"
 
 
 async def asking_commander(request: Request) -> Person:
@@ -148,27 +172,28 @@ async def asking_commander(request: Request) -> Person:
     use, header = services(request), request.headers.get("authorization", "")
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer":
-        return _commander(_reader(use.logins.identify(value.strip())))
+        person = use.logins.identify(value.strip())
+        _tell_audit(request, person)
+        return _commander(_reader(person))
     return _commander(_reader(await asyncio.to_thread(_asker, request, header, use)))
 
 
 def _depositor(person: Annotated[Person, Depends(_asker)]) -> Person:
-    if person.role not in _DEPOSITORS:
-        raise Forbidden(
-            f"the role {person.role} can only fetch artifacts; storing needs node, operator or admin"
-        )
+    if not person.may_command and person.role not in _MACHINES:
+        raise Forbidden(f"{_whose(person)} can only fetch artifacts; storing needs node, operator or admin")
     return person
 
 
 def _fetcher(person: Annotated[Person, Depends(_asker)]) -> Person:
-    if person.role not in _FETCHERS:
-        raise Forbidden(f"the role {person.role} cannot fetch artifacts")
+    if not person.may_read and person.role not in _MACHINES:
+        raise Forbidden(f"{_whose(person)} cannot fetch artifacts")
     return person
 
 
 Use = Annotated[Services, Depends(services)]
 Asker = Annotated[Person, Depends(_asker)]
 Reader = Annotated[Person, Depends(_reader)]
+Admin = Annotated[Person, Depends(_admin)]
 Commander = Annotated[Person, Depends(_commander)]
 Depositor = Annotated[Person, Depends(_depositor)]
 Fetcher = Annotated[Person, Depends(_fetcher)]

@@ -28,6 +28,7 @@ class Session(BaseModel):
     token: str
     username: str
     role: str
+    rights: list[str] = Field(description="of read, command, admin")
     expires: float = Field(description="Unix seconds")
 
 
@@ -36,6 +37,7 @@ class Me(BaseModel):
 
     username: str
     role: str
+    rights: list[str] = Field(description="of read, command, admin")
 
 
 class Broker(BaseModel):
@@ -58,7 +60,14 @@ def log_in(credential: Credential, request: Request, use: Use) -> Session:
     """Exchange a password for a token. After several failures each further try has to wait."""
     person = use.logins.verify(credential.username, credential.password, address(request))
     login = use.logins.begin(person)
-    return Session(token=login.token, username=person.username, role=person.role, expires=login.expires)
+    use.audit.note(person.username, "login", person.username, detail=f"role {person.role}")
+    return Session(
+        token=login.token,
+        username=person.username,
+        role=person.role,
+        rights=sorted(person.rights),
+        expires=login.expires,
+    )
 
 
 @router.delete("/session", status_code=204, summary="Log out")
@@ -72,7 +81,7 @@ def log_out(_person: Asker, token: Annotated[str | None, Depends(bearer)], use: 
 @router.get("/me", summary="Who am I?")
 def me(person: Asker) -> Me:
     """Return the user and role of the credential that was sent."""
-    return Me(username=person.username, role=person.role)
+    return Me(username=person.username, role=person.role, rights=sorted(person.rights))
 
 
 @router.get("/site", summary="Which board is this?")

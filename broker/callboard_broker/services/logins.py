@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy import Connection
 
+from callboard_broker.services.api_tokens import ApiTokens, digest
 from callboard_broker.services.brake import Brake
 from callboard_broker.services.refusals import Notes
 from callboard_broker.store import tokens
@@ -19,6 +20,16 @@ from callboard_broker.store.tokens import TokenRecord
 from callboard_core.errors import Overloaded, Unauthorized
 
 __all__ = ["Login", "Logins", "Person", "User", "Verifier"]
+
+_log = logging.getLogger(__name__)
+
+#: Told of every refused log-in: user name, address, code, reason.
+Told = Callable[[str, str, str, str], None]
+
+
+def _nobody_is_told(username: str, address: str, code: str, reason: str) -> None:
+    del username, address, code, reason
+
 
 #: Seconds a token is good for, and how many of one user's are kept.
 LIFETIME = 12 * 3600.0
@@ -36,7 +47,7 @@ class User(Protocol):
 
     @property
     def role(self) -> str:
-        """viewer, operator, node, board or admin."""
+        """A built-in role or one of the site's own."""
 
 
 class Verifier(Protocol):
@@ -45,21 +56,46 @@ class Verifier(Protocol):
     def verify(self, username: str, password: str) -> User | None:
         """Return whose credential this is; may take a while."""
 
-    def roles(self) -> Mapping[str, str]:
-        """Return the role of every user that may log in."""
+    def find(self, name: str) -> User | None:
+        """Return a user that may log in."""
+
+    def rights(self, role: str) -> Iterable[str]:
+        """Return what a role may do: read, command, admin."""
+
+    def mark(self, name: str) -> str:
+        """Return something that is another once the user's password or role is; empty if it may not log in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is calling."""
+    """Who is calling.
+
+    Attributes:
+        rights: what it may do: of read, command, admin.
+        mark: of the user, when the credential was checked.
+        token: digest of the token that was sent, if it was one.
+    """
 
     username: str
     role: str
+    rights: frozenset[str] = frozenset()
+    mark: str = field(default="", repr=False, compare=False)
+    token: str = field(default="", repr=False, compare=False)
+
+    @property
+    def may_read(self) -> bool:
+        """True for who may see what there is."""
+        return "read" in self.rights
 
     @property
     def may_command(self) -> bool:
         """True for who may change anything."""
-        return self.role in {"operator", "admin"}
+        return "command" in self.rights
+
+    @property
+    def may_admin(self) -> bool:
+        """True for who looks after users and the board itself."""
+        return "admin" in self.rights
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +111,20 @@ class Logins:
     """Safe from any thread. ``verify`` blocks for as long as a password hash takes."""
 
     def __init__(
-        self, verifier: Verifier, notes: Notes, *, brake: Brake, clock: Callable[[], float] = time.time
+        self,
+        verifier: Verifier,
+        notes: Notes,
+        *,
+        brake: Brake,
+        api_tokens: ApiTokens | None = None,
+        told: Told = _nobody_is_told,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._verifier = verifier
         self._notes = notes
         self._brake = brake
+        self._api_tokens = api_tokens
+        self._told = told
         self._clock = clock
         self._lock = threading.Lock()
         # A hash takes memory and a core on purpose; two at a time leave room for the rest.
@@ -106,13 +151,22 @@ class Logins:
         key = (address, username[:100])
         wait = self._brake.wait(key, self._clock())
         if wait:
+            self._told(username[:100], address, "overloaded", "too many failed logins")
             raise Overloaded(f"too many failed logins; try again in {wait:.0f} s")
         user = self._check(username, password)
         if user is None:
             self._brake.failed(key, self._clock())
+            _log.warning("a log-in as %r from %s was refused", username[:100], address)
+            self._told(username[:100], address, "unauthorized", "wrong user name or password")
             raise Unauthorized("wrong user name or password")
         self._brake.succeeded(key)
-        return Person(user.name, str(user.role))
+        return self._person(user, self._verifier.mark(user.name))
+
+    def _person(self, user: User, mark: str, token: str = "", scope: Iterable[str] | None = None) -> Person:
+        rights = frozenset(map(str, self._verifier.rights(user.role)))
+        if scope is not None:
+            rights &= set(scope)
+        return Person(user.name, str(user.role), rights, mark, token)
 
     def _check(self, username: str, password: str) -> User | None:
         if not self._room.acquire(blocking=False):
@@ -126,7 +180,8 @@ class Logins:
     def begin(self, person: Person) -> Login:
         """Make a token."""
         token = secrets.token_urlsafe(32)
-        record = TokenRecord(_digest(token), person.username, person.role, self._clock() + LIFETIME)
+        expires = self._clock() + LIFETIME
+        record = TokenRecord(digest(token), person.username, person.role, expires, person.mark)
         with self._lock:
             gone = self._crowded_out(person.username)
             for old in gone:
@@ -143,24 +198,54 @@ class Logins:
         Raises:
             Unauthorized: nobody's (any more).
         """
-        record = self._tokens.get(_digest(token))
-        if record is None or record.expires <= self._clock():
+        return self._holder(digest(token))
+
+    def _holder(self, found: str) -> Person:
+        api = None if self._api_tokens is None else self._api_tokens.find(found)
+        record = self._tokens.get(found)
+        if api is None and (record is None or record.expires <= self._clock()):
             raise Unauthorized("the token is not valid (any more); log in again")
         # The role may have changed, or the user be gone, since the login.
-        role = self._verifier.roles().get(record.username)
-        if role is None:
+        name = api.username if api is not None else record.username if record is not None else ""
+        user = self._verifier.find(name)
+        if user is None:
             raise Unauthorized("this user may not log in any more")
-        return Person(record.username, str(role))
+        if api is not None:
+            return self._person(user, "", found, api.scope)
+        if record is not None and record.mark != self._verifier.mark(name):
+            raise Unauthorized("the password or role has changed since this login; log in again")
+        return self._person(user, "" if record is None else record.mark, found)
+
+    def check(self, person: Person) -> None:
+        """Make sure that somebody whose request goes on may still be here.
+
+        Raises:
+            Unauthorized: the token has ended, or the user's password or role has changed, or it is disabled.
+        """
+        if person.token:
+            if not person.rights <= self._holder(person.token).rights:
+                raise Unauthorized("this user may do less than before; log in again")
+        elif person.mark != self._verifier.mark(person.username):
+            raise Unauthorized("the password or role has changed; log in again")
+
+    def end_all(self, username: str) -> None:
+        """Make every token of a user worthless."""
+        with self._lock:
+            ended = [found for found, record in self._tokens.items() if record.username == username]
+            for found in ended:
+                del self._tokens[found]
+        for found in ended:
+            self._note_end(found)
 
     def end(self, token: str) -> None:
         """Make a token worthless."""
-        digest = _digest(token)
+        found = digest(token)
         with self._lock:
-            self._tokens.pop(digest, None)
-        self._note_end(digest)
+            self._tokens.pop(found, None)
+        self._note_end(found)
 
-    def _note_end(self, digest: str) -> None:
-        self._notes.submit(("token", digest), lambda connection: tokens.remove(connection, digest))
+    def _note_end(self, found: str) -> None:
+        self._notes.submit(("token", found), lambda connection: tokens.remove(connection, found))
 
     def _crowded_out(self, username: str) -> list[str]:
         now = self._clock()
@@ -168,7 +253,3 @@ class Logins:
         own = [r for r in self._tokens.values() if r.username == username and r.expires > now]
         own.sort(key=lambda record: record.expires)
         return expired + [record.digest for record in own[: max(0, len(own) - PER_USER + 1)]]
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

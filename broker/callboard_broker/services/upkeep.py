@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from callboard_broker.store import readings, rollups, statuses, tokens
+from callboard_broker.store import audit, readings, rollups, statuses, tokens
 from callboard_broker.store.database import Database
 from callboard_broker.store.rollups import HOUR, MINUTE, Level
-from callboard_core.settings import History
+from callboard_core.settings import AuditLog, History
 
 __all__ = ["Keep", "Upkeep"]
 
@@ -27,17 +27,24 @@ _SHED_PART = 20
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How long each level is kept, in microseconds."""
+    """How long each level is kept, in microseconds; the audit log in seconds and in records."""
 
     raw: int
     minute: int
     hour: int
+    audit: float = 365 * 86_400.0
+    audit_records: int = 1_000_000
 
     @classmethod
-    def of(cls, history: History) -> Keep:
+    def of(cls, history: History, audit: AuditLog | None = None) -> Keep:
         """Read the settings."""
+        kept = audit or AuditLog()
         return cls(
-            int(history.raw_days * _DAY), int(history.minute_days * _DAY), int(history.hour_days * _DAY)
+            int(history.raw_days * _DAY),
+            int(history.minute_days * _DAY),
+            int(history.hour_days * _DAY),
+            kept.days * 86_400,
+            kept.records,
         )
 
 
@@ -152,3 +159,10 @@ class Upkeep:
             tokens.remove_expired(connection, now)
             old = statuses.thin(connection, now - statuses_kept)
         yield words + old
+        removed = _REMOVE_STEP
+        while removed == _REMOVE_STEP:
+            with self._database.write() as connection:
+                removed = audit.thin(
+                    connection, now - self._keep.audit, self._keep.audit_records, _REMOVE_STEP
+                )
+            yield removed

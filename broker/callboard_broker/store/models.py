@@ -10,6 +10,8 @@ from sqlalchemy import BigInteger, Double, Index, Integer, Text, UniqueConstrain
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 __all__ = [
+    "ApiTokenRow",
+    "AuditRow",
     "Base",
     "CardRow",
     "Horizon",
@@ -176,3 +178,34 @@ class TokenRow(Base):
     username: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(Text)
     expires: Mapped[float] = mapped_column(Double)
+    mark: Mapped[str] = mapped_column(Text, server_default="")
+
+
+class ApiTokenRow(Base):
+    """A token for programs. Only its SHA-256 is kept."""
+
+    __tablename__ = "api_tokens"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    digest: Mapped[str] = mapped_column(Text, unique=True)
+    username: Mapped[str] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(Text)
+    scope: Mapped[str] = mapped_column(Text)
+    created: Mapped[float] = mapped_column(Double)
+    expires: Mapped[float | None] = mapped_column(Double)
+    used: Mapped[float | None] = mapped_column(Double)
+
+
+class AuditRow(Base):
+    """Something that somebody did, or tried to."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    t: Mapped[float] = mapped_column(Double)
+    who: Mapped[str] = mapped_column(Text)
+    origin: Mapped[str] = mapped_column(Text)
+    what: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(Text)
+    result: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
+    count: Mapped[int] = mapped_column(Integer)
+    __table_args__ = (Index("audit_by_time", "t"), Index("audit_by_who", "who", "id"))

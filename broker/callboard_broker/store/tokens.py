@@ -14,12 +14,13 @@ __all__ = ["TokenRecord", "load", "remove", "remove_expired", "save"]
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """One login; ``expires`` in Unix seconds."""
+    """One login; ``expires`` in Unix seconds; ``mark`` is the user's at the login."""
 
     digest: str
     username: str
     role: str
     expires: float
+    mark: str = ""
 
 
 def load(connection: Connection) -> list[TokenRecord]:

@@ -7,6 +7,7 @@ from callboard_core.settings.farm import Farm, FarmRetry, FarmSchedule
 from callboard_core.settings.loader import Flag, Loaded, Row, Secret, TomlName, load, variable
 from callboard_core.settings.model import (
     Artifacts,
+    AuditLog,
     BrokerDurability,
     BrokerLimits,
     Console,
@@ -28,6 +29,7 @@ from callboard_core.settings.model import (
 
 __all__ = [
     "Artifacts",
+    "AuditLog",
     "BrokerDurability",
     "BrokerLimits",
     "Console",

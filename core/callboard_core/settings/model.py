@@ -20,6 +20,7 @@ from callboard_core.topics import check_id, slug
 
 __all__ = [
     "Artifacts",
+    "AuditLog",
     "BrokerDurability",
     "BrokerLimits",
     "Console",
@@ -250,6 +251,15 @@ class Registry(_Section):
     )
 
 
+class AuditLog(_Section):
+    """How long the audit log is kept."""
+
+    days: float = Field(default=365, gt=0, description="days to keep who did what")
+    records: int = Field(
+        default=1_000_000, ge=1000, description="records kept at most; beyond, the oldest go first"
+    )
+
+
 class Discovery(_Section):
     """How nodes find the board without being told its address."""
 
@@ -346,6 +356,7 @@ class Settings(BaseModel):
     history: History = Field(default_factory=History)
     artifacts: Artifacts = Field(default_factory=Artifacts)
     registry: Registry = Field(default_factory=Registry)
+    audit: AuditLog = Field(default_factory=AuditLog)
     discovery: Discovery = Field(default_factory=Discovery)
     farm: Farm = Field(default_factory=Farm)
     node: NodeSettings = Field(default_factory=NodeSettings)

@@ -84,7 +84,8 @@ class TestSession:
         assert (body["username"], body["role"]) == ("viewer", "viewer")
         assert body["expires"] > time.time() + 3600
         headers = {"Authorization": f"Bearer {body['token']}"}
-        assert nobody.get("/api/v1/me", headers=headers).json() == {"username": "viewer", "role": "viewer"}
+        me = {"username": "viewer", "role": "viewer", "rights": ["read"]}
+        assert nobody.get("/api/v1/me", headers=headers).json() == me
         assert nobody.delete("/api/v1/session", headers=headers).status_code == 204
         assert error(nobody.get("/api/v1/me", headers=headers))[:2] == (401, "unauthorized")
 

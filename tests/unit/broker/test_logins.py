@@ -19,16 +19,27 @@ class User:
     role: str
 
 
+ANN = Person("ann", "operator", frozenset({"read", "command"}), mark="ann")
+BOB = Person("bob", "viewer", frozenset({"read"}), mark="bob")
+
+
 class People:
     def __init__(self) -> None:
         self.known = {"ann": "operator", "bob": "viewer"}
+        self.marks: dict[str, str] = {}
 
     def verify(self, username: str, password: str) -> User | None:
         role = self.known.get(username)
         return User(username, role) if role and password == "right" else None
 
-    def roles(self) -> dict[str, str]:
-        return self.known
+    def find(self, name: str) -> User | None:
+        return User(name, self.known[name]) if name in self.known else None
+
+    def rights(self, role: str) -> set[str]:
+        return {"read", "command"} if role == "operator" else {"read"}
+
+    def mark(self, name: str) -> str:
+        return self.marks.get(name, name) if name in self.known else ""
 
 
 class Notes(dict):
@@ -59,7 +70,7 @@ def logins(people, clock) -> Logins:
 
 
 def test_a_password_tells_who_it_is(logins):
-    assert logins.verify("ann", "right", "host") == Person("ann", "operator")
+    assert logins.verify("ann", "right", "host") == ANN
 
 
 @pytest.mark.parametrize(("name", "password"), [("ann", "wrong"), ("nobody", "right"), ("", "")])
@@ -80,9 +91,9 @@ def test_guessing_is_slowed_down_for_the_guesser_only(logins, clock):
 
 
 def test_a_token_is_good_until_it_expires_or_ends(logins, clock):
-    first, second = (logins.begin(Person("ann", "operator")) for _ in range(2))
+    first, second = (logins.begin(ANN) for _ in range(2))
     assert first.token != second.token
-    assert logins.identify(first.token) == Person("ann", "operator")
+    assert logins.identify(first.token) == ANN
     logins.end(first.token)
     with pytest.raises(Unauthorized):
         logins.identify(first.token)
@@ -98,7 +109,7 @@ def test_a_made_up_token_is_nobodys(logins, token):
 
 
 def test_a_token_has_the_role_of_today_and_ends_with_its_user(logins, people):
-    token = logins.begin(Person("ann", "operator")).token
+    token = logins.begin(ANN).token
     people.known["ann"] = "viewer"
     assert not logins.identify(token).may_command
     del people.known["ann"]
@@ -106,11 +117,50 @@ def test_a_token_has_the_role_of_today_and_ends_with_its_user(logins, people):
         logins.identify(token)
 
 
+def test_a_token_ends_with_the_password_it_was_given_for(logins, people):
+    token = logins.begin(ANN).token
+    people.marks["ann"] = "another"
+    with pytest.raises(Unauthorized, match="has changed"):
+        logins.identify(token)
+
+
+def test_whose_request_goes_on_is_checked_again(logins, people):
+    logins.check(ANN)
+    person = logins.identify(logins.begin(ANN).token)
+    logins.check(person)
+    people.known["ann"] = "viewer"
+    with pytest.raises(Unauthorized, match="less than before"):
+        logins.check(person)
+    people.marks["ann"] = "another"
+    with pytest.raises(Unauthorized):
+        logins.check(ANN)
+
+
+def test_all_tokens_of_a_user_end_at_once(logins):
+    gone, other = logins.begin(ANN).token, logins.begin(BOB).token
+    logins.end_all("ann")
+    with pytest.raises(Unauthorized):
+        logins.identify(gone)
+    assert logins.identify(other) == BOB
+
+
+def test_who_is_refused_is_told_of(people, clock):
+    told: list[tuple[str, ...]] = []
+    logins = Logins(people, Notes(), brake=Brake(free=1), told=lambda *what: told.append(what), clock=clock)
+    for _ in range(2):
+        with pytest.raises((Unauthorized, Overloaded)):
+            logins.verify("ann", "wrong", "attacker")
+    assert [(name, address, code) for name, address, code, _ in told] == [
+        ("ann", "attacker", "unauthorized"),
+        ("ann", "attacker", "overloaded"),
+    ]
+
+
 def test_the_tokens_of_one_user_are_bounded_and_the_oldest_goes(logins, clock):
     tokens = []
     for _ in range(PER_USER + 5):
         clock.now += 1
-        tokens.append(logins.begin(Person("bob", "viewer")).token)
+        tokens.append(logins.begin(BOB).token)
     with pytest.raises(Unauthorized):
         logins.identify(tokens[4])
     assert logins.identify(tokens[5]).username == "bob"

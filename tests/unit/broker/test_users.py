@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from callboard_broker.access import mosquitto
-from callboard_broker.access.rules import Role
+from callboard_broker.access.rules import RULES, Role
 from callboard_broker.access.users import User, Users, credential_file, ensure_first_users, users_file
 from callboard_core.errors import Conflict, Failed, Forbidden, NotFound
 
@@ -80,7 +80,7 @@ def test_a_changed_password_replaces_the_old_one(users: Users):
     assert users.verify("anna", "correct horse") is None
     found = users.verify("anna", "battery staple")
     assert found is not None
-    assert found.role is Role.VIEWER
+    assert found.role == Role.VIEWER
 
 
 def test_an_enrolled_node_is_found_by_name_password_certificate_and_client_id(users: Users):
@@ -165,7 +165,7 @@ def test_first_users_get_random_passwords_in_private_files(tmp_path: Path):
         assert credential_file(state, role).stat().st_mode & 0o777 == 0o600
         found = users.verify(role, password)
         assert found is not None
-        assert found.role is role
+        assert found.role == role
 
 
 def test_first_users_stay_as_they_are_at_the_next_start(tmp_path: Path):
@@ -243,7 +243,9 @@ def test_the_mosquitto_password_file_leaves_disabled_users_out(users: Users):
 
 
 def test_the_mosquitto_access_file_spells_the_rules_out():
-    text = mosquitto.access_file("callboard", {"viewer": Role.VIEWER, "node": Role.NODE})
+    text = mosquitto.access_file(
+        "callboard", [User("node", Role.NODE), User("viewer", Role.VIEWER)], RULES.get
+    )
     node, viewer = (block.splitlines() for block in text.split("\n\n")[1:])
     assert viewer == ["user viewer", "topic read callboard/#", "topic read $SYS/#"]
     assert "topic write callboard/+/status/#" in node

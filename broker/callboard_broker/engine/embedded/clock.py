@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from time import monotonic
 
 from callboard_broker.engine.embedded.host import Host
-from callboard_broker.engine.embedded.login import Users
+from callboard_broker.engine.embedded.login import Login
 from callboard_broker.engine.embedded.turn import Turn
 from callboard_broker.engine.embedded.unheard import Unheard
 from callboard_broker.mqtt.durable import DurableJournal
 from callboard_broker.mqtt.hub import Hub
-from callboard_broker.mqtt.reasons import Reason
 from callboard_broker.mqtt.report import Reporter
 from callboard_core.errors import CallboardError
 
@@ -63,7 +62,7 @@ class Clock:
         turn: Turn,
         host: Host,
         journal: DurableJournal | None,
-        users: Users | None,
+        login: Login,
         time: SteadyTime,
         sys_interval: float,
         unheard: Unheard,
@@ -75,8 +74,7 @@ class Clock:
         self._turn = turn
         self._host = host
         self._journal = journal
-        self._users = users
-        self._marks: Mapping[str, str] = users.marks() if users is not None else {}
+        self._login = login
         self._stamps = host.certificate_stamps()
 
     async def run(self) -> None:
@@ -101,26 +99,10 @@ class Clock:
 
     def _look(self) -> None:
         try:
-            self._revoke()
+            self._login.revoke()
             self._reload()
         except (CallboardError, OSError) as error:
             log.error("%s", error)  # noqa: TRY400 - the message says all; what was in force stays in force
-
-    def _revoke(self) -> None:
-        """Drop the connections of users who are gone, disabled, or have another role or password now."""
-        if self._users is None:
-            return
-        known, self._marks = self._marks, self._users.marks()
-        changed = {name for name, mark in known.items() if self._marks.get(name) != mark}
-        if not changed:
-            return
-        for connection in list(self._hub.connections):
-            if connection.open and connection.user in changed:
-                log.warning("user %s was revoked or changed: its session is dropped", connection.user)
-                connection.close(Reason.NOT_AUTHORIZED)
-        gone = changed - set(self._marks)
-        for session in [found for found in self._hub.sessions.values() if found.user in gone]:
-            self._hub.end(session)
 
     def _reload(self) -> None:
         stamps = self._host.certificate_stamps()

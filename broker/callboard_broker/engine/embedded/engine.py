@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callboard_broker.access import Users as OurUsers
-from callboard_broker.access import grant_for
 from callboard_broker.engine.embedded.clock import Clock, SteadyTime
 from callboard_broker.engine.embedded.commands import Commands
 from callboard_broker.engine.embedded.commit import Committer
@@ -86,7 +85,7 @@ class EmbeddedEngine:
             port=settings.mqtt.port,
             site=settings.site,
             users=users,
-            grants=grant_for,
+            grants=users.grant,
             state=settings.state / "broker",
             limits=settings.mqtt.limits,
             durability=settings.mqtt.durability,
@@ -131,7 +130,7 @@ class EmbeddedEngine:
             await self._committer.stop()
             raise _explained(error) from None
         self._host = host
-        clock = Clock(hub, self._turn, host, journal, self._users, time, self._sys_interval, door.unheard)
+        clock = Clock(hub, self._turn, host, journal, self._login, time, self._sys_interval, door.unheard)
         self._clock = loop.create_task(clock.run())
         self._clock.add_done_callback(self._clock_stopped)
 

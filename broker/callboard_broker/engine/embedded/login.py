@@ -63,8 +63,11 @@ class Users(Protocol):
     def owner(self, client_id: str) -> str | None:
         """Return the name of the user that a client id is bound to."""
 
+    def mark(self, name: str) -> str:
+        """Return something that is another once the user's credential or rights are; empty if it may not log in."""
+
     def marks(self) -> Mapping[str, str]:
-        """Return, for every enabled user, something that is another once its role, password or client id is."""
+        """Return that for every enabled user."""
 
 
 Grants = Callable[[WhoLike, str, str], Grant]
@@ -115,6 +118,7 @@ class Login:
         self._brake = Brake(free=_FREE, first=_FIRST, longest=_LONGEST, remembered=_REMEMBERED)
         self._waiting = Waiting(hub.limits.logins_waiting)
         self._suspects = Waiting(hub.limits.logins_waiting)
+        self._marks = dict(users.marks()) if users is not None else {}
         self._checking = 0
         self._suspected = 0
         self._stopped = False
@@ -184,6 +188,8 @@ class Login:
     async def _check(self, users: Users, attempt: Attempt, *, suspect: bool) -> None:
         try:
             found = await asyncio.to_thread(users.verify, attempt.name, _text(attempt.password))
+            if found is not None:  # it may have been changed while it was being verified
+                found = users.recall(attempt.name, _text(attempt.password))
         except Exception as error:  # noqa: BLE001 - whatever keeps users from being read refuses their log-ins only
             for connection in attempt.connections:
                 self._fail(connection, error)
@@ -244,12 +250,49 @@ class Login:
     def _admit(self, connection: Connection, login: Connect, verdict: WhoLike) -> None:
         grant: Grant = Everything()
         if self._grants is not None and self._users is not None:
-            grant = self._grants(verdict, self._site, login.client_id)
+            try:
+                grant = self._grants(verdict, self._site, login.client_id)
+            except CallboardError as error:  # its role was removed a moment ago
+                self._fail(connection, error)
+                return
             if not _may_use(login.client_id, verdict, grant, self._users):
                 log.warning("user %s may not connect as %s", verdict.name, login.client_id)
                 connection.refuse(Reason.CLIENT_IDENTIFIER_NOT_VALID)
                 return
+        if self._users is not None:
+            self._note_mark(self._users, verdict.name)
         self._hub.admit(connection, verdict.name, self._restrict(grant, verdict.name, login.client_id))
+
+    # ---- revoking
+
+    def _note_mark(self, users: Users, name: str) -> None:
+        mark = users.mark(name)
+        if self._marks.setdefault(name, mark) != mark:
+            self._drop({name})
+            self._marks[name] = mark
+
+    def revoke(self) -> None:
+        """Drop the connections of users who are gone, disabled, or have another role, password or rights now.
+
+        Raises:
+            CallboardError: the users cannot be read.
+        """
+        if self._users is None:
+            return
+        known, self._marks = self._marks, dict(self._users.marks())
+        changed = {name for name, mark in known.items() if self._marks.get(name) != mark}
+        if changed:
+            self._drop(changed)
+        gone = changed - set(self._marks)
+        if gone:
+            for session in [found for found in self._hub.sessions.values() if found.user in gone]:
+                self._hub.end(session)
+
+    def _drop(self, names: set[str]) -> None:
+        for connection in list(self._hub.connections):
+            if connection.open and connection.user in names:
+                log.warning("user %s was revoked or changed: its session is dropped", connection.user)
+                connection.close(Reason.NOT_AUTHORIZED)
 
     async def stop(self) -> None:
         """Give up decisions still under way."""

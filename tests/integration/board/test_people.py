@@ -1,0 +1,388 @@
+"""Users, roles, tokens and the audit log of a real board on a real embedded broker with access rules."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from callboard_core.errors import ERRORS
+from support.boards import BoardProcess, board_process, eventually
+from support.engines import Engine, Options, password, running
+from support.wire import Wire
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with running("embedded", tmp_path_factory.mktemp("people"), Options(access=True)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def board(engine: Engine) -> Iterator[BoardProcess]:
+    credential = ("board", password("board"))
+    with board_process(engine.state, engine.port, credential=credential) as started:
+        yield started
+
+
+@pytest.fixture
+def admin(board: BoardProcess) -> Iterator[httpx.Client]:
+    with board.client("admin") as client:
+        yield client
+
+
+@pytest.fixture
+def ann(admin: httpx.Client) -> Iterator[str]:
+    """An operator with the password `ann's password`."""
+    body = {"name": "ann", "role": "operator", "password": "ann's password"}
+    assert admin.post("/api/v1/users", json=body).status_code == 201
+    yield "ann"
+    admin.delete("/api/v1/users/ann")
+
+
+def as_user(board: BoardProcess, name: str, secret: str) -> httpx.Client:
+    return httpx.Client(base_url=board.url, auth=(name, secret), timeout=30)
+
+
+def refused(response: httpx.Response, code: str, *, naming: str = "") -> None:
+    assert response.status_code == ERRORS[code].http_status, response.text
+    error = response.json()["error"]
+    assert error["code"] == code
+    assert naming in error["message"]
+
+
+def entries(admin: httpx.Client, **wanted: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = admin.get("/api/v1/audit", params=wanted).raise_for_status().json()["items"]
+    return found
+
+
+def noted(admin: httpx.Client, **wanted: Any) -> dict[str, Any]:
+    """The newest entry that matches, once it is there."""
+    found: dict[str, Any] = eventually(lambda: entries(admin, **wanted))[0]
+    return found
+
+
+# ---- users
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator"])
+def test_only_admins_look_after_people(board: BoardProcess, role: str):
+    with board.client(role) as client:
+        for path in ("users", "users/ann", "roles", "tokens", "audit", "audit/export"):
+            refused(client.get(f"/api/v1/{path}"), "forbidden", naming="admin")
+        refused(client.post("/api/v1/users", json={"name": "eve", "role": "admin"}), "forbidden")
+        refused(client.post("/api/v1/tokens", json={"scope": ["read"]}), "forbidden")
+        refused(client.put("/api/v1/roles/eve", json={"http": ["admin"]}), "forbidden")
+
+
+def test_a_user_is_added_changed_disabled_and_removed(board: BoardProcess, admin: httpx.Client):
+    made = admin.post("/api/v1/users", json={"name": "ben", "role": "viewer"}).json()
+    assert made["user"]["rights"] == ["read"]
+    with as_user(board, "ben", made["password"]) as ben:
+        assert ben.get("/api/v1/me").json()["role"] == "viewer"
+        assert admin.patch("/api/v1/users/ben", json={"role": "operator"}).json()["role"] == "operator"
+        assert ben.get("/api/v1/me").json()["rights"] == ["command", "read"]
+        assert admin.patch("/api/v1/users/ben", json={"disabled": True}).json()["disabled"]
+        refused(ben.get("/api/v1/me"), "unauthorized")
+        admin.patch("/api/v1/users/ben", json={"disabled": False})
+        assert ben.get("/api/v1/me").is_success
+        new = admin.post("/api/v1/users/ben/password", json={}).json()["password"]
+        refused(ben.get("/api/v1/me"), "unauthorized")
+        with as_user(board, "ben", new) as again:
+            assert again.get("/api/v1/me").is_success
+            assert admin.delete("/api/v1/users/ben").status_code == 204
+            refused(again.get("/api/v1/me"), "unauthorized")
+    refused(admin.get("/api/v1/users/ben"), "not_found", naming="ben")
+    assert not any("argon2" in json.dumps(one) for one in admin.get("/api/v1/users").json()["items"])
+    for what in ("add", "role", "disable", "enable", "password", "remove"):
+        assert noted(admin, what=f"user.{what}", subject="ben")["who"] == "admin"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "naming"),
+    [
+        ({"name": "a b", "role": "viewer"}, "bad_request", "a b"),
+        ({"name": "x/y", "role": "viewer"}, "bad_request", "x/y"),
+        ({"name": "eve", "role": "boss"}, "not_found", "boss"),
+        ({"name": "eve", "role": "board"}, "bad_request", "board"),
+        ({"name": "eve", "role": "viewer", "password": "short"}, "bad_request", "8"),
+        ({"name": "eve", "role": "viewer", "password": "two\nlines here"}, "bad_request", "password"),
+        ({"name": "eve", "role": "viewer", "client_id": "a/b"}, "bad_request", "a/b"),
+        ({"name": "admin", "role": "viewer"}, "conflict", "admin"),
+    ],
+)
+def test_an_impossible_user_is_refused_by_name(
+    admin: httpx.Client, body: dict[str, str], code: str, naming: str
+):
+    refused(admin.post("/api/v1/users", json=body), code, naming=naming)
+
+
+def test_the_last_admin_stays(admin: httpx.Client):
+    refused(admin.patch("/api/v1/users/admin", json={"disabled": True}), "conflict", naming="last")
+    admin.post("/api/v1/users", json={"name": "root2", "role": "admin", "password": "root2's password"})
+    assert admin.patch("/api/v1/users/admin", json={"disabled": True}).is_success
+    with httpx.Client(base_url=admin.base_url, auth=("root2", "root2's password"), timeout=30) as other:
+        for attempt in (
+            other.patch("/api/v1/users/root2", json={"disabled": True}),
+            other.patch("/api/v1/users/root2", json={"role": "viewer"}),
+            other.delete("/api/v1/users/root2"),
+        ):
+            refused(attempt, "conflict", naming="last")
+        assert other.patch("/api/v1/users/admin", json={"disabled": False}).is_success
+    assert admin.delete("/api/v1/users/root2").status_code == 204
+
+
+def test_the_boards_own_user_and_the_built_in_ones_stay(admin: httpx.Client):
+    refused(admin.patch("/api/v1/users/board", json={"disabled": True}), "conflict", naming="board")
+    refused(admin.post("/api/v1/users/board/password", json={}), "conflict", naming="board")
+    refused(admin.delete("/api/v1/users/viewer"), "conflict", naming="disable")
+    refused(admin.patch("/api/v1/users/viewer", json={"role": "admin"}), "conflict", naming="built in")
+
+
+def test_a_new_password_of_a_built_in_user_is_what_this_machine_logs_in_with(
+    board: BoardProcess, admin: httpx.Client
+):
+    from callboard_broker.access import credential_file
+
+    file = credential_file(board.state, "viewer")
+    file.parent.mkdir(exist_ok=True)
+    try:
+        made = admin.post("/api/v1/users/viewer/password", json={}).json()["password"]
+        assert file.read_text().strip() == made
+        assert file.stat().st_mode & 0o777 == 0o600
+    finally:
+        admin.post("/api/v1/users/viewer/password", json={"password": password("viewer")})
+
+
+# ---- roles
+
+
+def test_a_role_of_the_sites_own_rules_mqtt_and_http(
+    board: BoardProcess, engine: Engine, admin: httpx.Client
+):
+    rule = {
+        "publish": ["{site}/{client}/reply", "{site}/pump/command/#", "{site}/notes/{user}/#"],
+        "never": ["{site}/pump/command/action/#"],
+        "subscribe": ["{site}/pump/#", "{site}/{client}/reply"],
+        "http": ["read"],
+        "note": "waters the plants",
+    }
+    made = admin.put("/api/v1/roles/gardener", json=rule).json()
+    assert (made["name"], made["built_in"], made["http"]) == ("gardener", False, ["read"])
+    body = {"name": "gus", "role": "gardener", "password": "gus's password"}
+    admin.post("/api/v1/users", json=body).raise_for_status()
+    with as_user(board, "gus", "gus's password") as gus:
+        assert gus.get("/api/v1/nodes").is_success
+        refused(gus.delete("/api/v1/nodes/pump"), "forbidden")
+    with (
+        engine.connect("can", username="gus", password="gus's password") as can,
+        engine.connect("watch", username="admin", password=password("admin")) as watch,
+    ):
+        watch.subscribe(("callboard/#", 1))
+        watch.backlog()
+        assert can.subscribe(("callboard/pump/state/#", 1), ("callboard/tap/#", 1)).codes == (1, 0x80)
+        allowed = ["callboard/can/reply", "callboard/pump/command/control/on", "callboard/notes/gus/today"]
+        for topic in (
+            *allowed,
+            "callboard/tap/command/control/on",
+            "callboard/pump/command/action/reboot",
+            "callboard/notes/ann/today",
+            "callboard/can/status",
+        ):
+            can.publish(topic, b"{}", qos=1)
+        assert [m.topic for m in watch.backlog() if m.topic.split("/")[1] != "board"] == allowed
+        refused(admin.delete("/api/v1/roles/gardener"), "conflict", naming="gus")
+        admin.put("/api/v1/roles/gardener", json=rule | {"publish": []}).raise_for_status()
+        assert can.is_closed(10), "who has a changed role connects anew"
+    with engine.connect("can", username="gus", password="gus's password") as can:
+        can.publish("callboard/pump/command/control/on", b"{}", qos=1)
+    admin.delete("/api/v1/users/gus")
+    assert admin.delete("/api/v1/roles/gardener").status_code == 204
+    refused(admin.get("/api/v1/roles/gardener"), "not_found", naming="gardener")
+    assert noted(admin, what="role.add", subject="gardener")["detail"].startswith("publish {site}")
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "code", "naming"),
+    [
+        ("Gardener", {}, "bad_request", "Gardener"),
+        ("viewer", {}, "conflict", "built in"),
+        ("gardener", {"publish": ["{node}/x"]}, "bad_request", "{node}"),
+        ("gardener", {"publish": ["a/#/b"]}, "bad_request", "a/#/b"),
+        ("gardener", {"publish": ["a/b+"]}, "bad_request", "a/b+"),
+        ("gardener", {"publish": [""]}, "bad_request", "publish"),
+        ("gardener", {"subscribe": ["$audit/commands"]}, "bad_request", "$audit"),
+        ("gardener", {"publish": ["$SYS/x"]}, "bad_request", "$SYS"),
+        ("gardener", {"http": ["everything"]}, "bad_request", "http"),
+    ],
+)
+def test_an_impossible_role_is_refused_by_name(
+    admin: httpx.Client, name: str, rule: dict[str, Any], code: str, naming: str
+):
+    refused(admin.put(f"/api/v1/roles/{name}", json=rule), code, naming=naming)
+
+
+def test_the_built_in_roles_are_shown(admin: httpx.Client):
+    shown = {one["name"]: one for one in admin.get("/api/v1/roles").json()["items"]}
+    assert shown["operator"]["http"] == ["read", "command"]
+    assert shown["admin"]["built_in"]
+    assert shown["node"]["http"] == []
+
+
+# ---- tokens
+
+
+def bearer(board: BoardProcess, token: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=board.url, headers=headers, timeout=30)
+
+
+def test_a_token_has_a_part_of_its_users_rights_and_ends_with_it(
+    board: BoardProcess, admin: httpx.Client, ann: str
+):
+    body = {"username": ann, "scope": ["read"], "note": "grafana", "expires": time.time() + 3600}
+    made = admin.post("/api/v1/tokens", json=body).json()
+    with bearer(board, made["token"]) as program:
+        assert program.get("/api/v1/me").json() == {"username": "ann", "role": "operator", "rights": ["read"]}
+        assert program.get("/api/v1/nodes").is_success
+        refused(program.delete("/api/v1/nodes/pump"), "forbidden", naming="token")
+        refused(program.get("/api/v1/users"), "forbidden")
+        [shown] = admin.get("/api/v1/tokens", params={"username": ann}).json()["items"]
+        assert "token" not in shown
+        assert shown["used"] == pytest.approx(time.time(), abs=120)
+        admin.patch("/api/v1/users/ann", json={"disabled": True})
+        refused(program.get("/api/v1/nodes"), "unauthorized")
+        admin.patch("/api/v1/users/ann", json={"disabled": False})
+        assert program.get("/api/v1/nodes").is_success
+        admin.delete("/api/v1/users/ann")
+        refused(program.get("/api/v1/nodes"), "unauthorized")
+        admin.post("/api/v1/users", json={"name": "ann", "role": "admin"})
+        refused(program.get("/api/v1/nodes"), "unauthorized")
+    assert made["token"].encode() not in (board.state / "board.db").read_bytes()
+
+
+def test_a_token_is_removed_and_survives_a_restart(board: BoardProcess, admin: httpx.Client):
+    made = admin.post("/api/v1/tokens", json={"scope": ["command", "read"]}).json()
+    assert (made["username"], made["scope"]) == ("admin", ["read", "command"])
+    eventually(lambda: entries(admin, what="token.add", subject=made["id"]))
+    board.stop()
+    board.start()
+    with bearer(board, made["token"]) as program, board.client("admin") as again:
+        assert program.get("/api/v1/nodes").is_success
+        assert again.delete(f"/api/v1/tokens/{made['id']}").status_code == 204
+        refused(program.get("/api/v1/nodes"), "unauthorized")
+        refused(again.delete(f"/api/v1/tokens/{made['id']}"), "not_found", naming="token ls")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "naming"),
+    [
+        ({"username": "viewer", "scope": ["read", "command"]}, "bad_request", "command"),
+        ({"username": "node", "scope": ["read"]}, "bad_request", "none"),
+        ({"username": "nobody", "scope": ["read"]}, "not_found", "nobody"),
+        ({"scope": []}, "bad_request", "scope"),
+        ({"scope": ["read"], "expires": 1000}, "bad_request", "expires"),
+    ],
+)
+def test_an_impossible_token_is_refused_by_name(
+    admin: httpx.Client, body: dict[str, Any], code: str, naming: str
+):
+    refused(admin.post("/api/v1/tokens", json=body), code, naming=naming)
+
+
+# ---- revocation
+
+
+@pytest.mark.parametrize("how", ["disable", "password", "remove"])
+def test_a_revoked_users_sessions_end_on_every_transport_within_5_seconds(
+    board: BoardProcess, engine: Engine, admin: httpx.Client, ann: str, how: str
+):
+    credential = {"username": ann, "password": "ann's password"}
+    token = httpx.post(f"{board.url}/api/v1/session", json=credential).json()["token"]
+    with (
+        bearer(board, token) as logged_in,
+        contextlib.closing(_events(board, httpx.BasicAuth(ann, "ann's password"))) as by_password,
+        contextlib.closing(_events(board, token)) as by_token,
+        engine.connect("anns", **credential) as mqtt,
+    ):
+        assert next(by_password) == next(by_token) == ": listening"
+        assert logged_in.get("/api/v1/nodes").is_success
+        began = time.monotonic()
+        {
+            "disable": lambda: admin.patch("/api/v1/users/ann", json={"disabled": True}),
+            "password": lambda: admin.post("/api/v1/users/ann/password", json={}),
+            "remove": lambda: admin.delete("/api/v1/users/ann"),
+        }[how]().raise_for_status()
+        refused(logged_in.get("/api/v1/nodes"), "unauthorized")
+        assert mqtt.is_closed(10)
+        list(by_password)
+        list(by_token)
+        assert time.monotonic() - began < 5
+    with Wire(engine.address) as wire:
+        assert wire.connect("anns", **credential).code in {4, 5}
+
+
+def _events(board: BoardProcess, who: httpx.Auth | str) -> Iterator[str]:
+    headers = {"Authorization": f"Bearer {who}"} if isinstance(who, str) else {}
+    auth = None if isinstance(who, str) else who
+    with httpx.stream("GET", f"{board.url}/api/v1/events", headers=headers, auth=auth, timeout=30) as stream:
+        for line in stream.iter_lines():
+            if line:
+                yield line
+
+
+# ---- the audit log
+
+
+def test_refused_log_ins_are_in_the_log_and_wrong_paths_are_not(board: BoardProcess, admin: httpx.Client):
+    with as_user(board, "mallory", "guess") as mallory:
+        refused(mallory.post("/api/v1/jobs", json={}), "unauthorized")
+    entry = noted(admin, what="login", who="mallory")
+    assert (entry["result"], entry["origin"]) == ("unauthorized", "127.0.0.1")
+    httpx.post(f"{board.url}/api/v1/nowhere")
+    assert admin.post("/api/v1/session", json={"username": "admin", "password": password("admin")}).is_success
+    assert noted(admin, what="login", who="admin")["result"] == "ok"
+    assert not entries(admin, subject="nowhere")
+
+
+def test_every_change_over_http_is_in_the_log_with_its_result(board: BoardProcess, admin: httpx.Client):
+    with board.client("operator") as operator:
+        refused(operator.delete("/api/v1/nodes/never-there"), "not_found")
+        refused(operator.get("/api/v1/services/no-such-service"), "not_found")
+    entry = noted(admin, what="DELETE", subject="never-there")
+    assert (entry["who"], entry["result"], entry["origin"]) == ("operator", "not_found", "127.0.0.1")
+    assert noted(admin, what="GET", subject="no-such-service")["who"] == "operator"
+    with board.client("viewer") as viewer:
+        refused(viewer.delete("/api/v1/nodes/tried"), "forbidden")
+    assert noted(admin, subject="nodes/tried")["result"] == "forbidden"
+
+
+def test_the_log_is_filtered_paged_and_exported(admin: httpx.Client):
+    for number in range(5):
+        admin.put(f"/api/v1/roles/page-{number}", json={"note": '=HYPERLINK("x")'}).raise_for_status()
+    eventually(lambda: entries(admin, subject="page-4"))
+    newest = admin.get("/api/v1/audit", params={"subject": "page-", "limit": 3}).json()
+    assert [one["subject"] for one in newest["items"]] == ["page-4", "page-3", "page-2"]
+    older = admin.get("/api/v1/audit", params={"subject": "page-", "before": newest["next"]}).json()
+    assert [one["subject"] for one in older["items"]] == ["page-1", "page-0"]
+    assert older["next"] is None
+    after = entries(admin, subject="page-", after=older["items"][-1]["id"])
+    assert [one["subject"] for one in after] == ["page-1", "page-2", "page-3", "page-4"]
+    assert entries(admin, what="role", result="ok", since=newest["items"][0]["t"])
+    assert not entries(admin, what="role", result="failed", subject="page-")
+    assert not entries(admin, what="rol")
+    assert not entries(admin, subject="page-", until=1000)
+    text = admin.get("/api/v1/audit/export", params={"subject": "page-"}).text
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["subject"] for row in rows] == [f"page-{number}" for number in range(5)]
+    lines = admin.get(
+        "/api/v1/audit/export", params={"subject": "page-", "format": "jsonl"}
+    ).text.splitlines()
+    assert [json.loads(line)["subject"] for line in lines] == [row["subject"] for row in rows]
