@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from callboard_core.errors import Conflict, NotFound, Unavailable
+from callboard_core.errors import Conflict, Failed, NotFound, Unavailable
 
-__all__ = ["Damaged", "NewerDatabase", "NoRoom", "StoreBusy", "StoreUnavailable", "WrongOffset"]
+__all__ = ["BadBackup", "Damaged", "NewerDatabase", "NoRoom", "StoreBusy", "StoreUnavailable", "WrongOffset"]
+
+
+class BadBackup(Failed):
+    """A backup is damaged or was tampered with; nothing was restored from it."""
 
 
 class NewerDatabase(Conflict):

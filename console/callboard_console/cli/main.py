@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from callboard_console.cli.backup import backup, restore
 from callboard_console.cli.call import call, set_control
 from callboard_console.cli.doctor import doctor
 from callboard_console.cli.failures import describe
@@ -56,7 +57,7 @@ def _root(
     del version
 
 
-for _verb in (up, node, status, ls, network, watch, call, forget, doctor):
+for _verb in (up, node, status, ls, network, watch, call, forget, backup, restore, doctor):
     app.command()(_verb)
 for _group in (job, farm, project):
     app.add_typer(_group)
