@@ -368,7 +368,7 @@ def test_a_backup_larger_than_the_disk_is_refused_before_anything_is_written(
 ):
     file, state = tmp_path / "backup.zip", tmp_path / "new"
     back_up(settings, file)
-    monkeypatch.setattr(restoring.shutil, "disk_usage", lambda _: usage(free=65 << 20))
+    monkeypatch.setattr(restoring.shutil, "disk_usage", lambda _: usage(free=64 << 20))
     with pytest.raises(NoRoom, match="make room"):
         restore(file, state)
     assert {path.name for path in state.iterdir()} <= {"up.lock"}
