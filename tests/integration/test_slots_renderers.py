@@ -129,6 +129,56 @@ async def test_a_file_that_is_no_good_fails_the_job_and_says_why(
         await node.state(engine, "idle")
 
 
+RIG = """
+script = bpy.data.texts.new("rig.py")
+script.use_module = True
+script.write({!r})
+"""
+AT_ONCE = "raise RuntimeError('the rig is broken')"
+LATER = """
+import bpy
+
+def turn(scene):
+    if scene.frame_current == 2:
+        raise RuntimeError("the rig is broken")
+
+bpy.app.handlers.frame_change_pre.append(turn)
+"""
+
+
+@pytest.mark.parametrize("engine", ["blender", "blender-persistent"])
+async def test_a_script_in_the_file_that_raises_fails_its_frame_unless_that_is_to_be_ignored(
+    mosquitto, farm, tmp_path, engine
+):
+    at_once, later = (
+        make_scene(tmp_path / f"{name}.blend", RIG.format(script))
+        for name, script in (("at-once", AT_ONCE), ("later", LATER))
+    )
+    async with farm_node(mosquitto.endpoint, tmp_path, slots=f"{engine}=1", scripts=True) as node:
+        await node.state(engine, "idle", timeout=30)
+
+        async def render(file, **args):
+            given = assignment(
+                "blender",
+                [1, 2, 3],
+                inputs=inputs(node.store, file),
+                main=file.name,
+                output=PNG,
+                args={"autoexec": True, **args},
+            )
+            await node.assign(engine, given)
+            end = await asyncio.to_thread(farm.end, given.attempt, 60)
+            return end, [one.frame for one in farm.frames(given.attempt)]
+
+        end, made = await render(at_once)
+        assert (end.fault, end.code, end.frame, made) == ("job", "python", 1, []), end
+        assert "the rig is broken" in end.message
+        end, made = await render(later)
+        assert (end.fault, end.code, end.frame, made) == ("job", "python", 2, [1]), end
+        end, made = await render(later, ignore_script_errors=True)
+        assert (end.what, made) == ("done", [1, 2, 3]), end
+
+
 async def test_povray_renders_stretches_of_frames_with_one_clock(mosquitto, farm, tmp_path, scene):
     async with farm_node(mosquitto.endpoint, tmp_path, slots="povray=1") as node:
         await node.state("povray", "idle", timeout=30)

@@ -9,7 +9,16 @@ import pytest
 
 from callboard_core.errors import BadPayload, BadRequest
 from callboard_core.farm.messages import Output
-from callboard_nodes.slots.engines.base import Begun, Finished, Progressed, Saved, Sized, Work, read_args
+from callboard_nodes.slots.engines.base import (
+    Begun,
+    Finished,
+    Progressed,
+    Saved,
+    Sized,
+    Trouble,
+    Work,
+    read_args,
+)
 from callboard_nodes.slots.engines.blender import Blender, BlenderArgs, BlenderReader
 from callboard_nodes.slots.engines.blender_persistent import BlenderPersistent
 
@@ -39,8 +48,16 @@ Blender 5.0.0 (hash a37564c4df7a built 2025-11-18 09:05:12)
 """
 
 
-def read(text: str) -> tuple[list, BlenderReader]:
-    reader = BlenderReader()
+RAISED = """\
+Traceback (most recent call last):
+  File "/tmp/scene.blend/rig.py", line 3, in turn
+RuntimeError: the rig is broken
+"""
+BROKEN = Trouble("job", "python", "a script raised RuntimeError: the rig is broken")
+
+
+def read(text: str, *, strict: bool = False) -> tuple[list, BlenderReader]:
+    reader = BlenderReader(strict=strict)
     return [heard for line in text.splitlines() for heard in reader.line(line)], reader
 
 
@@ -99,6 +116,27 @@ def test_the_last_line_of_a_traceback_is_what_people_read():
     assert trouble is not None
     assert (trouble.fault, trouble.code) == ("job", "python")
     assert "no scene 'nowhere'" in trouble.message
+
+
+@pytest.mark.parametrize(
+    ("printed", "heard"),
+    [
+        (f"{RAISED}Fra:1 Mem:1M\nSaved: '/o/1'\nFra:2 Mem:1M\n", [Begun(1), BROKEN, Saved(Path("/o/1")), Begun(2)]),
+        (f"Fra:1 Mem:1M\nSaved: '/o/1'\n{RAISED}Fra:2 Mem:1M\n", [Begun(1), Saved(Path("/o/1")), Begun(2), BROKEN]),
+        (f"Fra:1 Mem:1M\n{RAISED}Saved: '/o/1'\n", [Begun(1), BROKEN, Saved(Path("/o/1"))]),
+        (f'CALLBOARD {{"begun": 4}}\n{RAISED}', [Begun(4), BROKEN]),
+        (f'CALLBOARD {{"saved": "/o/4"}}\n{RAISED}CALLBOARD {{"finished": true}}', [Saved(Path("/o/4")), BROKEN, Finished()]),
+    ],
+)  # fmt: skip
+def test_what_a_script_in_the_file_raises_fails_the_frame_it_was_raised_for(printed, heard):
+    assert read(printed, strict=True)[0] == heard
+    assert BROKEN not in read(printed)[0], "scripts that were not asked for are not judged"
+
+
+def test_what_is_raised_after_the_last_frame_fails_the_end():
+    _, reader = read(f"Fra:1 Mem:1M\nSaved: '/o/1'\n{RAISED}Blender quit\n", strict=True)
+    assert reader.ended(0) == BROKEN
+    assert read(RAISED)[1].ended(0) is None
 
 
 def test_lines_of_our_own_scripts_are_read_and_nonsense_among_them_is_not():

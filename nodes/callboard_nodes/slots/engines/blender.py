@@ -107,6 +107,9 @@ class BlenderArgs(Args):
     device: Literal["CPU", "CUDA", "OPTIX", "HIP", "ONEAPI", "METAL"] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
     autoexec: bool = Field(default=False, description="run the scripts in the file")
+    ignore_script_errors: bool = Field(
+        default=False, description="take frames although a script in the file raised an exception"
+    )
 
     @model_validator(mode="after")
     def _has_an_inside(self) -> BlenderArgs:
@@ -135,14 +138,14 @@ class Blender:
         argv += ["--render-output", str(work.out / work.output.pattern), "--use-extension", "0"]
         argv += ["--render-frame", ",".join(map(str, work.frames))]
         argv += ["--", json.dumps(settings_of(work, args))]
-        return [Program(tuple(argv), BlenderReader(), saves, noise=NOISE)]
+        return [Program(tuple(argv), reader(args), saves, noise=NOISE)]
 
 
 def _bake(work: Work, args: BlenderArgs) -> Program:
     target = work.target()
     settings = {**settings_of(work, args), "bake": str(target)}
     argv = (*start(work, args), "--python", str(SETUP), "--", json.dumps(settings))
-    return Program(argv, BlenderReader(), {None: target}, noise=(MARK,))
+    return Program(argv, reader(args), {None: target}, noise=(MARK,))
 
 
 def _args(work: Work) -> BlenderArgs:
@@ -186,35 +189,57 @@ def settings_of(work: Work, args: BlenderArgs) -> dict[str, Any]:
     return given
 
 
-class BlenderReader:
-    """Reads Blender's output."""
+def reader(args: BlenderArgs) -> BlenderReader:
+    """Return what reads the output of a Blender with these arguments."""
+    return BlenderReader(strict=args.autoexec and not args.ignore_script_errors)
 
-    def __init__(self) -> None:
+
+class BlenderReader:
+    """Reads Blender's output.
+
+    Args:
+        strict: an exception in the file's own scripts fails the frame; Blender itself only prints it and goes on. One that
+            is raised between two frames is that of the next: most scripts run when the frame changes.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
         self._frame: int | None = None
         self._trouble: Trouble | None = None
+        self._raised: Trouble | None = None
         self._last = ""
         self._traceback: list[str] | None = None
 
     def line(self, text: str) -> Iterator[Heard]:
         """See :class:`~callboard_nodes.slots.engines.base.Reader`."""
+        for heard in self._read(text):
+            if isinstance(heard, Begun):
+                self._frame = heard.frame
+            elif isinstance(heard, Saved):
+                self._frame = None
+            elif isinstance(heard, Finished) and self._raised is not None:
+                yield self._raised
+            yield heard
+        if self._raised is not None and self._frame is not None:
+            raised, self._raised = self._raised, None
+            yield raised
+
+    def _read(self, text: str) -> Iterator[Heard]:
         if text.startswith(MARK):
             yield from read_mark(text)
             return
         self._note(text)
         if found := _FRAME.match(text):
-            frame = int(found[1])
-            if frame != self._frame:
-                self._frame = frame
+            if (frame := int(found[1])) != self._frame:
                 yield Begun(frame)
             yield from _progress(text)
         elif found := _SAVED.search(text):
-            self._frame = None
             yield Saved(Path(found[1]))
 
     def ended(self, code: int) -> Trouble | None:
         """See :class:`~callboard_nodes.slots.engines.base.Reader`."""
         if code == 0:
-            return None
+            return self._raised
         if code < 0:
             return self._trouble if self._trouble and self._trouble.fault == "node" else killed_by(code)
         if code == SCRIPT_ERROR:
@@ -227,6 +252,7 @@ class BlenderReader:
         if self._traceback is not None:
             if not text.strip() or (text[0] not in " \t" and self._traceback):
                 self._trouble = Trouble("job", "python", f"a script raised {text.strip()}"[:500])
+                self._raised = self._trouble if self._strict else None
                 self._traceback = None
             elif text[0] not in " \t":
                 self._traceback = None

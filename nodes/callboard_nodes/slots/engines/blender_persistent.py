@@ -14,8 +14,8 @@ from callboard_nodes.slots.engines.blender import (
     NOISE,
     Blender,
     BlenderArgs,
-    BlenderReader,
     _args,
+    reader,
     settings_of,
     start,
 )
@@ -44,7 +44,7 @@ class BlenderPersistent:
         return [
             Program(
                 argv=argv,
-                reader=BlenderReader(),
+                reader=reader(args),
                 saves={frame: work.target(frame) for frame in work.frames},
                 warm=_key(argv, settings),
                 request=json.dumps(request),
