@@ -13,7 +13,7 @@ PACKAGES := mosquitto mosquitto-clients chromium postgresql iproute2 curl blende
 	cloud-init shellcheck dosfstools mtools xz-utils
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fuzz soak bench docs packages clean
+.PHONY: help up test check fuzz soak bench docs sbom packages clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -45,12 +45,15 @@ bench: $(VENV)/.tests packages ## Measure, and print the tables
 docs: $(VENV)/.tests ## Generate the reference pages from the code
 	$(BIN)/python -m callboard_core.reference docs/reference
 
+sbom: $(VENV)/.tests ## Write a software bill of materials, sbom.cdx.json (CycloneDX)
+	$(BIN)/python tools/sbom.py sbom.cdx.json
+
 packages: ## Install the Debian packages the tests use
 	@sh tools/apt-install.sh $(PACKAGES)
 	@command -v npm >/dev/null || sh tools/apt-install.sh npm
 
 clean: ## Remove what was set up here
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis test-artifacts dist build
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis test-artifacts dist build sbom.cdx.json
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
