@@ -55,7 +55,9 @@ packages: ## Install the Debian packages the tests use
 clean: ## Remove what was set up here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis test-artifacts dist build sbom.cdx.json
 
+# Debian's python3 comes without what a virtual environment needs.
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh tools/apt-install.sh python3-venv
 	$(PYTHON) -m venv $(VENV)
 
 # A stamp older than pyproject.toml means that dependencies may have changed.

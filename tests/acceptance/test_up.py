@@ -17,6 +17,7 @@ import pytest
 
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.messages import Status, parse
+from callboard_core.settings import BrokerLimits
 from support import packets
 from support.timing import Stopwatch
 from support.up import CALLBOARD, READY, OwnNode, Up, eventually, prepare_board, processes_of, running_board
@@ -255,6 +256,16 @@ def test_doctor_finds_nothing_wrong(board: Up):
     sources = {row["key"]: row["source"] for row in told["settings"]}
     assert sources["state"].startswith("flag")
     assert sources["discovery.port"].startswith("environment")
+
+
+def test_the_brokers_figures_and_bounds_are_in_the_metrics(board: Up):
+    def told(name: str) -> bool:
+        return f'callboard_broker_sys{{topic="$SYS/broker/{name}"}}' in board.read("/metrics")
+
+    eventually(lambda: told("clients/connected"), "the broker's figures", timeout=60)
+    if board.runtime.engine == "embedded":
+        missing = [name for name in BrokerLimits.model_fields if not told(f"callboard/limits/{name}")]
+        assert missing == []
 
 
 def test_doctor_names_clients_that_fight_for_an_id_read_slowly_or_talk_most(tmp_path: Path):

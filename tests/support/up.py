@@ -168,12 +168,16 @@ class Up:
 
     def get(self, path: str, user: str = "viewer") -> Any:
         """Read something from the HTTP API."""
+        return json.loads(self.read(path, user))
+
+    def read(self, path: str, user: str = "viewer") -> str:
+        """The same as text."""
         request = urllib.request.Request(self.runtime.http.url + path)
         secret = base64.b64encode(f"{user}:{self.password(user)}".encode()).decode()
         request.add_header("Authorization", f"Basic {secret}")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=20) as answer:
-            return json.load(answer)
+            return str(answer.read(), "utf-8")
 
     @contextlib.contextmanager
     def link(self, user: str = "admin") -> Iterator[Link]:
