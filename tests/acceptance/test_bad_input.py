@@ -18,6 +18,7 @@ from callboard_core.directory import Directory
 from callboard_core.messages import Status, StatusName
 from callboard_core.topics import Kind, announce
 from support.root import needs_root
+from support.timing import Stopwatch
 from support.up import OwnNode, Up, eventually, prepare_board, running_board
 from support.wire import connect
 
@@ -298,7 +299,7 @@ def refused_publishes(up: Up) -> int:
     with up.link("viewer") as link:
         link.subscribe(
             "$SYS/broker/callboard/refused", lambda message: found.append(message.payload)
-        ).ready.result(5)
+        ).ready.result(30)
         link.round_trip(5).result()
     return json.loads(found[-1]).get("publish", 0) if found else 0
 
@@ -349,19 +350,19 @@ def test_ten_thousand_cards_are_a_directory_within_two_seconds(board: Up):
         try:
             publish_all(link, {**cards, **statuses})
             # The best of three: in the first, board and node are still busy with the 10,000 themselves.
-            assert min(seconds_to_read(board, 10_000) for _ in range(3)) < 2
+            assert any(read(board, 10_000).within(2) for _ in range(3))
             assert works(board)
         finally:
             publish_all(link, dict.fromkeys([*cards, *statuses], b""))
 
 
-def seconds_to_read(up: Up, cards: int) -> float:
+def read(up: Up, cards: int) -> Stopwatch:
     with up.link("viewer") as reader:
-        began = time.monotonic()
         directory = Directory(reader)
+        took = Stopwatch()
         directory.start()
-        directory.wait_complete(20)
-        took = time.monotonic() - began
+        directory.wait_complete(40)
+        took.stop()
     assert len([entry for entry in directory.find(kind="sensor", live=None) if entry.node[0] == "n"]) == cards
     return took
 

@@ -306,8 +306,8 @@ def test_a_card_that_is_not_json_is_shown_as_refused(operator, house):
     node = Credential("node", house.up.password("node"))
     link = Link(client_id="clumsy", endpoint=Endpoint.parse(house.up.runtime.mqtt.url), credential=node)
     link.start()
-    link.wait_connected(10)
-    link.publish("callboard/clumsy/announce/sensor/x", b"not json", qos=1).result(10)
+    link.wait_connected(30)
+    link.publish("callboard/clumsy/announce/sensor/x", b"not json", qos=1).result(30)
     link.stop()
     operator.open("Refused")
     refused = operator.page.locator(".cb-refused tbody tr").first
@@ -441,4 +441,4 @@ def test_the_empty_board_tells_how_to_add_the_first_node_and_that_works(tmp_path
                 expect(row(who, "first")).to_contain_text("ready")
             finally:
                 node.terminate()
-                node.wait(10)
+                node.wait(30)

@@ -165,7 +165,7 @@ def test_a_second_machine_finds_the_board_and_loses_nothing_while_it_is_cut_off(
         )
     finally:
         node.terminate()
-        out, _ = node.communicate(timeout=10)
+        out, _ = node.communicate(timeout=30)
     assert "Traceback" not in out
     eventually(lambda: hosts.status() == "disconnected", "the far node said goodbye")
 

@@ -19,6 +19,7 @@ from callboard_core.messages import Status
 from callboard_core.topics import Kind
 from support.links import Collector, MakeLink, links
 from support.mosquitto import Mosquitto, mosquitto
+from support.timing import Stopwatch
 from support.waiting import wait_until
 
 __all__ = ["links", "mosquitto"]
@@ -37,7 +38,7 @@ def announce(link: Link, node: str, *sensors: str, epoch: int = 1, tags: tuple[s
 
 def say(link: Link, node: str, status: str, epoch: int = 1) -> None:
     body = Status(status=status, epoch=epoch, t=time.time())
-    link.publish(topics.status(SITE, node), body, qos=1, retain=True).result(10)
+    link.publish(topics.status(SITE, node), body, qos=1, retain=True).result(30)
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_a_follower_can_be_iterated_and_closed_from_elsewhere(directory: Directo
     announce(writer, "alpha", "a", "b")
     wait_until(lambda: len(names) >= 3)
     follower.close()
-    reader.join(5)
+    reader.join(30)
     assert not reader.is_alive()
     assert {"alpha", "a", "b"} == set(names)
 
@@ -203,7 +204,7 @@ def test_a_slow_reader_sees_the_last_state_and_costs_no_memory(directory: Direct
         writer.publish(topics.announce(SITE, "alpha", Kind.SENSOR, "temp"), card, qos=1, retain=True)
     say(writer, "alpha", "ready")
     directory._link.round_trip(5).result()
-    event = follower.get(1)
+    event = follower.get(30)
     assert isinstance(event, Available)
     assert event.entry.card.title == "199"
     assert follower.get(0.01) is None
@@ -228,7 +229,7 @@ def test_what_does_not_parse_is_refused_told_and_changes_nothing(directory: Dire
         (f"{SITE}/alpha/announce", b"\xff"),
     ]
     for where, payload in bad:
-        writer.publish(where, payload, qos=1).result(5)
+        writer.publish(where, payload, qos=1).result(30)
     items = refused.wait_for(len(bad))
     assert [one.topic for one in items] == [where for where, _ in bad]
     assert items[0].size == 7
@@ -258,7 +259,7 @@ def test_what_was_cleared_while_the_link_was_away_is_dropped_after_the_reconnect
         topics.announce(SITE, "beta", Kind.SENSOR, "temp"),
         topics.status(SITE, "beta"),
     ):
-        writer.publish(topic, b"", qos=1, retain=True).result(5)
+        writer.publish(topic, b"", qos=1, retain=True).result(30)
     assert len(directory.find()) == 5
     hold.set()
     directory.wait_complete(10)
@@ -274,7 +275,7 @@ def test_it_looks_again_when_messages_had_to_be_dropped(
     monkeypatch.setattr("callboard_core.link.inbox.PATIENCE", 0.05)
     watcher = links("watcher", mosquitto.endpoint, inbox_limit=20)
     release = threading.Event()
-    watcher.subscribe("callboard/writer/event/block", lambda _: release.wait(10)).ready.result(5)
+    watcher.subscribe("callboard/writer/event/block", lambda _: release.wait(10)).ready.result(30)
     directory = Directory(watcher)
     directory.start()
     announce(writer, "alpha", "old")
@@ -284,8 +285,8 @@ def test_it_looks_again_when_messages_had_to_be_dropped(
         writer.publish(topics.announce(SITE, f"junk-{number}"), b"", qos=1, retain=True)
     wait_until(lambda: watcher.dropped)
     announce(writer, "alpha", "new")
-    writer.publish(topics.announce(SITE, "alpha", Kind.SENSOR, "old"), b"", qos=1, retain=True).result(5)
-    watcher.publish("callboard/watcher/event/x", b"", qos=1).result(5)
+    writer.publish(topics.announce(SITE, "alpha", Kind.SENSOR, "old"), b"", qos=1, retain=True).result(30)
+    watcher.publish("callboard/watcher/event/x", b"", qos=1).result(30)
     release.set()
     wait_until(lambda: {e.name for e in directory.find()} == {"alpha", "new"})
 
@@ -309,18 +310,18 @@ def test_ten_thousand_cards_are_complete_in_two_seconds_whatever_the_brokers_que
             ready = Status(status="ready", epoch=1, t=1.0)
             writer.publish(topics.status(SITE, node), ready, qos=1, retain=True)
         writer.round_trip(30).result()
-        taken = []
-        while len(taken) < 3 and (not taken or min(taken) >= 2):  # the machine may be busy with others
-            watcher = links(f"watcher-{len(taken)}", broker.endpoint, start=False)
+        quick = False
+        for number in range(3):
+            watcher = links(f"watcher-{number}", broker.endpoint, start=False)
             directory = Directory(watcher)
             directory.start()
-            begun = time.monotonic()
+            took = Stopwatch()
             watcher.start()
-            directory.wait_complete(20)
-            taken.append(time.monotonic() - begun)
+            directory.wait_complete(40)
+            quick = quick or took.within(2)
             assert len(directory.find()) == 10_000
             assert len(directory.find(kind="sensor", tags=["row-3"])) == 900
             assert watcher.dropped == 0
-        assert min(taken) < 2
+        assert quick
     finally:
         broker.kill()

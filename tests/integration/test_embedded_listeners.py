@@ -111,10 +111,10 @@ async def test_websocket_clients_publish_and_subscribe(certificates: Certificate
                 await socket.send(whole[start : start + 1])
             received = b""
             while b"hello" not in received:
-                received += await asyncio.wait_for(socket.recv(), 5)
+                received += await asyncio.wait_for(socket.recv(), 30)
             await socket.send("text")  # MQTT-6.0.0-1
             with pytest.raises(websockets.ConnectionClosed):
-                await asyncio.wait_for(socket.recv(), 5)
+                await asyncio.wait_for(socket.recv(), 30)
 
 
 @contextlib.asynccontextmanager

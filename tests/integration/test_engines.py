@@ -135,7 +135,7 @@ async def test_its_death_is_noticed_with_its_last_words(tmp_path: Path):
     async with running(settings) as engine:
         os.kill(pid_of(engine), signal.SIGKILL)
         with pytest.raises(Failed, match="mosquitto ended with -9"):
-            await asyncio.wait_for(engine.wait(), 10)
+            await asyncio.wait_for(engine.wait(), 30)
 
 
 async def test_a_taken_port_is_told_with_its_holder(tmp_path: Path):
@@ -185,7 +185,7 @@ async def test_an_external_broker_that_answers_is_taken(tmp_path: Path):
         await outside.start()
         waiting = asyncio.create_task(outside.wait())
         await outside.stop()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 30)
         with pytest.raises(Unauthorized, match=r"mqtt\.username"):
             await ExternalEngine(ours.endpoint, Credential("board", "guess")).start()
 

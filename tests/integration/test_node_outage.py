@@ -79,10 +79,10 @@ def test_every_reading_of_an_outage_arrives_with_its_own_time(mosquitto, tmp_pat
         wait_until(lambda: node.backlog >= 60, 60)  # the outage; readings go on meanwhile
         waiting, back = node.backlog, time.time()
         mosquitto.start()
-        observer.link.wait_connected(15)
-        observer.wait_for(lambda: node.connected and node.waiting == 0, 20)
+        observer.link.wait_connected(30)
+        observer.wait_for(lambda: node.connected and node.waiting == 0, 30)
         observer.wait_for(lambda: node.backlog == 0)
-    observer.wait_for(lambda: all_of(observer, taken), 10)
+    observer.wait_for(lambda: all_of(observer, taken), 30)
     observer.close()
     assert waiting >= 60
     late = [t for batch in observer.of("series/sensor/number") for t in batch["t"] if gone + 1 < t < back - 1]
@@ -95,12 +95,12 @@ def test_a_link_that_drops_again_and_again_loses_nothing(mosquitto, tmp_path):
     observer = Observer(mosquitto.endpoint, BOARD)
     with node:
         for _ in range(4):
-            observer.wait_for(lambda: node.connected, 15)
+            observer.wait_for(lambda: node.connected, 30)
             mosquitto.kill()
             mosquitto.start()
-            observer.link.wait_connected(15)
-        observer.wait_for(lambda: node.connected and node.waiting == 0, 15)
-    observer.wait_for(lambda: all_of(observer, taken), 10)
+            observer.link.wait_connected(30)
+        observer.wait_for(lambda: node.connected and node.waiting == 0, 30)
+    observer.wait_for(lambda: all_of(observer, taken), 30)
     observer.close()
 
 
@@ -125,7 +125,7 @@ def kill_and_read_rest(child, last):
     child.send_signal(signal.SIGKILL)
     for line in child.stdout:
         last = int(line) if line.endswith("\n") else last
-    child.wait(10)
+    child.wait(30)
     child.stdout.close()
     return last
 
@@ -140,11 +140,11 @@ def test_a_killed_node_sends_what_it_had_at_its_next_start(mosquitto, tmp_path, 
     last = kill_and_read_rest(child, read_until(child, 100))
     if broker == "down":
         mosquitto.start()
-        observer.link.wait_connected(15)
+        observer.link.wait_connected(30)
     child = run_counter(tmp_path, mosquitto, 10_000)
     observer.wait_for(lambda: 10_000 in count_up(observer) and last - 1 in count_up(observer))
     child.terminate()
-    assert child.wait(10) == 0
+    assert child.wait(30) == 0
     child.stdout.close()
     found = [value for value in count_up(observer) if value < 10_000]
     observer.close()

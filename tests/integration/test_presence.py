@@ -38,7 +38,7 @@ class Node:
 
     def start(self) -> None:
         self.link.start()
-        self.link.wait_connected(10)
+        self.link.wait_connected(30)
 
     def stop(self) -> None:
         self.link.stop(farewell=self.presence.farewell())
@@ -58,7 +58,7 @@ def test_cards_come_first_then_states_then_ready_and_disconnected_is_the_last_wo
     mosquitto: Mosquitto, links: MakeLink
 ) -> None:
     got: Collector[Message] = Collector()
-    links("reader", mosquitto.endpoint).subscribe("callboard/alpha/#", got).ready.result(5)
+    links("reader", mosquitto.endpoint).subscribe("callboard/alpha/#", got).ready.result(30)
     node = Node(links, mosquitto.endpoint, epoch=7)
     node.presence.pin(SensorCard(name="temp", epoch=0))
     node.presence.state(Kind.SENSOR, "temp", State(v=20.5, t=1.0))
@@ -90,9 +90,9 @@ def test_what_is_retained_and_not_ours_is_cleared(mosquitto: Mosquitto, links: M
     ]
     kept = ["callboard/alpha/state/control/fan", "callboard/beta/announce/sensor/old"]
     for topic in (*ghosts, *kept):
-        writer.publish(topic, b"{}", qos=1, retain=True).result(5)
+        writer.publish(topic, b"{}", qos=1, retain=True).result(30)
     got: Collector[Message] = Collector()
-    writer.subscribe("callboard/#", got).ready.result(5)
+    writer.subscribe("callboard/#", got).ready.result(30)
     got.wait_for(len(ghosts) + len(kept))
     node = Node(links, mosquitto.endpoint)
     node.presence.pin(ControlCard(name="fan", epoch=0))
@@ -100,7 +100,7 @@ def test_what_is_retained_and_not_ours_is_cleared(mosquitto: Mosquitto, links: M
     got.wait(lambda items: {m.topic for m in items if not m.payload} >= set(ghosts))
     node.link.round_trip(5).result()
     left: Collector[Message] = Collector()
-    links("late", mosquitto.endpoint).subscribe("callboard/#", left).ready.result(5)
+    links("late", mosquitto.endpoint).subscribe("callboard/#", left).ready.result(30)
     topics_left = {m.topic for m in left.wait(lambda i: any(m.topic.endswith("status") for m in i))}
     assert topics_left == {
         *kept,
@@ -115,7 +115,7 @@ def test_a_late_will_of_ours_is_answered_with_ready(mosquitto: Mosquitto, links:
     node.start()
     other = links("other", mosquitto.endpoint)
     got: Collector[Message] = Collector()
-    other.subscribe("callboard/alpha/status", got).ready.result(5)
+    other.subscribe("callboard/alpha/status", got).ready.result(30)
     for name, epoch in (("lost", 3), ("lost", 2), ("disconnected", 3)):
         got.items.clear()
         late = Status(status=name, epoch=epoch, t=1.0, instance=node.presence.instance)
@@ -130,7 +130,7 @@ def test_a_late_will_of_ours_is_answered_with_ready(mosquitto: Mosquitto, links:
 def test_a_sleeping_node_comes_back_sleeping(mosquitto: Mosquitto, links: MakeLink) -> None:
     node = Node(links, mosquitto.endpoint)
     node.start()
-    node.presence.status(StatusName.SLEEPING).result(5)
+    node.presence.status(StatusName.SLEEPING).result(30)
     mosquitto.kill(forget=True)
     mosquitto.start()
     got: Collector[Message] = Collector()
@@ -143,10 +143,10 @@ def test_an_unpinned_thing_is_gone_with_its_state(mosquitto: Mosquitto, links: M
     node.presence.pin(SensorCard(name="temp", epoch=0))
     node.presence.state(Kind.SENSOR, "temp", State(v=1, t=1.0))
     node.start()
-    node.presence.unpin(Kind.SENSOR, "temp").result(5)
+    node.presence.unpin(Kind.SENSOR, "temp").result(30)
     left: Collector[Message] = Collector()
     late = links("late", mosquitto.endpoint)
-    late.subscribe("callboard/alpha/#", left).ready.result(5)
+    late.subscribe("callboard/alpha/#", left).ready.result(30)
     late.round_trip(5).result()
     assert {m.topic for m in left.items} == {"callboard/alpha/announce", "callboard/alpha/status"}
 
@@ -170,8 +170,8 @@ def test_a_state_of_before_an_outage_never_replaces_a_newer_one(
                 mosquitto.kill(forget=True)
         last = node.presence.state(Kind.SENSOR, "n", State(v=1000 + round_number, t=1.0))
         mosquitto.start()
-        last.result(10)
-        node.link.wait_connected(10)
+        last.result(30)
+        node.link.wait_connected(30)
         reader = links(f"reader-{round_number}", mosquitto.endpoint)
         got: Collector[Message] = Collector()
         reader.subscribe("callboard/alpha/state/sensor/n", got)
@@ -238,7 +238,7 @@ def test_a_second_node_of_one_id_is_told_and_the_first_is_not_disturbed(
     second = Node(links, mosquitto.endpoint)
     second.link.start()
     with pytest.raises(Conflict, match="'alpha' already runs on host"):
-        second.link.wait_connected(10)
+        second.link.wait_connected(30)
     assert first.link.connected
     assert first.link.session == session
 
@@ -251,7 +251,7 @@ def test_a_second_node_takes_over_by_itself_when_the_first_is_gone(
     second = Node(links, mosquitto.endpoint)
     second.link.start()
     with pytest.raises(Conflict):
-        second.link.wait_connected(10)
+        second.link.wait_connected(30)
     first.stop()
     wait_until(lambda: second.link.connected)
 
@@ -281,10 +281,10 @@ def test_of_two_nodes_that_slip_past_the_probe_exactly_one_survives(
     first, second = reversed(nodes) if swap else nodes
     first.start()
     second.link.start()
-    conflicts.wait_for(1, timeout=20)
+    conflicts.wait_for(1, timeout=30)
     # The one that was there first goes on.
     wait_until(lambda: first.link.connected)
-    first.link.wait_connected(5)
+    first.link.wait_connected(30)
     session = first.link.session
     time.sleep(1.0)
     assert first.link.session == session
@@ -305,10 +305,10 @@ def test_of_two_nodes_that_start_at_one_moment_exactly_one_survives(
         starts = [threading.Thread(target=node.link.start) for node in nodes]
         for start in starts:
             start.start()
-        conflicts.wait_for(1, timeout=20)
+        conflicts.wait_for(1, timeout=30)
         wait_until(lambda nodes=nodes: sum(node.link.connected for node in nodes) == 1)
         survivor = next(node for node in nodes if node.link.connected)
-        survivor.link.wait_connected(10)
+        survivor.link.wait_connected(30)
         session = survivor.link.session
         time.sleep(0.6)
         assert survivor.link.session == session

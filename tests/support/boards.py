@@ -76,7 +76,7 @@ class BoardProcess:
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         if not self.url:
-            code = self._process.wait(10)
+            code = self._process.wait(30)
             self._end()
             raise RuntimeError(f"the board ended with {code}:\n{self.log}")
         return time.monotonic() - begun
@@ -132,7 +132,7 @@ def board_process(state: Path, mqtt: int, **options: Any) -> Iterator[BoardProce
         board.stop()
 
 
-def eventually(check: Callable[[], Any], *, timeout: float = 20.0, every: float = 0.05) -> Any:
+def eventually(check: Callable[[], Any], *, timeout: float = 40.0, every: float = 0.05) -> Any:
     """Return what ``check`` returns once it is true; for what can only be asked, not awaited."""
     deadline = time.monotonic() + timeout
     while True:

@@ -32,14 +32,14 @@ class Collector(Generic[_T]):
             self.items.append(item)
             self._changed.notify_all()
 
-    def wait(self, enough: Callable[[list[_T]], object], timeout: float = 10.0) -> list[_T]:
+    def wait(self, enough: Callable[[list[_T]], object], timeout: float = 30.0) -> list[_T]:
         with self._changed:
             assert self._changed.wait_for(lambda: enough(self.items), timeout), (
                 f"only {len(self.items)}: {self.items[-3:]}"[:500]
             )
             return list(self.items)
 
-    def wait_for(self, count: int, timeout: float = 10.0) -> list[_T]:
+    def wait_for(self, count: int, timeout: float = 30.0) -> list[_T]:
         return self.wait(lambda items: len(items) >= count, timeout)
 
 

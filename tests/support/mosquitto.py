@@ -65,7 +65,7 @@ class Mosquitto:
             self.process = subprocess.Popen(
                 [PROGRAM, "-c", str(self.config)], stdout=log, stderr=log, cwd=self.folder
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"mosquitto ended at once: {self.log.read_text()[-2000:]}")
@@ -74,7 +74,7 @@ class Mosquitto:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.01)  # there is no event to wait for: another program opens its port
-        raise RuntimeError("mosquitto did not open its port in 10 s")
+        raise RuntimeError("mosquitto did not open its port in 30 s")
 
     def kill(self, *, forget: bool = False) -> None:
         """End it as a power cut would; ``forget`` also deletes what it had retained."""
@@ -89,7 +89,7 @@ class Mosquitto:
         """End it in order: the store is written."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(5)
+            self.process.wait(30)
             self.process = None
 
     def reload(self) -> None:

@@ -64,13 +64,13 @@ class Observer:
         """Return the contents of the messages whose topic ends so."""
         return [content for _, content in self.messages(ending)]
 
-    def wait(self, ending: str, fits: Callable[[Any], object] = lambda _: True, timeout: float = 10.0) -> Any:
+    def wait(self, ending: str, fits: Callable[[Any], object] = lambda _: True, timeout: float = 30.0) -> Any:
         """Wait until a message whose topic ends so fits, now or earlier, and return its content."""
         return self.wait_for(
             lambda: next((one for one in self.of(ending) if one and fits(one)), None), timeout
         )
 
-    def wait_for(self, look: Callable[[], Any], timeout: float = 10.0) -> Any:
+    def wait_for(self, look: Callable[[], Any], timeout: float = 30.0) -> Any:
         """Wait until ``look``, asked after every message, finds something."""
         deadline = time.monotonic() + timeout
         while True:
@@ -98,11 +98,11 @@ class Observer:
             found.update(zip(content["t"], content["v"], strict=True))
         return found
 
-    def call(self, node: str, kind: Kind | str, name: str, timeout: float = 5.0, **args: Any) -> Any:
+    def call(self, node: str, kind: Kind | str, name: str, timeout: float = 30.0, **args: Any) -> Any:
         """Call a thing and return the result."""
         return self.begin(node, kind, name, timeout, **args).result()
 
-    def begin(self, node: str, kind: Kind | str, name: str, timeout: float = 5.0, **more: Any) -> Any:
+    def begin(self, node: str, kind: Kind | str, name: str, timeout: float = 30.0, **more: Any) -> Any:
         """Call a thing and return the future; ``call_id`` and ``on_progress`` are no arguments of the thing."""
         special = {key: more.pop(key) for key in ("call_id", "on_progress") if key in more}
         return self.link.call(self.address(node, kind, name), more, timeout=timeout, **special)

@@ -23,26 +23,31 @@ def _waited() -> float | None:
 
 
 class Stopwatch:
-    """Runs from its making; its `seconds` are those of the wall."""
+    """Runs from its making until it is stopped or asked; its `seconds` are those of the wall."""
 
     def __init__(self) -> None:
         self._began, self._waited = time.monotonic(), _waited()
+        self._stopped: tuple[float, float] | None = None
+
+    def stop(self) -> None:
+        self._stopped = self._read()
+
+    def _read(self) -> tuple[float, float]:
+        """Seconds since the start, and the share of them in which somebody waited for a processor, from 0 to 1."""
+        now, seconds = _waited(), time.monotonic() - self._began
+        if now is None or self._waited is None:
+            return seconds, min(1.0, max(0.0, os.getloadavg()[0] / (os.cpu_count() or 1) - 0.5))
+        return seconds, min(1.0, (now - self._waited) / max(seconds, 1e-6))
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._began
+        return (self._stopped or self._read())[0]
 
-    @property
-    def pressure(self) -> float:
-        """The share of its time in which somebody waited for a processor, from 0 to 1."""
-        now = _waited()
-        if now is None or self._waited is None:
-            return min(1.0, max(0.0, os.getloadavg()[0] / (os.cpu_count() or 1) - 0.5))
-        return min(1.0, (now - self._waited) / max(self.seconds, 1e-6))
-
-    def within(self, seconds: float) -> bool:
+    def within(self, limit: float) -> bool:
         """Whether it took less, or not too much more on a machine that was busy with something else."""
-        return self.seconds < seconds * (1 + (PATIENCE - 1) * self.pressure)
+        seconds, pressure = self._stopped or self._read()
+        return seconds < limit * (1 + (PATIENCE - 1) * pressure)
 
     def __repr__(self) -> str:
-        return f"{self.seconds:.2f} s, in {self.pressure:.0%} of which somebody waited for a processor"
+        seconds, pressure = self._stopped or self._read()
+        return f"{seconds:.2f} s, in {pressure:.0%} of which somebody waited for a processor"

@@ -59,7 +59,7 @@ def processes_of(state: Path) -> dict[int, str]:
 
 
 def eventually(
-    check: Callable[[], Any], what: str | Callable[[], str], timeout: float = 20.0, every: float = 0.05
+    check: Callable[[], Any], what: str | Callable[[], str], timeout: float = 40.0, every: float = 0.05
 ) -> Any:
     """Return the first true result of ``check``; for what has no event to wait for."""
     deadline = time.monotonic() + timeout
@@ -220,7 +220,7 @@ class Up:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 10.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 30.0) -> int:
         """End it by a signal; returns the exit code."""
         assert self.process is not None
         if self.process.poll() is None:
@@ -229,7 +229,7 @@ class Up:
 
     def assert_nothing_left(self) -> None:
         eventually(
-            lambda: not processes_of(self.state), lambda: f"no process left: {processes_of(self.state)}", 3.0
+            lambda: not processes_of(self.state), lambda: f"no process left: {processes_of(self.state)}", 10.0
         )
 
 
@@ -270,7 +270,7 @@ class OwnNode:
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(30)
 
     def __enter__(self) -> Self:
         return self.join()

@@ -229,9 +229,9 @@ class TestReading:
 
     def test_refused_messages(self, operator, node):
         before = operator.get("/api/v1/refused").json()["count"]
-        node.link.publish("callboard/greenhouse/state/sensor/temperature", b"{broken", qos=1).result(10)
-        node.link.publish("callboard/greenhouse/announce/sensor/Bad", b"{}", qos=1).result(10)
-        node.link.publish("callboard/greenhouse/command/action/open-vent", b"no call", qos=1).result(10)
+        node.link.publish("callboard/greenhouse/state/sensor/temperature", b"{broken", qos=1).result(30)
+        node.link.publish("callboard/greenhouse/announce/sensor/Bad", b"{}", qos=1).result(30)
+        node.link.publish("callboard/greenhouse/command/action/open-vent", b"no call", qos=1).result(30)
         body = eventually(
             lambda: (found := operator.get("/api/v1/refused").json())["count"] == before + 3 and found
         )
@@ -451,12 +451,12 @@ class TestEvents:
 
         thread = threading.Thread(target=listen)
         thread.start()
-        assert ready.wait(10)
+        assert ready.wait(30)
         node.say(22.5)
         with fake_node(port, "visitor") as visitor:
             visitor.link.publish(
                 "callboard/visitor/event/alarm", b'{"t": 1, "message": "help"}', qos=1
-            ).result(10)
+            ).result(30)
             thread.join(20)
         assert not thread.is_alive()
         said = dict(reversed(seen))

@@ -48,12 +48,12 @@ def retained(engine: Engine, topic_filter: str) -> set[str]:
     found: set[str] = set()
     link = Link(client_id="looker", endpoint=Endpoint("127.0.0.1", engine.port))
     link.start()
-    link.wait_connected(10)
+    link.wait_connected(30)
 
     def note(message: Message) -> None:
         found.add(message.topic)
 
-    link.subscribe(topic_filter, note).ready.result(10)
+    link.subscribe(topic_filter, note).ready.result(30)
     link.round_trip(10).result()
     link.stop()
     return found
@@ -102,7 +102,7 @@ def test_a_node_whose_clock_is_a_day_off_is_marked_and_its_readings_are_kept_at_
         status = {"status": "ready", "epoch": 1, "t": time.time() + shift, "instance": node.presence.instance}
         node.link.publish(
             "callboard/greenhouse/status", json.dumps(status).encode(), qos=1, retain=True
-        ).result(5)
+        ).result(30)
         eventually(lambda: node_of(board).get("skewed"))
         assert node_of(board)["skew"] == pytest.approx(shift, abs=5)
         begun = time.time()
@@ -122,7 +122,7 @@ def history(board: BoardProcess, thing: str = "greenhouse/sensor/temperature") -
 def test_forgetting_clears_everything_retained_and_the_history_stays(engine, board):
     with fake_node(engine.port) as node, fake_node(engine.port, "attic"):
         node.say(21.0)
-        node.link.publish("callboard/greenhouse/stream/camera/door", b"x", qos=1, retain=True).result(5)
+        node.link.publish("callboard/greenhouse/stream/camera/door", b"x", qos=1, retain=True).result(30)
         eventually(lambda: ask(board, "values", node="greenhouse")["items"])
         eventually(lambda: history(board).get("t"))
     eventually(lambda: node_of(board).get("status") == "disconnected")
@@ -186,7 +186,7 @@ def test_a_node_that_the_broker_lost_is_gone_after_a_new_start(engine, board):
     board.stop()
     with fake_node(engine.port, "cleaner") as cleaner:
         for topic in retained(engine, "callboard/greenhouse/#"):
-            cleaner.link.publish(topic, b"", qos=1, retain=True).result(5)
+            cleaner.link.publish(topic, b"", qos=1, retain=True).result(30)
     board.start()
     eventually(lambda: not node_of(board))
 
@@ -243,7 +243,7 @@ def test_a_retained_command_is_refused_counted_and_cleared(engine, board):
         other = Link(client_id="careless", endpoint=Endpoint("127.0.0.1", engine.port))
         other.start()
         # Retained only for who subscribes later: the node has to come again to see it.
-        other.publish("callboard/greenhouse/command/action/open-vent", call, qos=1, retain=True).result(5)
+        other.publish("callboard/greenhouse/command/action/open-vent", call, qos=1, retain=True).result(30)
         other.stop()
         assert node.id
     with fake_node(engine.port, epoch=2):
@@ -258,7 +258,7 @@ def test_ten_thousand_cards_are_there_soon_after_the_start(engine, tmp_path):
     """In the directory and, a little later, in the database."""
     link = Link(client_id="planter", endpoint=Endpoint("127.0.0.1", engine.port), outbox_limit=20_000)
     link.start()
-    link.wait_connected(10)
+    link.wait_connected(30)
     waits = []
     for number in range(10_000):
         node, name = f"node-{number // 100}", f"s{number % 100}"
