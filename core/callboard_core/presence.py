@@ -101,9 +101,11 @@ class Presence:
         card: the node's own card.
         epoch: see :func:`callboard_core.epoch.next_epoch`.
         instance: see :func:`new_instance`.
+        bound: the link's credential is good for this id only, and no other one is: nobody needs to look, with another
+            client id, whether the id is taken.
     """
 
-    def __init__(self, link: Link, *, card: NodeCard, epoch: int, instance: str) -> None:
+    def __init__(self, link: Link, *, card: NodeCard, epoch: int, instance: str, bound: bool = False) -> None:
         self.node = card.name
         self.epoch = epoch
         self.instance = instance
@@ -123,7 +125,8 @@ class Presence:
         self._conflict: Conflict | None = None
         self._on_conflict: list[Callable[[Conflict], object]] = []
         link.will = self.will(self._site, self.node, epoch, instance)
-        link.before_first_connect(self._probe)
+        if not bound:
+            link.before_first_connect(self._probe)
         link.on_disconnect(self._note_disconnect)
         link.subscribe(self._topic, self._on_status)
         link.on_connect(self._greet)

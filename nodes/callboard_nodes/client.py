@@ -32,7 +32,8 @@ class Client:
     """A link and the directory of what is offered; a context manager, also with ``async with``.
 
     Args:
-        board: the board's ``mqtt://host:port``; otherwise the settings, a board on this machine, or discovery.
+        board: the board's ``mqtt://host:port``; otherwise the settings, a board on this machine, the one that this
+            machine's node has joined, or discovery.
         username: who connects; with a board on this machine: its operator by default.
         password: the password to go with it.
         site: first level of all topics.
@@ -72,8 +73,9 @@ class Client:
             endpoint=locator.endpoint,
             site=found.site,
             credential=locator.credential,
+            tls=locator.tls,
         )
-        self.artifacts = HttpArtifacts.of(self.link, locator.credential, found.node.http)
+        self.artifacts = HttpArtifacts.of(self.link, locator.credential, locator.http(), tls=locator.web_tls)
         self.link.artifacts = self.artifacts
         self.link.direct = found.node.lane.enabled
         self.directory = Directory(self.link)

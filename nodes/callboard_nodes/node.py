@@ -19,6 +19,7 @@ from callboard_core.messages import Severity, Value
 from callboard_core.settings import Settings, load_settings
 from callboard_core.topics import BOARD, check_id
 from callboard_nodes import events, machine, things
+from callboard_nodes.enrolment import Applicant, Inviting, Renewal, Renewing, Store
 from callboard_nodes.events import Heard
 from callboard_nodes.hosting import NodeThread, until_signal
 from callboard_nodes.locate import Locator
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 _log = logging.getLogger("callboard.node")
+
+#: What keeps a node from the board that was not started.
+_IDLE = "it is not running"
 
 
 class Node(Offers):
@@ -96,6 +100,7 @@ class Node(Offers):
         self._parts: list[Callable[[Running], Part]] = []
         self._running: Running | None = None
         self._thread: NodeThread | None = None
+        self._trouble = _IDLE
 
     def extend(self, make: Callable[[Running], Part]) -> None:
         """Have something else run with the node; ``make`` is called on its event loop at each start.
@@ -220,6 +225,7 @@ class Node(Offers):
         Raises:
             CallboardError: the node cannot run; the message says why and what to do.
         """
+        await self._join()
         running = self._open()
         try:
             running.start()
@@ -318,7 +324,7 @@ class Node(Offers):
 
     def why_not_connected(self, waited: float) -> str:
         """Say in one sentence what keeps the node from the board."""
-        trouble = self._running.trouble if self._running is not None else "it is not running"
+        trouble = self._running.trouble if self._running is not None else self._trouble
         return f"node {self.id!r} was not on the board within {waited:g} s: {trouble}"
 
     # -- inside ----------------------------------------------------------------------------------------------
@@ -347,15 +353,40 @@ class Node(Offers):
                 return
         raise BadRequest(f"node {self.id!r} has no sensor or control {name!r}")
 
+    async def _join(self) -> None:
+        """Join the board that ``node.join_file`` names, if there is a code in it and it was not used yet."""
+        settings, state = self._in_force()
+        file = settings.node.join_file
+        if file is None:
+            return
+        inviting = Inviting(file, Applicant(self.id, self.label, machine.describe().hostname), Store(state))
+        try:
+            await inviting.follow(search=Locator(settings, state=state).search, say=self._tell)
+        finally:
+            self._trouble = _IDLE
+
+    def _tell(self, message: str) -> None:
+        self._trouble = message
+        _log.warning("%s: %s", self.id, message)
+
     def _open(self) -> Running:
         if self._running is not None:
             raise BadRequest(f"node {self.id!r} is running already")
-        self._running = Running(self._plan(), self._things, self._workers, self._parts)
+        settings, state = self._in_force()
+        locator = Locator(settings, state=state)
+        plan, parts = self._plan(settings, state, locator), list(self._parts)
+        if plan.bound:
+            parts.append(lambda running: Renewing(running, Renewal(locator.store, locator.where)))
+        self._running = Running(plan, self._things, self._workers, parts)
         return self._running
 
-    def _plan(self) -> Plan:
-        settings, folder = self._in_force()
-        node, locator = settings.node, Locator(settings)
+    def _plan(self, settings: Settings, state: Path, locator: Locator) -> Plan:
+        node, enrolment = settings.node, locator.enrolment()
+        if enrolment is not None and enrolment.record.id != self.id:
+            raise BadRequest(
+                f"{locator.store.path} is the enrolment of node {enrolment.record.id!r}; use that id, or another "
+                f"state folder for {self.id!r}"
+            )
         card = NodeCard(
             name=self.id,
             epoch=0,
@@ -368,20 +399,24 @@ class Node(Offers):
         )
         return Plan(
             card=card,
-            site=settings.site,
-            state=self._state_dir or folder,
+            site=settings.site if enrolment is None else enrolment.record.site,
+            state=state,
             endpoint=locator.endpoint,
             credential=locator.credential,
             outbox_limit=node.outbox_limit,
-            http=node.http,
+            http=locator.http(),
+            tls=locator.tls,
+            web_tls=locator.web_tls,
+            bound=locator.bound,
             lane=node.lane,
         )
 
     def _in_force(self) -> tuple[Settings, Path]:
-        """Return the settings and the state folder they give this node."""
+        """Return the settings, and the state folder that they or the caller give this node."""
         if self._settings is not None:
             settings, said = self._settings, self._settings.node.id == self.id
         else:
             loaded = load_settings(flags=self._flags)
             settings, said = loaded.value, loaded.sources["node.state"] != "default"
-        return settings, settings.node.state if said else settings.state / "nodes" / self.id
+        usual = settings.node.state if said else settings.state / "nodes" / self.id
+        return settings, self._state_dir or usual

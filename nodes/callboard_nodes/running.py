@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -58,7 +59,14 @@ _PATIENCE = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is settled when a node starts."""
+    """Everything that is settled when a node starts.
+
+    Attributes:
+        http: where the HTTP API is; empty for where the board's card says it is.
+        tls: what encrypts MQTT, where the endpoint says so; None for the system's authorities.
+        web_tls: the same for the HTTP API.
+        bound: the credential is good for this node's id only.
+    """
 
     card: NodeCard
     site: str
@@ -66,7 +74,10 @@ class Plan:
     endpoint: Callable[[], Endpoint]
     credential: Callable[[], Credential | None]
     outbox_limit: int
-    http: str = ""
+    http: str | Callable[[], str] = ""
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None
+    web_tls: Callable[[], ssl.SSLContext | None] = lambda: None
+    bound: bool = False
     lane: LaneSettings = field(default_factory=LaneSettings)
 
 
@@ -129,9 +140,11 @@ class Running:
             credential=plan.credential,
             site=plan.site,
             keepalive=plan.card.keepalive,
+            tls=plan.tls,
         )
-        self.link.artifacts = self.artifacts = HttpArtifacts.of(self.link, plan.credential, plan.http)
-        self.presence = Presence(self.link, card=plan.card, epoch=epoch, instance=instance)
+        self.artifacts = HttpArtifacts.of(self.link, plan.credential, plan.http, tls=plan.web_tls)
+        self.link.artifacts = self.artifacts
+        self.presence = Presence(self.link, card=plan.card, epoch=epoch, instance=instance, bound=plan.bound)
         self.callee = Callee(self.link, self.presence)
         audience = Audience(self.link, site=plan.site, on_change=partial(self._soon, self._audience_changed))
         self.readings = Readings(self.outbox, self.link, site=plan.site, node=self._node, heard=audience.wait)
@@ -317,6 +330,11 @@ class Running:
                 return
 
     def _wrong_password(self) -> str:
+        if self._plan.bound:
+            return (
+                f"the board has withdrawn the enrolment of node {self._node!r}; join it again "
+                "(`callboard node --join CODE`, with a code from `callboard join` on the board)"
+            )
         credential = self._plan.credential()
         who = (
             f"user {credential.username!r}: wrong username or password"

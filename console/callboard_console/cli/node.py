@@ -12,6 +12,8 @@ import typer
 
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, check_own, given_credential, load
+from callboard_console.cli.enrolling import is_enrolled, join_first, site_joined
+from callboard_core.errors import BadRequest
 
 if TYPE_CHECKING:
     from callboard_core.settings import Settings
@@ -49,12 +51,23 @@ def node(
         ),
     ] = None,
     no_slots: Annotated[bool, typer.Option("--no-slots", help="Offer no render slots.")] = False,
+    join: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="A code from `callboard join`; - reads it from standard input."),
+    ] = None,
+    join_file: Annotated[
+        Path | None,
+        typer.Option(help="A file with such a code, for machines that nobody watches; emptied once used."),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --join: leave the board that was joined before.")
+    ] = False,
 ) -> None:
-    """Join this machine to the board, which is found by itself, until Ctrl-C or SIGTERM.
+    """Run this machine as a node of a board until Ctrl-C or SIGTERM; --join lets it in, once.
 
     A render node: callboard node --slots blender=2,povray=1 --tag gpu
 
-    Example: callboard node --id greenhouse --board mqtt://192.168.1.10 --password-file node.password
+    Example: callboard node --id greenhouse --join CB1-…
     """
     flags = {
         "state": state,
@@ -65,10 +78,17 @@ def node(
         "node.tags": tag or None,
         "node.keepalive": keepalive,
         "node.farm.slots": "none" if no_slots else slots,
+        "node.join_file": join_file,
     }
-    settings = with_credential(
-        load(config, flags).value, Access(username=username, password_file=password_file)
-    )
+    settings = load(config, flags).value
+    if join is not None:
+        if file is not None and node_id is None:
+            raise BadRequest(f"--join needs to know which node {file} is; name it with --id")
+        settings = join_first(settings, join, site=site, leave=yes)
+    access = Access(username=username, password_file=password_file)
+    asked = username is not None or password_file is not None
+    if asked or not is_enrolled(settings, any_node=file is not None):
+        settings = with_credential(settings, access)
     if file is not None:
         run_file(file, settings, config)
     else:
@@ -108,7 +128,8 @@ def run_here(settings: Settings, modules: list[Path]) -> None:
 
 def say_ready(settings: Settings) -> None:
     """Print the line that tells people and programs that the node is on the board."""
-    print(f"ready: node {settings.node.id} is on the board of site {settings.site}", flush=True)
+    site = site_joined(settings) or settings.site
+    print(f"ready: node {settings.node.id} is on the board of site {site}", flush=True)
 
 
 def run_file(file: Path, settings: Settings, config: Path | None) -> None:
@@ -124,7 +145,7 @@ def run_file(file: Path, settings: Settings, config: Path | None) -> None:
     if not file.is_file():
         raise NotFound(f"there is no file {file}; name a Python file that makes a Node and calls its run()")
     chosen = settings.node
-    for key in ("board", "username", "password"):
+    for key in ("board", "username", "password", "join_file"):
         value = getattr(chosen, key)
         if value:
             os.environ[f"CALLBOARD_NODE_{key.upper()}"] = str(value)

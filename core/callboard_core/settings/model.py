@@ -325,6 +325,9 @@ class NodeSettings(_Section):
     username: str | None = None
     password: Annotated[str | None, Secret()] = Field(default=None, repr=False)
     password_file: Folder | None = Field(default=None, description="one line; used when password is not set")
+    join_file: Folder | None = Field(
+        default=None, description="a file with a join code; used once, and emptied or removed then"
+    )
     keepalive: int = Field(default=10, ge=1, le=3600, description="seconds; lost after 1.5 times this")
     allow: list[Literal["restart", "reboot", "shutdown", "update", "push", "log", "diagnose"]] = Field(
         default=["restart", "update", "push", "log", "diagnose"],
