@@ -28,7 +28,7 @@ class Counter(Agent):
             self.full.set()
 
 
-TASKS = [0.25, 0.05, 0.05, 0.05, 0.05, 0.25, 0.05, 0.05, 0.05, 0.05]
+TASKS = [0.7, 0.2, 0.2, 0.2, 0.2, 0.7, 0.2, 0.2, 0.2, 0.2]
 counter = Counter("counter")
 node = Node("agents-ventilator")
 node.add(counter, *(Oven(f"oven:{number}") for number in range(5)))

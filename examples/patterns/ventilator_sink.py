@@ -7,7 +7,7 @@ import callboard
 from callboard import Node
 
 node = Node("ventilator-sink")
-TASKS = [0.3, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.3]
+TASKS = [0.9, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.9]
 total: list[float] = []
 full = threading.Event()
 

@@ -210,6 +210,7 @@ def test_a_text_being_written_survives_the_refreshes_and_is_then_sent(operator, 
     eventually(lambda: house.members[0].heard("sign Good night"), "the sign")
 
 
+@pytest.mark.timeout(400)
 def test_looking_at_a_node_in_a_slow_browser_commands_nothing(operator, house):
     operator.page.context.new_cdp_session(operator.page).send("Emulation.setCPUThrottlingRate", {"rate": 8})
     before = house.members[0].told.read_text()

@@ -137,7 +137,7 @@ SAYS = {
         shop:west says LookupError: no lamp in the west
         cheapest: shop:south""",
     "patterns/ventilator_sink.py": """
-        8 sacks, 0.90 s of work
+        8 sacks, 3.00 s of work
         quicker than one mill: True""",
     "multihosting/run.py": """
         a table of 2 rows and 2 columns

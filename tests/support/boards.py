@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from callboard_core.processes import dying_with_parent
+from support.timing import Stopwatch
 
 CHILD = Path(__file__).with_name("board_child.py")
 PASSWORDS = {role: f"{role}-password" for role in ("viewer", "operator", "node", "board", "admin")}
@@ -105,13 +106,14 @@ class BoardProcess:
             self._process.kill()
             self._end()
 
-    def stop(self) -> float:
-        """Stop politely; return the seconds it took."""
-        begun = time.monotonic()
+    def stop(self) -> Stopwatch:
+        """Stop politely; return what it took."""
+        took = Stopwatch()
         if self._process is not None:
             self._process.terminate()
             self._end()
-        return time.monotonic() - begun
+        took.stop()
+        return took
 
     def _end(self) -> None:
         assert self._process is not None

@@ -20,7 +20,7 @@ CHROMIUM = next(
 )
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 #: Milliseconds; a machine that runs tests is slow. What must be fast is measured and asserted by the test.
-PATIENCE = 20_000
+PATIENCE = 60_000
 
 
 @dataclass

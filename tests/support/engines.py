@@ -97,11 +97,12 @@ class Engine:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not self._answers():
             if self._process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended with {self._process.returncode}:\n{self.text()}")
             if time.monotonic() > deadline:
+                self.kill()
                 raise TimeoutError(f"{self.name} does not listen:\n{self.text()}")
 
     def _answers(self) -> bool:
