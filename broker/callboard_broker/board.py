@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from callboard_broker.access import Users, users_file
-from callboard_broker.access.authority import TrustFiles
+from callboard_broker.access.authority import Authority, TrustFiles
 from callboard_broker.errors import StoreUnavailable
 from callboard_broker.http.app import make_app
 from callboard_broker.http.context import Services
@@ -39,6 +39,7 @@ from callboard_broker.services.people import People
 from callboard_broker.services.pools import Pools
 from callboard_broker.services.refusals import Refusals
 from callboard_broker.services.registry import Registry
+from callboard_broker.services.updates import Shelf, Updates
 from callboard_broker.services.upkeep import Keep, Upkeep
 from callboard_broker.services.values import Values
 from callboard_broker.services.workers import Workers
@@ -191,6 +192,8 @@ class Board:
         self._appear(epoch)
         self.farm.start()
         self._started.push_async_callback(asyncio.to_thread, self.farm.stop)
+        await asyncio.to_thread(self.updates.start)
+        self._started.push_async_callback(asyncio.to_thread, self.updates.stop)
         self._started.push_async_callback(asyncio.to_thread, self._stop_links)
         self.link.on_connect(self._follow_link)
         self.link.start()
@@ -254,6 +257,26 @@ class Board:
         )
         self.people = People(self._settings.state, self._users, self.logins, self.api_tokens, self.audit)
         self.broker_figures = BrokerFigures()
+        self.updates = self._make_updates()
+
+    def _make_updates(self) -> Updates:
+        return Updates(
+            Shelf(self._settings.site, self.database, self.artifacts, self._sign_update),
+            self.database,
+            self.link,
+            self.registry.nodes,
+            tell=lambda who, node, well, what: self.audit.note(
+                who, "update", node, "board", "ok" if well else "failed", what
+            ),
+        )
+
+    def _sign_update(self, manifest: bytes) -> str:
+        authority = Authority(self._settings.state, self._settings.site)
+        if not authority.files.authority.exists():
+            raise Unavailable(
+                "the board has no keys yet, so nodes cannot have joined it; start it with `callboard up --lan`"
+            )
+        return authority.sign_update(manifest)
 
     def _is_frozen(self) -> bool:
         # SQLite can be read while somebody holds its write lock.
@@ -318,6 +341,7 @@ class Board:
             farm_api=self.farm_api,
             audit=self.audit,
             people=self.people,
+            updates=self.updates,
             feed=self._feed,
             health=health,
             metrics=Metrics(

@@ -127,7 +127,7 @@ class Manifest(Payload):
 class Signed(Payload):
     """A manifest as it is sent: its text, whose bytes are signed, and the signature."""
 
-    id: str = Field(min_length=1, max_length=64, description="of this update of this node")
+    id: str = Field(min_length=1, max_length=100, description="of this update of this node")
     manifest: str = Field(max_length=512 * 1024)
     signature: str = Field(max_length=200, description="Ed25519, base64")
 

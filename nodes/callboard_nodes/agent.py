@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +15,7 @@ from types import ModuleType
 from callboard_core.errors import BadRequest
 from callboard_core.settings import Settings
 from callboard_nodes import hardware, power, sensors
+from callboard_nodes.hands import LOG, Hands
 from callboard_nodes.hosting import until_signal
 from callboard_nodes.node import Node
 from callboard_nodes.running import Part, Running
@@ -20,6 +23,8 @@ from callboard_nodes.things import Sensor, sensor
 
 __all__ = ["make_agent", "run_agent"]
 
+#: Names the root folder under which this node is installed; set by its unit.
+INSTALLED = "CALLBOARD_INSTALLED"
 #: Seconds between the answer to ``restart`` and the restart, so that the answer gets out.
 _GRACE = 0.2
 
@@ -38,8 +43,29 @@ def run_agent(
         BadRequest: a hardware table or a module is wrong; the message names it.
         CallboardError: the node cannot run; the message says why and what to do.
     """
+    _listen_to_log()
     if asyncio.run(_run(settings, list(modules), ready)):
         power.restart_process()
+
+
+def _listen_to_log() -> None:
+    """Keep what the agent says for those who ask for it, and say the rest where it was said before.
+
+    That is standard error: warnings only, unless systemd's journal takes them.
+    """
+    if not logging.getLogger().handlers:
+        installed = bool(os.environ.get(INSTALLED))
+        stream = logging.StreamHandler(sys.stderr)
+        stream.setLevel(logging.INFO if installed else logging.WARNING)
+        stream.setFormatter(
+            logging.Formatter("%(levelname)s %(name)s: %(message)s" if installed else "%(message)s")
+        )
+        logging.getLogger().addHandler(stream)
+    for name in ("callboard", "callboard_core", "callboard_nodes"):
+        ours = logging.getLogger(name)
+        ours.setLevel(logging.INFO)
+        if LOG not in ours.handlers:
+            ours.addHandler(LOG)
 
 
 async def _run(settings: Settings, modules: list[Path], ready: Callable[[], object]) -> bool:
@@ -83,6 +109,9 @@ def make_agent(settings: Settings, *, modules: Iterable[Path] = (), restart: Cal
     node.add(*hardware.things(settings.sensors, settings.controls))
     if mine.farm.slots != "none":
         node.extend(lambda running: _slots(running, settings))
+    node.extend(lambda running: Hands(running, settings))
+    if os.environ.get(INSTALLED) and {"update", "push"} & set(mine.allow):
+        node.extend(lambda running: _intake(running, settings))
     for module in modules:
         _set_up(node, module)
     return node
@@ -92,6 +121,13 @@ def _slots(running: Running, settings: Settings) -> Part:
     from callboard_nodes.slots.bank import Bank  # noqa: PLC0415 - only for who has slots
 
     return Bank(running, settings, settings.node.state)
+
+
+def _intake(running: Running, settings: Settings) -> Part:
+    from callboard_nodes.install.layout import Layout  # noqa: PLC0415 - only for who is installed
+    from callboard_nodes.update.intake import Intake  # noqa: PLC0415
+
+    return Intake(running, settings, Layout(Path(os.environ[INSTALLED])))
 
 
 def _waiting(node: Node) -> Sensor:

@@ -207,3 +207,23 @@ def test_a_set_control_is_echoed_within_milliseconds(mosquitto, observer, tmp_pa
             times.append(time.perf_counter() - began)
     times.sort()
     assert times[50] < 0.05, f"median {1000 * times[50]:.1f} ms"
+
+
+def test_operators_see_the_agents_log_and_its_diagnosis(start, mosquitto, observer, tmp_path):
+    start(node_settings(tmp_path, mosquitto.endpoint, id="pc"))
+    observer.wait("pc/announce/action/log")
+    found = observer.call("pc", "action", "log", lines=50)
+    assert any("node pc is on the board" in line for line in found["lines"])
+    later = observer.call("pc", "action", "log", after=found["next"])
+    assert not set(later["lines"]) & set(found["lines"])
+    told = observer.call("pc", "action", "diagnose", timeout=90)
+    assert "versions" in {check["what"] for check in told["checks"]}
+
+
+def test_a_node_that_allows_nothing_offers_nothing(start, mosquitto, observer, tmp_path):
+    start(node_settings(tmp_path, mosquitto.endpoint, id="pc", allow=[]))
+    observer.wait("pc/status")
+    for name in ("restart", "log", "diagnose", "update"):
+        assert observer.of(f"pc/announce/action/{name}") == []
+        with pytest.raises(NotFound):
+            observer.call("pc", "action", name)

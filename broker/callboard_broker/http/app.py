@@ -27,6 +27,7 @@ from callboard_broker.http import (
     services,
     session,
     tokens,
+    updates,
     users,
     values,
 )
@@ -56,6 +57,7 @@ _NOUNS = (
     results,
     farm,
     projects,
+    updates,
     events,
     users,
     roles,

@@ -24,6 +24,7 @@ from callboard_broker.services.people import People
 from callboard_broker.services.pools import Pools
 from callboard_broker.services.refusals import Refusals
 from callboard_broker.services.registry import Registry
+from callboard_broker.services.updates import Updates
 from callboard_broker.services.values import Values
 from callboard_core.errors import Forbidden, Unauthorized
 from callboard_core.link import Endpoint, Link
@@ -70,6 +71,7 @@ class Services:
     farm_api: FarmApi
     audit: Audit
     people: People
+    updates: Updates
 
 
 def services(request: Request) -> Services:

@@ -209,3 +209,44 @@ class AuditRow(Base):
     detail: Mapped[str] = mapped_column(Text)
     count: Mapped[int] = mapped_column(Integer)
     __table_args__ = (Index("audit_by_time", "t"), Index("audit_by_who", "who", "id"))
+
+
+class ManifestRow(Base):
+    """What was published for nodes: a release, a configuration or files, as it was signed."""
+
+    __tablename__ = "update_manifests"
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(Text)
+    version: Mapped[str] = mapped_column(Text)
+    created: Mapped[float] = mapped_column(Double)
+    by: Mapped[str] = mapped_column(Text)
+    manifest: Mapped[str] = mapped_column(Text)
+    signature: Mapped[str] = mapped_column(Text)
+
+
+class RolloutRow(Base):
+    """A manifest on its way to nodes."""
+
+    __tablename__ = "update_rollouts"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[float] = mapped_column(Double)
+    by: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    terms: Mapped[str] = mapped_column(Text)
+
+
+class UpdateRow(Base):
+    """How one node fared with one rollout."""
+
+    __tablename__ = "updates"
+    rollout: Mapped[str] = mapped_column(Text, primary_key=True)
+    node: Mapped[str] = mapped_column(Text, primary_key=True)
+    place: Mapped[int] = mapped_column(Integer)
+    stage: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    version: Mapped[str] = mapped_column(Text)
+    started: Mapped[float | None] = mapped_column(Double)
+    ended: Mapped[float | None] = mapped_column(Double)
+    __table_args__ = (Index("updates_by_node", "node"),)
