@@ -24,6 +24,8 @@ from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
 from callboard_broker.services.calling import Calling
 from callboard_broker.services.clocks import Clocks
+from callboard_broker.services.enrolment import EnrolmentDesk, JoinCodes, Keys, Rotation
+from callboard_broker.services.enrolment.told import Told
 from callboard_broker.services.farm.api import FarmApi
 from callboard_broker.services.farm.jobtypes import load_job_types
 from callboard_broker.services.farm.service import Farm
@@ -243,8 +245,9 @@ class Board:
         )
         self.farm_api = FarmApi(self.farm, self._settings.farm)
         self.history = History(self.database, frozen=self._is_frozen)
-        self.forgetting = Forgetting(self.link, self.registry, self.historian)
         self.audit = Audit(self.database, self.writer)
+        self._build_enrolment()
+        self.forgetting = Forgetting(self.link, self.registry, self.historian, self.desk.withdraw)
         self.api_tokens = ApiTokens(self.writer)
         self.logins = Logins(
             self._users,
@@ -261,7 +264,7 @@ class Board:
 
     def _make_updates(self) -> Updates:
         return Updates(
-            Shelf(self._settings.site, self.database, self.artifacts, self._sign_update),
+            Shelf(self._settings.site, self.database, self.artifacts, self.keys.authority.sign_update),
             self.database,
             self.link,
             self.registry.nodes,
@@ -270,13 +273,25 @@ class Board:
             ),
         )
 
-    def _sign_update(self, manifest: bytes) -> str:
-        authority = Authority(self._settings.state, self._settings.site)
-        if not authority.files.authority.exists():
-            raise Unavailable(
-                "the board has no keys yet, so nodes cannot have joined it; start it with `callboard up --lan`"
-            )
-        return authority.sign_update(manifest)
+    def _build_enrolment(self) -> None:
+        settings = self._settings
+        self.keys = Keys(Authority(settings.state, settings.site), settings)
+        self.join_codes = JoinCodes(self.database, self.keys, settings.site)
+        told = Told(self.link, self.audit)
+        self.desk = EnrolmentDesk(
+            self.database,
+            self.keys,
+            self._users,
+            settings.site,
+            brake=Brake(),
+            is_live=self._is_live,
+            tell=told.enrolment,
+        )
+        self.rotation = Rotation(self.keys, self.desk, self._users, told.rotation)
+
+    def _is_live(self, node: str) -> bool:
+        found = self.directory.node(node)
+        return found is not None and found.live
 
     def _is_frozen(self) -> bool:
         # SQLite can be read while somebody holds its write lock.
@@ -284,6 +299,7 @@ class Board:
 
     def _load(self) -> None:
         self.artifacts.load()
+        self.keys.tend()
         self.database.open()
         with self.database.read() as connection:
             self.registry.load(connection)
@@ -342,6 +358,10 @@ class Board:
             audit=self.audit,
             people=self.people,
             updates=self.updates,
+            keys=self.keys,
+            join_codes=self.join_codes,
+            desk=self.desk,
+            rotation=self.rotation,
             feed=self._feed,
             health=health,
             metrics=Metrics(
@@ -375,6 +395,7 @@ class Board:
                 await asyncio.to_thread(self.registry.tidy)
                 await asyncio.to_thread(self.artifacts.tidy)
                 await asyncio.to_thread(self.pools.tidy)
+                await asyncio.to_thread(self.keys.tend)
             await asyncio.sleep(_TIDY_EVERY)
 
     def _give_up(self, error: CallboardError) -> None:

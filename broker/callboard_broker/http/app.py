@@ -13,6 +13,7 @@ from callboard_broker.http import (
     audit,
     calls,
     cards,
+    enrolment,
     errors,
     events,
     farm,
@@ -27,6 +28,7 @@ from callboard_broker.http import (
     services,
     session,
     tokens,
+    trust,
     updates,
     users,
     values,
@@ -63,6 +65,8 @@ _NOUNS = (
     roles,
     tokens,
     audit,
+    enrolment,
+    trust,
 )
 
 

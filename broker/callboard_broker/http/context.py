@@ -12,6 +12,7 @@ from fastapi.security import APIKeyHeader
 
 from callboard_broker.services.artifacts import Artifacts
 from callboard_broker.services.audit import Audit
+from callboard_broker.services.enrolment import EnrolmentDesk, JoinCodes, Keys, Rotation
 from callboard_broker.services.farm.api import FarmApi
 from callboard_broker.services.farm.service import Farm
 from callboard_broker.services.feed import Feed
@@ -72,6 +73,10 @@ class Services:
     audit: Audit
     people: People
     updates: Updates
+    keys: Keys
+    join_codes: JoinCodes
+    desk: EnrolmentDesk
+    rotation: Rotation
 
 
 def services(request: Request) -> Services:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from time import monotonic
@@ -21,13 +22,18 @@ _TIMEOUT = 15.0
 class Forgetting:
     """Blocks while the broker is asked; do not use it on the link's own threads."""
 
-    def __init__(self, link: Link, registry: Registry, historian: Historian) -> None:
+    def __init__(
+        self, link: Link, registry: Registry, historian: Historian, withdraw: Callable[[str], object]
+    ) -> None:
         self._link = link
         self._registry = registry
         self._historian = historian
+        self._withdraw = withdraw
 
     def forget(self, node: str) -> int:
-        """Clear all that is retained under an offline node; its history stays. Return how many messages that were.
+        """Clear all that is retained under an offline node and make its credential worthless; its history stays.
+
+        Returns how many messages were cleared.
 
         Raises:
             NotFound: there is no such node.
@@ -39,6 +45,7 @@ class Forgetting:
         if not self._link.connected:
             raise Unavailable("the broker does not answer; try again when it is back")
         deadline = monotonic() + _TIMEOUT
+        self._withdraw(node)
         found = self._retained(node, deadline)
         # The status goes last: until then the node is in the list, and forgetting can be repeated.
         last = status(self._link.site, node)

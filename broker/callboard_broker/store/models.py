@@ -6,7 +6,7 @@ is the smaller key); everything else is in Unix seconds by the board's clock.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Double, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Double, Index, Integer, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 __all__ = [
@@ -250,3 +250,39 @@ class UpdateRow(Base):
     started: Mapped[float | None] = mapped_column(Double)
     ended: Mapped[float | None] = mapped_column(Double)
     __table_args__ = (Index("updates_by_node", "node"),)
+
+
+class JoinRow(Base):
+    """A join code. Only the SHA-256 of its token is kept."""
+
+    __tablename__ = "joins"
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    digest: Mapped[str] = mapped_column(Text, unique=True)
+    uses: Mapped[int] = mapped_column(Integer)
+    used: Mapped[int] = mapped_column(Integer)
+    node: Mapped[str | None] = mapped_column(Text)
+    ask: Mapped[bool] = mapped_column(Boolean)
+    made: Mapped[float] = mapped_column(Double)
+    expires: Mapped[float] = mapped_column(Double)
+    by: Mapped[str] = mapped_column(Text)
+
+
+class EnrolmentRow(Base):
+    """A machine that asked to be let in, and what became of it; ``authority`` signed its certificate."""
+
+    __tablename__ = "enrolments"
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    node: Mapped[str] = mapped_column(Text, index=True)
+    state: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    label: Mapped[str | None] = mapped_column(Text)
+    host: Mapped[str | None] = mapped_column(Text)
+    address: Mapped[str] = mapped_column(Text)
+    key: Mapped[str] = mapped_column(Text)
+    csr: Mapped[str] = mapped_column(Text)
+    code: Mapped[str] = mapped_column(Text)
+    ticket: Mapped[str] = mapped_column(Text, unique=True)
+    asked: Mapped[float] = mapped_column(Double)
+    decided: Mapped[float | None] = mapped_column(Double)
+    by: Mapped[str | None] = mapped_column(Text)
+    authority: Mapped[str | None] = mapped_column(Text)

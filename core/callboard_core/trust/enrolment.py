@@ -12,6 +12,7 @@ from callboard_core.messages import Payload
 from callboard_core.topics import ID_PATTERN, check_id
 
 __all__ = [
+    "Action",
     "Decision",
     "Enrol",
     "Enrolled",
@@ -44,6 +45,7 @@ class EnrolmentState(StrEnum):
     PENDING = "pending"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
+    REVOKED = "revoked"
 
 
 class Enrol(Payload):
@@ -142,7 +144,15 @@ class EnrolmentView(Payload):
     by: str | None = None
 
 
-class Decision(Payload):
-    """An operator's word on somebody who waits."""
+class Action(StrEnum):
+    """What an operator can do about somebody who asked."""
 
-    action: Literal["accept", "reject"]
+    ACCEPT = "accept"
+    REJECT = "reject"
+    REVOKE = "revoke"
+
+
+class Decision(Payload):
+    """An operator's word: on somebody who waits, or ``revoke`` for one who was let in."""
+
+    action: Action
