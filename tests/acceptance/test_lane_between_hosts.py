@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support.netns import Lan, ip, lan
-from support.timing import Stopwatch
 from support.up import clean_environment, free_udp_port, running_board
 
 WORKER = """
@@ -136,13 +135,13 @@ def test_a_lane_between_hosts_is_encrypted_and_a_cut_cable_holds_nobody_up(tmp_p
         code, took = json.loads(caller.hear())
         assert code in {"timeout", "unavailable"}
         assert took < 9
-        cut = Stopwatch()
+        cut = time.monotonic()
         while caller.ask("lanes")[0] != 0:
-            assert cut.within(10), cut
+            assert time.monotonic() - cut < 10
             time.sleep(0.2)
         ip("-n", network.switch, "link", "set", "far", "up")
-        plugged = Stopwatch()
+        plugged = time.monotonic()
         while caller.ask("add")[0] != 4:
-            assert plugged.within(20), plugged
+            assert time.monotonic() - plugged < 20
             time.sleep(0.2)
         assert caller.ask("open")[0] == found

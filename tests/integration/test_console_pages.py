@@ -8,12 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
-import callboard_console.web
 from callboard_console.web.snapshot import Thing
 from callboard_console.web.views.words import plain
 from callboard_core.calls.sessions import Session
@@ -22,44 +19,8 @@ from callboard_core.cards import WorkerCard
 from callboard_core.errors import Failed, TimedOut, Unavailable
 from callboard_core.messages import State, StatusName
 from callboard_core.topics import Kind
-from support.console import NOW, FakeFeed, FakeLink, greenhouse, installed, node, sensor, session, snapshot
-
-APP = Path(callboard_console.web.__file__).with_name("app.py")
-
-
-class Page:
-    """The console in one browser, as one user."""
-
-    def __init__(self, role: str | None) -> None:
-        self.feed, self.link = FakeFeed(), FakeLink()
-        self.session = session(role, self.link) if role is not None else None
-        self.app = AppTest.from_file(str(APP), default_timeout=30)
-
-    def go(self, page: str = "overview", **query: str) -> Page:
-        for key, value in query.items():
-            self.app.query_params[key] = value
-        self.app.switch_page(f"pages/{page}.py")
-        return self.run()
-
-    def run(self) -> Page:
-        self.app.run()
-        assert not self.app.exception, self.app.exception
-        return self
-
-    def seen(self, key: str) -> str:
-        """The markup of a live region."""
-        return next(data["html"] for data, id_ in self._regions() if id_.endswith(f"-{key}"))
-
-    def all_seen(self) -> str:
-        return "".join(data["html"] for data, _ in self._regions())
-
-    def _regions(self) -> list[tuple[dict[str, str], str]]:
-        found = self.app.get("bidi_component")
-        return [(json.loads(each.proto.json), each.proto.id) for each in found]
-
-    @property
-    def sent(self) -> list[tuple[str, dict[str, object]]]:
-        return [(str(address), args) for address, args, _ in self.link.calls]
+from support.console import NOW, greenhouse, installed, node, sensor, snapshot
+from support.console_page import ConsolePage
 
 
 @pytest.fixture
@@ -68,8 +29,8 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     with ExitStack() as stack:
 
-        def make(role: str | None = "operator") -> Page:
-            page = Page(role)
+        def make(role: str | None = "operator") -> ConsolePage:
+            page = ConsolePage(role)
             stack.enter_context(installed(page.feed, page.session))
             return page
 
@@ -360,7 +321,7 @@ def refresh_seconds(page, count):
     return min(taken)
 
 
-def with_workers(page: Page, **more: object) -> Page:
+def with_workers(page: ConsolePage, **more: object) -> ConsolePage:
     card = WorkerCard(
         name="texture",
         epoch=1,

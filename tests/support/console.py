@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import math
 import signal
@@ -25,6 +26,7 @@ from callboard_console.web import runtime
 from callboard_console.web.client import Api
 from callboard_console.web.sessions import Session, Sessions
 from callboard_console.web.snapshot import EventLine, NodeView, Refusal, Retained, Snapshot, Thing, Topics
+from callboard_console.web.views.overview import Joining
 from callboard_core.cards import ActionCard, ControlCard, Host, NodeCard, Range, SensorCard
 from callboard_core.errors import error_from_code
 from callboard_core.link import Credential
@@ -221,6 +223,10 @@ class FakeApi(Api):
             raise found
         return found
 
+    def open(self, path: str, **_query: Any) -> Any:
+        self.asked.append(path)
+        return io.BytesIO(self.answers[path])
+
     def logout(self) -> None:
         self.asked.append("logout")
 
@@ -252,7 +258,7 @@ def session(role: str = "operator", link: FakeLink | None = None, token: str = "
 
 
 @contextmanager
-def installed(feed: FakeFeed, who: Session | None) -> Iterator[Sessions]:
+def installed(feed: FakeFeed, who: Session | None, joining: Joining | None = None) -> Iterator[Sessions]:
     """A console with a fake feed, in which everybody is ``who``."""
     sessions = Sessions(time.time)
 
@@ -260,7 +266,7 @@ def installed(feed: FakeFeed, who: Session | None) -> Iterator[Sessions]:
         def get(self, token: str | None) -> Session | None:
             return who if who is not None and who.expires > time.time() else None
 
-    runtime.install(runtime.Console("callboard", feed, Everybody(time.time)))
+    runtime.install(runtime.Console("callboard", feed, Everybody(time.time), joining or Joining()))
     try:
         yield sessions
     finally:

@@ -46,6 +46,8 @@ class StandIn:
     chain: str = ""
     renewals: int = 0
     tickets: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    #: How many have connected, whether they spoke or not.
+    met: int = 0
     _listener: socket.socket | None = None
 
     def __post_init__(self) -> None:
@@ -121,8 +123,8 @@ class StandIn:
     # -- serving
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[StandIn]:
-        self._listener = listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    def serving(self, host: str = "127.0.0.1", port: int = 0) -> Iterator[StandIn]:
+        self._listener = listener = socket.create_server((host, port), backlog=64)
         thread = threading.Thread(target=self._serve, args=(listener,), daemon=True)
         thread.start()
         try:
@@ -138,6 +140,7 @@ class StandIn:
                 raw, peer = listener.accept()
             except OSError:
                 return
+            self.met += 1
             threading.Thread(target=self._talk, args=(raw, peer), daemon=True).start()
 
     def _talk(self, raw: socket.socket, peer: Any) -> None:

@@ -23,7 +23,7 @@ from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.runtime import Runtime, read_runtime
 
 #: Commands whose second word is the verb.
-GROUPS = {"farm", "job", "project"}
+GROUPS = {"farm", "job", "join", "project"}
 CALLBOARD = (sys.executable, "-P", "-m", "callboard_console.cli.main")
 #: Seconds; a machine that runs tests is slow.
 READY = 60.0
@@ -134,7 +134,8 @@ class Up:
         self, *arguments: str, timeout: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a verb of the command line on this state folder."""
-        verb = 2 if arguments[0] in GROUPS else 1
+        named = arguments[0] in GROUPS and not "".join(arguments[1:2]).startswith("-")
+        verb = 2 if named else 1
         done = subprocess.run(
             [*self.prefix, *CALLBOARD, *arguments[:verb], "--state", str(self.state), *arguments[verb:]],
             capture_output=True,

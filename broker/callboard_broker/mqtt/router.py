@@ -49,9 +49,7 @@ class Router:
         if route is None:
             if len(self._routes) >= _ROUTES:
                 self._routes.clear()
-            watch = self._hub.watch
-            watched = watch is not None and watch.concerns(topic)
-            route = self._routes[topic] = Route(topic, watched=watched)
+            route = self._routes[topic] = Route(topic)
         return route
 
     def refresh(self, route: Route) -> None:

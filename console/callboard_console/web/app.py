@@ -29,6 +29,7 @@ def main() -> None:
             st.Page("pages/job.py", title="Job", url_path="job"),
             st.Page("pages/topics.py", title="Topics", url_path="topics"),
             st.Page("pages/refused.py", title="Refused", url_path="refused"),
+            st.Page("pages/add_node.py", title="Add node", url_path="add-node"),
         ],
         position="top",
     )

@@ -108,6 +108,7 @@ def serve(
             credential=credential,
             state=None if state == default_state_dir() else state,
             local_only=is_loopback(bind),
+            lan=lan is not None,
         )
         asyncio.run(_serve(listener, secure, app, ready))
 
@@ -153,6 +154,7 @@ def build(
     credential: Credential,
     state: Path | None = None,
     local_only: bool = True,
+    lan: bool = False,
 ) -> App:
     """Return the console as an ASGI application; its feed lives as long as the application does."""
     from starlette.middleware import Middleware  # noqa: PLC0415 - Streamlit is heavy: only when serving
@@ -178,7 +180,7 @@ def build(
     async def lifespan(_app: App) -> AsyncIterator[None]:
         feed = Feed(site=site, endpoint=mqtt, credential=credential, http_url=http_url)
         feed.start()
-        joining = Joining(state, local_only)
+        joining = Joining(state, local_only, lan)
         runtime.install(runtime.Console(site=site, source=feed, sessions=sessions, joining=joining))
         gc.freeze()
         checking = asyncio.create_task(_recheck(sessions))

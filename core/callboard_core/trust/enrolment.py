@@ -127,6 +127,12 @@ class MadeJoin(JoinView):
 
     code: str = Field(repr=False)
 
+    @property
+    def command(self) -> str:
+        """What to type on the machine that is to join."""
+        who = f" --id {self.id}" if self.id else ""
+        return f"callboard node{who} --join {self.code}"
+
 
 class EnrolmentView(Payload):
     """Somebody who asked to be let in."""

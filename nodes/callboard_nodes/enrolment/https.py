@@ -10,6 +10,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
+from callboard_core.addresses import split_address
 from callboard_core.errors import (
     CallboardError,
     Failed,
@@ -18,7 +19,6 @@ from callboard_core.errors import (
     error_from_code,
 )
 from callboard_core.link import Credential
-from callboard_core.trust.joincode import split_address
 
 __all__ = ["NotTheBoard", "Peer", "WrongClock", "explain_tls"]
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
+from callboard_core.addresses import join_address
 from callboard_core.discovery import Found
 from callboard_core.errors import (
     BadRequest,
@@ -24,7 +25,6 @@ from callboard_core.errors import (
 from callboard_core.messages import describe
 from callboard_core.trust import JoinCode, certificates_in, fingerprint, pinned_context, unverified_context
 from callboard_core.trust.enrolment import Enrol, Enrolled, Pending
-from callboard_core.trust.joincode import join_address
 from callboard_nodes.enrolment.draft import Draft, Drafts
 from callboard_nodes.enrolment.https import NotTheBoard, Peer, WrongClock
 from callboard_nodes.enrolment.store import Enrolment, Store

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from callboard_core import topics
 from callboard_core.errors import BadRequest, CallboardError
 from callboard_core.link import Link
 from callboard_core.messages import parse
+from callboard_core.topics import BOARD
 from callboard_core.trust import certificates_in
 from callboard_core.trust.enrolment import Renew, Renewed
 from callboard_nodes.enrolment.https import Peer
@@ -27,12 +29,14 @@ __all__ = ["Renewal", "Renewing", "is_due"]
 
 _log = logging.getLogger("callboard.enrolment")
 
-#: Seconds between two looks while connected; a connect is a reason to look as well.
+#: Seconds between two looks while connected; a connect, and word that the authority changed, are reasons as well.
 _EVERY = 600.0
 #: Seconds within which all nodes look after a connect: a board that returns has them all at once.
 _SPREAD = 3.0
 #: How long before its end a certificate is renewed, if the authority's own end allows a later one.
 _EARLY = timedelta(days=90)
+#: What the board tells when its authority is replaced.
+_EVENT = "trust"
 _AUTHORITY, _RENEW = "/api/v1/trust/ca", "/api/v1/enrol/renew"
 
 
@@ -109,13 +113,16 @@ class Renewing:
 
     def __init__(self, running: _Running, renewal: Renewal) -> None:
         self._link, self._renewal = running.link, renewal
-        self._connected = asyncio.Event()
+        self._reason = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin."""
         loop = asyncio.get_running_loop()
-        self._link.on_connect(lambda: _soon(loop, self._connected.set))
+        self._link.on_connect(lambda: _soon(loop, self._reason.set))
+        self._link.subscribe(
+            topics.event(self._link.site, BOARD, _EVENT), lambda _: _soon(loop, self._reason.set)
+        )
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -127,11 +134,11 @@ class Renewing:
     async def _run(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._connected.wait(), _EVERY)
+                await asyncio.wait_for(self._reason.wait(), _EVERY)
                 await asyncio.sleep(random.uniform(0, _SPREAD))  # noqa: S311 - it only spreads
             except TimeoutError:
                 _log.debug("looking after the enrolment once more")
-            self._connected.clear()
+            self._reason.clear()
             if self._link.connected:
                 await self._look()
 

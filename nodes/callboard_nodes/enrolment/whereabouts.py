@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import NamedTuple
 
+from callboard_core.addresses import join_address, split_address
 from callboard_core.discovery import Found
 from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.link import Credential, Endpoint
-from callboard_core.trust.joincode import join_address, split_address
 from callboard_nodes.enrolment.https import NotTheBoard, explain_tls
 from callboard_nodes.enrolment.store import Enrolment, Store
 

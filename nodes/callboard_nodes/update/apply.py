@@ -130,7 +130,7 @@ class Applying:
         manifest = open_signed(request.signed, request.key)
         settings = self._settings(self.layout.config)
         here = Here(
-            site=manifest.site,  # of which board it is, its key says
+            site=settings.site,
             node=settings.node.id,
             version=importlib.metadata.version("callboard"),
             numbers=pins["numbers"],

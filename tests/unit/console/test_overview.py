@@ -89,11 +89,12 @@ def test_an_empty_board_tells_how_to_add_the_first_node():
     empty = snapshot(node("board"))
     assert is_empty(empty)
     assert 'data-copy="callboard node"' in table(empty, Chosen())
-    assert "callboard up --bind ADDRESS" in table(empty, Chosen(), Joining(local_only=True))
+    assert "callboard up --lan" in table(empty, Chosen(), Joining(local_only=True))
     drawn = table(empty, Chosen(), Joining(Path("/srv/my board"), local_only=False))
     assert "callboard node --state &#x27;/srv/my board&#x27;" in drawn
     assert "/srv/my board/credentials/node.password" in drawn
     assert "callboard node --password-file node.password" in drawn
+    assert 'data-act="page:add_node"' in table(empty, Chosen(), Joining(lan=True))
     assert not is_empty(snapshot(complete=False))
     assert "cb-tiles" not in summary(empty)
 

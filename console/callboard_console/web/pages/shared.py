@@ -47,7 +47,7 @@ def follow(act: str | None) -> None:
         st.switch_page("pages/node.py", query_params={"node": what})
     if verb == "job" and what:
         st.switch_page("pages/job.py", query_params={"job": what})
-    if verb == "page" and what in {"topics", "refused"}:
+    if verb == "page" and what in {"topics", "refused", "add_node"}:
         st.switch_page(f"pages/{what}.py")
 
 

@@ -69,10 +69,17 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """How a machine joins: the board's state folder if it is not the usual one, and whether only from here."""
+    """How a machine joins: the board's state folder if it is not the usual one, and whether only from here.
+
+    Attributes:
+        state: the state folder; None for the usual one.
+        local_only: the board listens on its own machine only.
+        lan: other machines reach it encrypted, with a join code.
+    """
 
     state: Path | None = None
     local_only: bool = True
+    lan: bool = False
 
 
 def turn(chosen: Chosen, act: str) -> Chosen:
@@ -216,11 +223,12 @@ def _welcome(joining: Joining) -> Markup:
     state = f" --state {quote(str(joining.state))}" if joining.state is not None else ""
     credentials = (joining.state or Path("STATE")) / "credentials" / "node.password"
     elsewhere: tuple[Child, ...] = (
-        join(
-            "On another machine: start the board with ", tag("code", "callboard up --bind ADDRESS"), " first."
-        ),
+        join("On another machine: start the board with ", tag("code", "callboard up --lan"), " first."),
     )
-    if not joining.local_only:
+    if joining.lan:
+        page = tag("a", "Add node", href="add-node", data_act="page:add_node")
+        elsewhere = (join("On another machine, or on a new card for a Raspberry Pi: ", page),)
+    elif not joining.local_only:
         copied = join("On another machine: copy ", tag("code", str(credentials)), " there, then run")
         elsewhere = (copied, parts.copyable("callboard node --password-file node.password"))
     return parts.empty(
