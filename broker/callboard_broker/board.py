@@ -24,6 +24,7 @@ from callboard_broker.services.broker_figures import BrokerFigures
 from callboard_broker.services.buffer import Buffer
 from callboard_broker.services.calling import Calling
 from callboard_broker.services.clocks import Clocks
+from callboard_broker.services.commands import CommandLog
 from callboard_broker.services.enrolment import EnrolmentDesk, JoinCodes, Keys, Rotation
 from callboard_broker.services.enrolment.told import Told
 from callboard_broker.services.farm.api import FarmApi
@@ -248,6 +249,8 @@ class Board:
         self.audit = Audit(self.database, self.writer)
         self._build_enrolment()
         self.forgetting = Forgetting(self.link, self.registry, self.historian, self.desk.withdraw)
+        told = self._settings.mqtt.engine == "embedded"
+        self.command_log = CommandLog(self.audit, self._settings.site, told=told)
         self.api_tokens = ApiTokens(self.writer)
         self.logins = Logins(
             self._users,
@@ -316,6 +319,7 @@ class Board:
         self.registry.listen(self.link)
         self.farm.listen()
         self.broker_figures.listen(self.link)
+        self.command_log.listen(self.link)
         self.historian.listen(self.history_link)
 
     def _appear(self, epoch: int) -> None:
@@ -396,6 +400,7 @@ class Board:
                 await asyncio.to_thread(self.artifacts.tidy)
                 await asyncio.to_thread(self.pools.tidy)
                 await asyncio.to_thread(self.keys.tend)
+                await asyncio.to_thread(self.command_log.tidy)
             await asyncio.sleep(_TIDY_EVERY)
 
     def _give_up(self, error: CallboardError) -> None:

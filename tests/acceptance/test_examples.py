@@ -102,9 +102,7 @@ SAYS = {
         stopped: True True False
         left: ['look']
         left: []""",
-    "agents/ventilator.py": """
-        10 loaves from 5 ovens
-        quicker than one oven: True""",
+    "agents/ventilator.py": "10 loaves from 5 ovens",
     "agents/who_is_there.py": """
         there are lamp-1, lamp-2, lamp-3
         gone is lamp-2""",
@@ -137,8 +135,8 @@ SAYS = {
         shop:west says LookupError: no lamp in the west
         cheapest: shop:south""",
     "patterns/ventilator_sink.py": """
-        8 sacks, 3.00 s of work
-        quicker than one mill: True""",
+        8 sacks, 0.90 s of work
+        every mill had some of it: True""",
     "multihosting/run.py": """
         a table of 2 rows and 2 columns
         32 calls were answered by 8 workers

@@ -45,7 +45,7 @@ def submit(up: Up, job_type: str, scene: Path, *sets: str, frames: str | None = 
 def files_of(up: Up, job: str, folder: Path) -> dict[str, Path]:
     """Wait for a job's end; fetch what it has made."""
     command = [*CALLBOARD, "job", "watch", job, "--state", str(up.state)]
-    watched = subprocess.run(command, capture_output=True, text=True, timeout=120, env=up.env, check=False)
+    watched = subprocess.run(command, capture_output=True, text=True, timeout=300, env=up.env, check=False)
     attempts = as_json(up, "job", "log", job)
     assert watched.returncode == 0, f"{watched.stdout}{watched.stderr}\n{attempts}"
     found = as_json(up, "job", "download", job, "--to", str(folder / job))
@@ -87,6 +87,7 @@ def addon(up: Up, scene: Path, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(400)  # Blender starts eight times
 def test_jobs_of_every_type_make_what_they_promise(board, blend, tmp_path):
     video = submit(board, "render-video", blend, "fps=12", frames="1-3")
     tiles = submit(board, "tiles", blend, "columns=2", "rows=2", "width=67", "height=51", "frame=2")

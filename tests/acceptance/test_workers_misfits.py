@@ -7,7 +7,6 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,11 @@ from callboard_core.topics import Address, Kind, Leaf
 from support.faults import Caller, Site, Worker, site, until
 from support.netns import lan
 from support.root import needs_root
+from support.timing import Stopwatch
 from support.up import Up, running_board
+
+#: A site is five programs that have to start, more than once.
+pytestmark = pytest.mark.timeout(300)
 
 MakeNode = Callable[..., Node]
 
@@ -101,10 +104,10 @@ def test_an_answer_that_cannot_be_written_is_an_error_that_says_so(
     make_node(Odd("odd"))
     odd = board.proxy("odd")
     odd.wait_ready(10)
-    begun = time.monotonic()
+    begun = Stopwatch()
     with pytest.raises(CallboardError, match="the result can") as caught:
         odd.wrong.with_(timeout=10)(kind=kind)
-    assert time.monotonic() - begun < 2
+    assert begun.within(2), begun
     assert caught.value.code == "failed"
     assert said in caught.value.message
     with pytest.raises(CallboardError, match="KeyError"):
@@ -247,8 +250,10 @@ def test_clocks_that_are_a_day_off_do_not_matter(place: Site) -> None:
     calls = [place.caller.call("once:*", 5, seconds=0.2, tag=f"t{number}") for number in range(4)]
     outcomes = [call.result(10) for call in calls]
     assert [one["outcome"] for one in outcomes] == ["done"] * 4
+    watch = Stopwatch()
     late = place.caller.call("once:*", 1.0, seconds=3, tag="late").result(10)
-    assert (late["outcome"], late["took"] < 2) == ("timeout", True)
+    assert late["outcome"] == "timeout"
+    assert watch.within(2), watch
     for road in ("http", "plain"):  # the board's clock is right
         answer = place.call_by(road, "sleep:*", 5, seconds=0, tag=road).result(10)
         assert answer["outcome"] == "done", json.dumps(answer)
@@ -256,7 +261,7 @@ def test_clocks_that_are_a_day_off_do_not_matter(place: Site) -> None:
     until(lambda: all(place.begun()[f"sleep s{number}"] for number in (1, 2)), 5, "both work")
     place.left.kill()
     assert [call.result(10)["outcome"] for call in busy] == ["done", "done"]
-    until(lambda: place.caller.members("once:*") == {"right": "ready"}, 2, "the dead have left")
+    until(lambda: place.caller.members("once:*") == {"right": "ready"}, 10, "the dead have left")
     place.left.start()
     place.left.wait_up()
-    until(lambda: len(place.caller.members("once:*")) == 2, 5, "it is back")
+    until(lambda: len(place.caller.members("once:*")) == 2, 20, "it is back")

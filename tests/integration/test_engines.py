@@ -6,13 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from callboard_broker.access import Role, ensure_first_users
+from callboard_broker.access import Role, credential_file, ensure_first_users
+from callboard_broker.access.roles import make_rule
 from callboard_broker.engine import credential_for, endpoint_of, make_engine
 from callboard_broker.engine.external import ExternalEngine
 from callboard_broker.engine.mosquitto import MosquittoEngine, find_program, version
@@ -20,6 +22,7 @@ from callboard_core.errors import BadRequest, Conflict, Failed, Forbidden, NotFo
 from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.processes import free_port
 from callboard_core.settings import Settings, load_settings
+from support import packets, wire
 from support.up import eventually
 
 
@@ -113,6 +116,70 @@ async def test_a_wrong_password_is_refused(tmp_path: Path):
         with pytest.raises((Unauthorized, Forbidden)):
             await asyncio.to_thread(wrong.wait_connected, 10)
         await asyncio.to_thread(wrong.stop)
+
+
+@pytest.mark.parametrize("how", ["disable", "remove", "change_password"])
+async def test_a_revoked_credential_ends_its_session_within_5_seconds(tmp_path: Path, how: str):
+    settings = settings_in(tmp_path / "state")
+    users = ensure_first_users(settings.state)
+    users.put("ann", Role.OPERATOR, "ann's password")
+    async with running(settings) as engine:
+        address = (engine.endpoint.host, engine.endpoint.port)
+
+        def revoke() -> float:
+            with (
+                wire.connect(address, "anns", username="ann", password="ann's password") as ann,
+                wire.connect(
+                    address, "other", username="viewer", password=_secret(settings, "viewer")
+                ) as other,
+            ):
+                began = time.monotonic()
+                getattr(users, how)("ann", *(["another password"] if how == "change_password" else []))
+                assert ann.is_closed(10)
+                assert other.is_quiet()
+                return time.monotonic() - began
+
+        assert await asyncio.to_thread(revoke) < 5
+        with wire.Wire(address) as again:
+            assert again.connect("anns", username="ann", password="ann's password").code in {4, 5}
+
+
+async def test_a_new_user_is_let_in_and_a_changed_role_is_in_force_without_a_restart(tmp_path: Path):
+    settings = settings_in(tmp_path / "state")
+    async with running(settings) as engine:
+        address = (engine.endpoint.host, engine.endpoint.port)
+        users = ensure_first_users(settings.state)
+        users.roles.put("gardener", make_rule(publish=["{site}/pump/command/#"]))
+        users.put("gus", "gardener", "gus's password")
+
+        def log_in() -> wire.Wire | None:
+            client = wire.Wire(address)
+            if client.connect("can", username="gus", password="gus's password").code == 0:
+                return client
+            client.close()
+            return None
+
+        gus = await asyncio.to_thread(eventually, log_in, "the new user")
+        assert gus is not None
+        with gus, wire.connect(address, "w", username="admin", password=_secret(settings, "admin")) as watch:
+            watch.subscribe(("callboard/pump/#", 1))
+            gus.publish("callboard/pump/command/action/on", b"1", qos=1)
+            assert watch.message().payload == b"1"
+            users.roles.put("gardener", make_rule(publish=["{site}/tap/command/#"]))
+
+            def refused() -> bool:
+                with wire.connect(address, "can2", username="gus", password="gus's password") as again:
+                    again.send(packets.publish("callboard/pump/command/action/on", b"2", qos=0))
+                    again.disconnect()
+                watch.publish("callboard/pump/status", b"end", qos=1)
+                first = watch.message().payload
+                return first == b"end" or watch.message().payload != b"end"
+
+            await asyncio.to_thread(eventually, refused, "the changed role")
+
+
+def _secret(settings: Settings, name: str) -> str:
+    return credential_file(settings.state, name).read_text().strip()
 
 
 async def test_a_change_of_the_directory_survives_kill_9_a_moment_later(tmp_path: Path):

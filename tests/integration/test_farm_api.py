@@ -107,6 +107,9 @@ def test_clients_are_disabled_by_filter_and_that_outlives_the_board(farm_alone):
     assert found == {"n1": ("enabled", "", False, 1), "n2": ("disabled", "too hot", False, 2)}
     farm_alone.slot("n1")
     assert [row["live"] for row in farm_alone.read("client", id="n1")] == [True]
+    farm_alone.ask("client", "update", filters={"status": "disabled"}, values={"status": "enabled"})
+    (again,) = farm_alone.read("client", id="n2")
+    assert (again["status"], again["note"]) == ("enabled", ""), "it is not too hot any more"
 
 
 def test_single_slots_are_drained_tagged_and_forgotten(farm_alone):

@@ -24,6 +24,7 @@ from callboard_core.settings import LaneSettings
 from support.links import MakeLink, links
 from support.mosquitto import Mosquitto, mosquitto
 from support.nodes import node_settings
+from support.timing import Stopwatch
 from support.waiting import wait_until
 from support.workers import MakeChild, children
 
@@ -191,14 +192,14 @@ def test_what_takes_long_holds_nobody_else_up(make_node: MakeNode, board: Client
     for n in range(100):
         assert pool.call(x=0.0, y=n) == n
     slow = pool.submit(x=1.0, y=1)
-    begun = time.monotonic()
+    begun = Stopwatch()
     assert pool.call(x=0.0, y=2) == 2
-    assert time.monotonic() - begun < 0.5
+    assert begun.within(0.5), begun
     assert slow.result(5) == 1
-    begun = time.monotonic()
+    begun = Stopwatch()
     with pytest.raises(TimedOut):
         pool.call(x=0.5, y=3, timeout=0.02)
-    assert time.monotonic() - begun < 0.3
+    assert begun.within(0.3), begun
 
 
 def test_who_opts_out_calls_through_the_broker(
@@ -322,10 +323,10 @@ def test_a_killed_process_is_noticed_at_once_and_its_calls_go_elsewhere(
     assert [future.result(10) for future in futures] == ["b", "b"]
     wait_until(lambda: len(lanes_of(link)._lines) == 1)
     other.pause()
-    begun = time.monotonic()
+    begun = Stopwatch()
     with pytest.raises((TimedOut, Unavailable)):
         pool.call(seconds=0, tag="stopped", timeout=3)
-    assert time.monotonic() - begun < 4
+    assert begun.within(4), begun
     wait_until(lambda: not lanes_of(link)._lines, timeout=10)  # pings are not answered
     other.go_on()
     heartbeats = pool._roster._heartbeats

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import threading
@@ -15,7 +16,7 @@ import pytest
 from pydantic import Field
 
 import callboard
-from callboard import Available, Changed, Client, Dropped, Node, Request
+from callboard import Available, Changed, Client, Dropped, Node, Pool, Request
 from callboard_core.errors import (
     BadPayload,
     BadRequest,
@@ -31,6 +32,7 @@ from support import crew
 from support.links import Collector
 from support.mosquitto import Mosquitto, mosquitto
 from support.nodes import node_settings
+from support.timing import Stopwatch
 from support.waiting import wait_until
 
 __all__ = ["mosquitto"]
@@ -129,11 +131,18 @@ def test_functions_run_in_processes_and_survive_their_crashes(make_node: MakeNod
     with pytest.raises(Failed, match="LookupError: oops") as caught:
         pools["stumble"].call(text="oops")
     assert "stumble" in (caught.value.traceback or "")
-    begun = time.monotonic()
+    begun = Stopwatch()
     with pytest.raises(TimedOut, match="longer than 2 s"):
         pools["nap"].call(seconds=30)
-    assert time.monotonic() - begun < 10
-    assert pools["nap"].call(seconds=0) != os.getpid()
+    assert begun.within(10), begun
+    wait_until(lambda: woken(pools["nap"]), 20)
+
+
+def woken(pool: Pool) -> bool:
+    """Whether a call that takes no time of its own is answered: what was killed may take its time to start again."""
+    with contextlib.suppress(TimedOut):
+        return pool.call(seconds=0) != os.getpid()
+    return False
 
 
 def test_a_worker_works_on_as_many_calls_as_it_says_and_only_so_many_wait(
@@ -167,10 +176,10 @@ def test_a_full_pool_refuses_at_once(make_node: MakeNode, board: Client) -> None
     pool = board.pool("work", queue=1)
     pool.wait_ready(5)
     calls = [pool.submit(timeout=20) for _ in range(2)]
-    begun = time.monotonic()
+    begun = Stopwatch()
     with pytest.raises(Overloaded, match="work: 1 calls already wait"):
         pool.call(timeout=20)
-    assert time.monotonic() - begun < 0.5
+    assert begun.within(0.5), begun
     assert (pool.stats().outstanding, pool.stats().waiting, pool.stats().refused) == (1, 1, 1)
     release.set()
     assert [call.result(5) for call in calls] == [True, True]
@@ -214,10 +223,10 @@ def test_a_call_that_waits_for_its_turn_times_out_and_one_that_is_given_up_is_in
     pool.wait_ready(5)
     running = pool.submit(timeout=20)
     wait_until(lambda: pool.stats().outstanding == 1)
-    begun = time.monotonic()
+    begun = Stopwatch()
     with pytest.raises(TimedOut, match=r"work: no answer within 0\.3 s"):
         pool.call(timeout=0.3)
-    assert time.monotonic() - begun < 1
+    assert begun.within(1), begun
     assert running.cancel()
     assert told.wait(5)
     wait_until(lambda: pool.stats().outstanding == 0)
@@ -315,11 +324,11 @@ def test_a_late_worker_joins_and_a_drained_one_rests(make_node: MakeNode, board:
     pool = board.pool("who:*")
     pool.wait_ready(5)
     assert pool.call() == "a"
-    begun = time.monotonic()
+    begun = Stopwatch()
     late.start()
     pool.wait_ready(5, members=2)
     assert pool.call() == "b", "whose pace is not known yet"
-    assert time.monotonic() - begun < 3
+    assert begun.within(3), begun
     drain = Address("callboard", "a", Leaf.COMMAND, Kind.ACTION, "drain-worker")
     board.link.call(drain, {"worker": "who-a"}, timeout=5).result(5)
     wait_until(lambda: "draining" in [one.standing for one in pool.members()])
@@ -435,10 +444,10 @@ def test_a_result_that_cannot_be_sent_is_an_error_and_never_a_silence(
     node.worker(service="odd")(lambda: result)
     node.start()
     board.pool("odd").wait_ready(5)
-    begun = time.monotonic()
+    begun = Stopwatch()
     with pytest.raises(CallboardError):
         board.pool("odd").call(timeout=10)
-    assert time.monotonic() - begun < 5
+    assert begun.within(5), begun
 
 
 def test_settings_that_are_wrong_are_named(make_node: MakeNode) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from callboard_broker.access.mosquitto import access_file
 from callboard_broker.engine import credential_for, endpoint_of
 from callboard_broker.engine.keeper import Keeper
 from callboard_broker.engine.lan import mosquitto_listeners
-from callboard_core.errors import Conflict, Failed, NotFound
+from callboard_core.errors import CallboardError, Conflict, Failed, NotFound
 from callboard_core.link import Endpoint
 from callboard_core.listening import port_taken
 from callboard_core.processes import dying_with_parent
@@ -28,11 +29,13 @@ from callboard_core.trust.serving import stamps
 
 __all__ = ["MosquittoEngine", "configuration", "find_program", "version"]
 
+log = logging.getLogger(__name__)
+
 #: Seconds until it accepts connections, and until it has ended after SIGTERM.
 _START_TIMEOUT = 15.0
 _STOP_TIMEOUT = 3.0
 _LINES_KEPT = 20
-#: Seconds between two looks at the server's certificate.
+#: Seconds between looks at users and certificate; a revoked credential's session must be gone within 5.
 _LOOK = 2.0
 # Debian keeps it where only root's PATH looks.
 _SEARCH = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/sbin"))
@@ -121,6 +124,7 @@ class MosquittoEngine:
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._log: asyncio.Task[None] | None = None
         self._keeper: Keeper | None = None
+        self._marks: dict[str, str] = {}
         self._following: asyncio.Task[None] | None = None
         self._stopping = False
         self._runs = asyncio.Event()
@@ -151,8 +155,7 @@ class MosquittoEngine:
         credential = credential_for(self._settings, Role.BOARD)
         self._keeper = Keeper(self.endpoint, self._settings.site, credential, self._process.pid)
         self._keeper.start()
-        if self._settings.lan.enabled:
-            self._following = asyncio.create_task(self._follow_certificate(self._process))
+        self._following = asyncio.create_task(self._follow(self._process))
 
     async def stop(self) -> None:
         """End the program: it saves its store and goes; if it does not, it is killed."""
@@ -180,26 +183,39 @@ class MosquittoEngine:
         if not self._stopping:
             raise Failed(f"mosquitto ended with {code}: {self._last_words()}")
 
-    async def _follow_certificate(self, process: asyncio.subprocess.Process) -> None:
-        """Have a new certificate shown to new clients; the WebSocket listener keeps the old one until a restart."""
-        server = TrustFiles.of(self._settings.state).server
-        seen = stamps([server])
+    async def _follow(self, process: asyncio.subprocess.Process) -> None:
+        """Tell it of users, roles and certificates that have changed.
+
+        On SIGHUP it reads its files again, disconnects whoever's password is not valid any more, and asks the new rules
+        about everything that the others send and are sent. A new certificate is shown to new clients; the WebSocket
+        listener keeps the old one until a restart.
+        """
+        server = [TrustFiles.of(self._settings.state).server] if self._settings.lan.enabled else []
+        seen = stamps(server)
         while process.returncode is None:
             await asyncio.sleep(_LOOK)
-            with contextlib.suppress(OSError):
-                if seen != (found := stamps([server])):
+            try:
+                found, changed = stamps(server), self._users.marks() != self._marks
+                if changed:
+                    self._write_users()
+                if changed or found != seen:
                     seen = found
                     process.send_signal(signal.SIGHUP)
+            except (CallboardError, OSError) as error:
+                log.error("%s", error)  # noqa: TRY400 - the message says all; what was in force stays in force
 
     def _write_files(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        write_private(self._folder / "passwords", self._users.mosquitto_passwords())
-        write_private(
-            self._folder / "access",
-            access_file(self._settings.site, self._users.enabled(), self._users.roles.find),
-        )
+        self._write_users()
         text = configuration(self._settings, self._folder, root=os.geteuid() == 0)
         write_private(self._folder / "mosquitto.conf", text)
+
+    def _write_users(self) -> None:
+        # Read first: what changes from here on is noticed at the next look.
+        self._marks = self._users.marks()
+        write_private(self._folder / "passwords", self._users.mosquitto_passwords())
+        rules = access_file(self._settings.site, self._users.enabled(), self._users.roles.find)
+        write_private(self._folder / "access", rules)
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None  # noqa: S101 - it was asked for

@@ -28,12 +28,22 @@ _PAGE = 1000
 _CODES = {kind.http_status: code for code, kind in reversed(ERRORS.items())}
 _QUIET = frozenset({"GET", "HEAD", "OPTIONS"})
 _SERVICES = "/api/v1/services/"
+#: The largest id that a database holds.
+_MOST = 2**63 - 1
+#: What PostgreSQL takes for a text.
+_NO_NUL = r"^[^\x00]*$"
 
-Who = Annotated[str | None, Query(max_length=200, description="a user name, exactly")]
-What = Annotated[str | None, Query(max_length=100, description="a verb, such as command, or user for user.*")]
-Subject = Annotated[str | None, Query(max_length=500, description="a part of what it was done to")]
+Who = Annotated[str | None, Query(max_length=200, pattern=_NO_NUL, description="a user name, exactly")]
+What = Annotated[
+    str | None,
+    Query(max_length=100, pattern=_NO_NUL, description="a verb, such as command, or user for user.*"),
+]
+Subject = Annotated[
+    str | None, Query(max_length=500, pattern=_NO_NUL, description="a part of what it was done to")
+]
 Result = Annotated[
-    str | None, Query(max_length=100, description="ok, an error code, or failed for all errors")
+    str | None,
+    Query(max_length=100, pattern=_NO_NUL, description="ok, an error code, or failed for all errors"),
 ]
 Since = Annotated[float | None, Query(description="Unix seconds, inclusive")]
 Until = Annotated[float | None, Query(description="Unix seconds, exclusive")]
@@ -70,8 +80,12 @@ def entries(
     result: Result = None,
     since: Since = None,
     until: Until = None,
-    before: Annotated[int | None, Query(description="newest first, ids below this one")] = None,
-    after: Annotated[int | None, Query(description="oldest first instead, ids above this one")] = None,
+    before: Annotated[
+        int | None, Query(ge=0, le=_MOST, description="newest first, ids below this one")
+    ] = None,
+    after: Annotated[
+        int | None, Query(ge=0, le=_MOST, description="oldest first instead, ids above this one")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=_PAGE)] = 100,
 ) -> Entries:
     """Return a page of the log, newest first."""

@@ -23,6 +23,13 @@ _LOCAL = re.compile(r"#/(?:\$defs|definitions)/([A-Za-z0-9._-]+)")
 _TAG = "services"
 _ERROR = {"$ref": "#/components/schemas/ErrorAnswer"}
 
+#: With ``all``: what everybody answered.
+_OF_ALL = {
+    "type": "object",
+    "properties": {"results": {"type": "array", "items": {"type": "object"}}},
+    "required": ["results"],
+}
+
 Schema = dict[str, Any]
 
 
@@ -57,7 +64,8 @@ class _Described:
         }
 
     def _operation(self, method: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-        answer = {"type": "object", "properties": {"result": self._result}, "required": ["result"]}
+        one = {"type": "object", "properties": {"result": self._result}, "required": ["result"]}
+        answer = {"anyOf": [one, _OF_ALL]}
         operation: dict[str, Any] = {
             "tags": [_TAG],
             "summary": self._card.label or self._name,

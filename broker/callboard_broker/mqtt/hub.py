@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from callboard_broker.mqtt.observer import Observer
     from callboard_broker.mqtt.packets import WillSpec
     from callboard_broker.mqtt.requests import Requests
+    from callboard_broker.mqtt.watch import Watch
 
 __all__ = ["Hub"]
 
@@ -70,6 +71,7 @@ class Hub:
         self.counters = Counters()
         self.observer: Observer | None = None
         self.requests: Requests | None = None
+        self.watch: Watch | None = None
         self.connections: set[Connection] = set()
         self.sessions: dict[str, Session] = {}
         self.router = Router(self)
@@ -241,7 +243,10 @@ class Hub:
         if not session.grant.may_publish(will.topic, will.retain):
             return
         message = make_message(will.topic, will.payload, will.qos, will.retain, will.properties, self.now)
-        self.router.publish(message, self.router.route(will.topic), session)
+        route = self.router.route(will.topic)
+        if route.watched and self.watch is not None:
+            self.watch.saw(session, will.topic, will.payload)
+        self.router.publish(message, route, session)
 
     def end(self, session: Session) -> None:
         """Forget a session with all it has; a will that still waits is published first."""
@@ -288,6 +293,8 @@ class Hub:
         """Count a PUBLISH that access rules refuse."""
         self.counters.refused["publish"] += 1
         log.debug("%s may not publish to %s", connection.user, topic)
+        if self.watch is not None and connection.session is not None:
+            self.watch.refused(connection.session, topic)
 
     def note_error(self, connection: Connection, error: ProtocolError) -> None:
         """Count and log a broken protocol."""

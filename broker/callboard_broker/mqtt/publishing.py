@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_message", "on_publish"]
 
+#: What the broker alone publishes, and what is no topic.
+_OURS = ("$SYS/", "$audit/", "$share/")
 #: Topics whose right to publish one connection remembers.
 _REMEMBERED = 512
 _FORWARDED = (
@@ -51,6 +53,8 @@ def on_publish(connection: Connection, first: int, body: bytes) -> None:
         message = _message(connection, route.topic, publish)
         if connection.tap is not None:
             connection.tap.published(session, message, allowed=True)
+        if route.watched and hub.watch is not None:
+            hub.watch.saw(session, route.topic, message.payload)
         queued = hub.queued
         kept = hub.router.publish(message, route, session)
         reason = Reason.SUCCESS if kept else Reason.QUOTA_EXCEEDED
@@ -87,7 +91,7 @@ def _route(connection: Connection, publish: Publish) -> Route | None:
     topic = _topic(connection, publish)
     if not is_topic(topic):
         raise ProtocolError(Reason.TOPIC_NAME_INVALID, "PUBLISH to an invalid topic name")
-    if topic.startswith(("$SYS/", "$share/")) or not connection.grant.may_publish(topic, publish.retain):
+    if topic.startswith(_OURS) or not connection.grant.may_publish(topic, publish.retain):
         connection.hub.refused_publish(connection, topic)
         return None
     route = connection.hub.router.route(topic)

@@ -49,7 +49,9 @@ class Router:
         if route is None:
             if len(self._routes) >= _ROUTES:
                 self._routes.clear()
-            route = self._routes[topic] = Route(topic)
+            watch = self._hub.watch
+            watched = watch is not None and watch.concerns(topic)
+            route = self._routes[topic] = Route(topic, watched=watched)
         return route
 
     def refresh(self, route: Route) -> None:

@@ -18,6 +18,7 @@ class Route:
     """The receivers of one topic.
 
     Attributes:
+        watched: the host is told of every message, so that none is passed on unread.
         version: of the tree when this was worked out; another one means that it must be done again.
         targets: every session that may receive it, with its merged subscription.
         groups: shared subscriptions to serve.
@@ -26,10 +27,11 @@ class Route:
         express: QoS 1 only: the sessions (clean, connected, MQTT 3.1.1, granted QoS 1 or 2), or None likewise.
     """
 
-    __slots__ = ("express", "groups", "lane", "targets", "topic", "version")
+    __slots__ = ("express", "groups", "lane", "targets", "topic", "version", "watched")
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, *, watched: bool = False) -> None:
         self.topic = topic
+        self.watched = watched
         self.version = 0
         self.targets: list[tuple[Session, Subscription]] = []
         self.groups: list[Group] = []
@@ -49,7 +51,7 @@ class Route:
         if self.groups or not all(_is_plain(session) for session, _ in self.targets):
             return
         lane = tuple(session.connection for session, _ in self.targets if session.connection is not None)
-        self.lane = lanes.setdefault(lane, lane)
+        self.lane = None if self.watched else lanes.setdefault(lane, lane)
         if all(_is_express(session, found) for session, found in self.targets):
             self.express = tuple(session for session, _ in self.targets)
 

@@ -168,6 +168,8 @@ def express(connection: Connection, route: Route, head: bytes, payload: bytes) -
             if message is None:
                 message = Message(route.topic, payload, 1)
             session.deliver(message, 1)
+    if route.watched and hub.watch is not None and connection.session is not None:
+        hub.watch.saw(connection.session, route.topic, payload)
     connection.work += sent + QUEUED * (hub.queued - queued)
     counters.messages_out += sent + 1
     counters.publish_out += sent

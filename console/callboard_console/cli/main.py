@@ -18,12 +18,15 @@ from callboard_console.cli.farm import farm
 from callboard_console.cli.forget import forget
 from callboard_console.cli.job import job
 from callboard_console.cli.join import join
+from callboard_console.cli.logs import diagnose, logs
 from callboard_console.cli.ls import ls
 from callboard_console.cli.network import network
 from callboard_console.cli.node import node
 from callboard_console.cli.project import project
+from callboard_console.cli.push import push
 from callboard_console.cli.status import status
 from callboard_console.cli.up import up
+from callboard_console.cli.update import update
 from callboard_console.cli.watch import watch
 from callboard_core.errors import CallboardError
 
@@ -58,7 +61,23 @@ def _root(
     del version
 
 
-for _verb in (up, node, status, ls, network, watch, call, forget, backup, restore, doctor):
+for _verb in (
+    up,
+    node,
+    status,
+    ls,
+    network,
+    watch,
+    call,
+    forget,
+    backup,
+    restore,
+    doctor,
+    update,
+    push,
+    logs,
+    diagnose,
+):
     app.command()(_verb)
 for _group in (join, job, farm, project):
     app.add_typer(_group)

@@ -13,12 +13,16 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, check_own, given_credential, load
 from callboard_console.cli.enrolling import is_enrolled, join_first, site_joined
+from callboard_console.cli.installing import install_node, uninstall_node
 from callboard_core.errors import BadRequest
 
 if TYPE_CHECKING:
     from callboard_core.settings import Settings
 
 __all__ = ["node"]
+
+#: Options of the node that installing it writes into its settings.
+_KEPT = ("node.board", "node.id", "node.label", "node.tags", "node.keepalive")
 
 
 def node(
@@ -60,12 +64,38 @@ def node(
         typer.Option(help="A file with such a code, for machines that nobody watches; emptied once used."),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="With --join: leave the board that was joined before.")
+        bool,
+        typer.Option(
+            "--yes",
+            "-y",
+            help="With --join: leave the board that was joined before. With --uninstall: do not ask.",
+        ),
     ] = False,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install the node as a service of this machine, and start it.")
+    ] = False,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Stop and remove that service.")] = False,
+    keep_state: Annotated[
+        bool, typer.Option("--keep-state", help="With --uninstall: keep who the node is, and its readings.")
+    ] = False,
+    root: Annotated[
+        Path, typer.Option(metavar="DIR", help="With --install: under this folder instead of /.")
+    ] = Path("/"),
+    wheels: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --install: install from these wheels.")
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option(help="With --install: the interpreter. [default: the system's]")
+    ] = None,
+    extra: Annotated[
+        list[str] | None, typer.Option(help="With --install: also what is optional, such as pi.")
+    ] = None,
 ) -> None:
     """Run this machine as a node of a board until Ctrl-C or SIGTERM; --join lets it in, once.
 
     A render node: callboard node --slots blender=2,povray=1 --tag gpu
+
+    As a service: sudo callboard node --install --join CB1-…
 
     Example: callboard node --id greenhouse --join CB1-…
     """
@@ -80,6 +110,21 @@ def node(
         "node.farm.slots": "none" if no_slots else slots,
         "node.join_file": join_file,
     }
+    if uninstall:
+        uninstall_node(root=root, keep_state=keep_state, yes=yes)
+        return
+    if install:
+        chosen = {name.removeprefix("node."): flags[name] for name in _KEPT}
+        install_node(
+            root=root,
+            settings=chosen,
+            site=site,
+            join=join,
+            wheels=wheels,
+            python=python,
+            extras=extra or [],
+        )
+        return
     settings = load(config, flags).value
     if join is not None:
         if file is not None and node_id is None:

@@ -26,6 +26,9 @@ __all__ = ["Connector", "Login"]
 
 _log = logging.getLogger("callboard.link")
 
+#: Of its own, so that threads of ours disturb nobody who wants the same random numbers again.
+_DICE = random.Random()  # noqa: S311 - it only spreads
+
 
 @dataclass(slots=True)
 class Login:
@@ -178,7 +181,7 @@ class Connector:
             if self._refused:
                 delay = self._backoff.refused
             else:
-                delay = self._backoff.delay(max(0, attempt - 1), random.random())  # noqa: S311
+                delay = self._backoff.delay(max(0, attempt - 1), _DICE.random())
             self._stopping.wait(delay)
         self._waker.close()
 

@@ -130,7 +130,7 @@ class Applying:
         manifest = open_signed(request.signed, request.key)
         settings = self._settings(self.layout.config)
         here = Here(
-            site=settings.site,
+            site=manifest.site,  # of which board it is, its key says
             node=settings.node.id,
             version=importlib.metadata.version("callboard"),
             numbers=pins["numbers"],

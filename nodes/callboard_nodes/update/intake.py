@@ -186,7 +186,7 @@ class Intake:
 
     def _here(self) -> Here:
         return Here(
-            site=self._settings.site,
+            site=self._desk.link.site,
             node=self._settings.node.id,
             version=version("callboard"),
             numbers=self._book.pins()["numbers"],

@@ -16,7 +16,7 @@ import pytest
 from callboard_core.errors import ERRORS
 from support.boards import BoardProcess, board_process, eventually
 from support.engines import Engine, Options, password, running
-from support.wire import Wire
+from support.wire import Will, Wire
 
 
 @pytest.fixture(scope="module")
@@ -386,3 +386,61 @@ def test_the_log_is_filtered_paged_and_exported(admin: httpx.Client):
         "/api/v1/audit/export", params={"subject": "page-", "format": "jsonl"}
     ).text.splitlines()
     assert [json.loads(line)["subject"] for line in lines] == [row["subject"] for row in rows]
+
+
+def send(client: Wire, topic: str, **call: Any) -> None:
+    client.publish(topic, json.dumps(call).encode(), qos=1)
+
+
+def test_every_command_over_mqtt_is_in_the_log_by_who_really_sent_it(
+    engine: Engine, admin: httpx.Client, ann: str
+):
+    fan, reply = "callboard/pump/command/control/fan", "callboard/anns-phone/reply"
+    with (
+        engine.connect("pump", username="node", password=password("node")) as pump,
+        engine.connect("anns-phone", username=ann, password="ann's password") as phone,
+    ):
+        pump.subscribe(("callboard/pump/command/#", 1))
+        call = {"args": {"user": "admin"}, "expires": time.time() + 600, "user": "admin"}
+        for number, answer in enumerate([
+            {"ok": True, "result": 3}, {"ok": False, "error": {"code": "expired", "message": "late"}},
+        ]):  # fmt: skip
+            send(phone, f"{fan}-{number}", id=str(number), reply_to=reply, **call)
+            pump.message()
+            send(pump, reply, id=str(number), **answer)
+        send(phone, f"{fan}-2", id="2", reply_to=reply, expires=time.time())
+        phone.publish(f"{fan}-3", b"no JSON", qos=0)
+    for number, result in enumerate(["ok", "expired", "timeout", "sent"]):
+        entry = noted(admin, what="command", subject=f"{fan}-{number}")
+        told = (entry["who"], entry["origin"], entry["result"], entry["count"])
+        assert told == ("ann", "127.0.0.1 anns-phone", result, 1)
+
+
+def test_refused_commands_and_those_of_last_wills_are_in_the_log(engine: Engine, admin: httpx.Client):
+    with engine.connect("peeping", username="viewer", password=password("viewer")) as viewer:
+        send(viewer, "callboard/pump/command/action/open", id="1")
+    entry = noted(admin, what="command", subject="pump/command/action/open")
+    assert (entry["who"], entry["result"]) == ("viewer", "forbidden")
+    will = Will("callboard/pump/command/action/close", b"{}")
+    engine.connect("dying", username="operator", password=password("operator"), will=will).close()
+    assert noted(admin, what="command", subject="action/close")["who"] == "operator"
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "node", "board", "admin"])
+def test_only_board_and_admins_hear_who_sends_commands_and_nobody_can_make_it_up(engine: Engine, role: str):
+    may = role in {"board", "admin"}
+    with engine.connect(f"ear-{role}", username=role, password=password(role)) as ear:
+        assert ear.subscribe(("$audit/commands", 1)).codes == ((1,) if may else (0x80,))
+        assert ear.subscribe(("$audit/#", 1)).codes == (0x80,)
+        ear.subscribe(("$SYS/#", 1))
+        ear.publish("$audit/commands", b"[]", qos=1)
+        with engine.connect("caller", username="operator", password=password("operator")) as caller:
+            send(caller, f"callboard/pump/command/action/{role}")
+        if may:
+            told: list[str] = []
+            while not any(role in text for text in told):
+                message = ear.message()
+                told += [message.payload.decode()] if message.topic == "$audit/commands" else []
+            assert "[]" not in told
+        else:
+            assert not any(message.topic.startswith("$audit") for message in ear.backlog())

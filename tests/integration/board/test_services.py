@@ -181,7 +181,7 @@ def test_a_service_is_described_while_it_is_offered(
     board: BoardProcess, client: httpx.Client, endpoint: Endpoint, tmp_path: Any
 ) -> None:
     def document() -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{board.url}/openapi.json").json()
+        found: dict[str, Any] = httpx.get(f"{board.url}/openapi.json", timeout=30).json()
         return found
 
     before = document()

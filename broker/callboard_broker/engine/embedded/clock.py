@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from time import monotonic
 
+from callboard_broker.engine.embedded.audit import CommandFeed
 from callboard_broker.engine.embedded.host import Host
 from callboard_broker.engine.embedded.login import Login
 from callboard_broker.engine.embedded.turn import Turn
@@ -66,7 +67,9 @@ class Clock:
         time: SteadyTime,
         sys_interval: float,
         unheard: Unheard,
+        feed: CommandFeed,
     ) -> None:
+        self._feed = feed
         self._unheard = unheard
         self._time = time
         self._sys_interval = sys_interval
@@ -91,6 +94,7 @@ class Clock:
             if now >= look_at:
                 look_at = now + _LOOK
                 self._look()
+            self._feed.tell()
             if self._journal is not None:
                 self._journal.tend()
             self._unheard.look(monotonic())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callboard_broker.access import Users as OurUsers
+from callboard_broker.engine.embedded.audit import CommandFeed
 from callboard_broker.engine.embedded.clock import Clock, SteadyTime
 from callboard_broker.engine.embedded.commands import Commands
 from callboard_broker.engine.embedded.commit import Committer
@@ -76,6 +77,8 @@ class EmbeddedEngine:
         self._journal: DurableJournal | None = None
         self.hub = Hub(self._limits, now=SteadyTime().now())
         self.hub.requests = Commands(site)
+        self._feed = CommandFeed(self.hub, site)
+        self.hub.watch = self._feed
 
     @classmethod
     def from_settings(cls, settings: Settings, users: OurUsers) -> EmbeddedEngine:
@@ -130,7 +133,9 @@ class EmbeddedEngine:
             await self._committer.stop()
             raise _explained(error) from None
         self._host = host
-        clock = Clock(hub, self._turn, host, journal, self._login, time, self._sys_interval, door.unheard)
+        clock = Clock(
+            hub, self._turn, host, journal, self._login, time, self._sys_interval, door.unheard, self._feed
+        )
         self._clock = loop.create_task(clock.run())
         self._clock.add_done_callback(self._clock_stopped)
 

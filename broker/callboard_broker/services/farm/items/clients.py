@@ -55,7 +55,8 @@ class _Announced(Table):
         for slot in [slot for row in rows for slot in self._slots(row)]:
             wanted = _wish(slot) if values.status is None else _WISHES[values.status]
             if values.status is not None or values.note is not None:
-                roster.wish([slot], wanted, slot.note if values.note is None else values.note)
+                kept = "" if values.status == "enabled" else slot.note  # the reason has gone with the order
+                roster.wish([slot], wanted, kept if values.note is None else values.note)
             if values.tags is not None:
                 roster.tag(slot, values.tags)
 
