@@ -23,7 +23,7 @@ from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.runtime import Runtime, read_runtime
 
 #: Commands whose second word is the verb.
-GROUPS = {"farm", "job", "join", "project"}
+GROUPS = {"farm", "job", "join", "project", "trust"}
 CALLBOARD = (sys.executable, "-P", "-m", "callboard_console.cli.main")
 #: Seconds; a machine that runs tests is slow.
 READY = 60.0

@@ -24,7 +24,7 @@ def forget(
     timeout: options.Timeout = 30.0,
     as_json: options.Json = False,
 ) -> None:
-    """Forget a node: its cards, its last values and its place in the board's lists. Its history is kept.
+    """Forget a node: its cards, its last values, its place in the board's lists, its credential. Its history is kept.
 
     Example: callboard forget old-pi --yes
     """

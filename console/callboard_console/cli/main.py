@@ -25,6 +25,7 @@ from callboard_console.cli.node import node
 from callboard_console.cli.project import project
 from callboard_console.cli.push import push
 from callboard_console.cli.status import status
+from callboard_console.cli.trust import trust
 from callboard_console.cli.up import up
 from callboard_console.cli.update import update
 from callboard_console.cli.watch import watch
@@ -79,7 +80,7 @@ for _verb in (
     diagnose,
 ):
     app.command()(_verb)
-for _group in (join, job, farm, project):
+for _group in (join, job, farm, project, trust):
     app.add_typer(_group)
 # A negative number is a value, not an option.
 app.command("set", context_settings={"ignore_unknown_options": True})(set_control)

@@ -79,10 +79,12 @@ def _advertised(settings: Settings) -> Iterator[None]:
         site=settings.site,
         mqtt_port=settings.mqtt.port,
         http_url=url(settings.http.bind, settings.http.port),
-        bind=settings.mqtt.bind,
+        bind=settings.lan.bind if settings.lan.enabled else settings.mqtt.bind,
         port=look.port,
         mdns=look.mdns,
         version=version("callboard"),
+        mqtts=settings.lan.mqtt_port if settings.lan.enabled else None,
+        https=settings.lan.http_port if settings.lan.enabled else None,
     )
     try:
         advertiser.start()

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callboard_core.errors import NotFound
+from callboard_core.errors import CallboardError, NotFound
 from callboard_core.runtime import hold_state, remove_runtime, write_runtime
 from callboard_nodes.group import Supervisor
 from callboard_nodes.group.policy import State
@@ -74,7 +74,7 @@ async def _run(plan: Plan, screen: Screen) -> None:
     try:
         if await _ready_or_stop(supervisor, stop):
             screen.watch(lambda: _publish(plan, supervisor, screen))
-            screen.ready()
+            screen.ready(await asyncio.to_thread(_join_code, plan, screen))
             await stop.wait()
     finally:
         screen.stopping()
@@ -96,6 +96,26 @@ async def _ready_or_stop(supervisor: Supervisor, stop: asyncio.Event) -> bool:
         for task in (ready, stopping):
             task.cancel()
         await asyncio.gather(ready, stopping, return_exceptions=True)
+
+
+def _join_code(plan: Plan, screen: Screen) -> str | None:
+    """Make a join code for the first machine; a board without one is still a board."""
+    from callboard_broker.engine import is_outside
+    from callboard_console.cli.board_http import BoardApi
+    from callboard_core.link import Credential
+    from callboard_core.runtime import credential_file
+    from callboard_core.settings import read_secret
+
+    settings = plan.settings
+    if not settings.lan.enabled or is_outside(settings):
+        return None
+    try:
+        credential = Credential("operator", read_secret(credential_file(settings.state, "operator")))
+        code: str = BoardApi(plan.http_url, credential).post("/api/v1/joins", {})["code"]
+    except CallboardError as error:
+        screen.warn(f"no join code could be made: {error.message}")
+        return None
+    return code
 
 
 def _publish(plan: Plan, supervisor: Supervisor, screen: Screen) -> None:

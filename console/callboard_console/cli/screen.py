@@ -8,17 +8,21 @@ import logging.handlers
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from callboard_broker.access.authority import TrustFiles
+from callboard_broker.access.names import lan_hosts
 from callboard_broker.engine import endpoint_of, is_outside
 from callboard_console.cli.addresses import is_local
+from callboard_core.addresses import join_address
 from callboard_core.runtime import credential_file
 from callboard_nodes.group import Ended, Event, Logged, Ready
 
 if TYPE_CHECKING:
     from callboard_console.cli.board_group import Plan
+    from callboard_core.settings import Settings
 
 __all__ = ["Screen", "ready_lines"]
 
@@ -69,10 +73,11 @@ class Screen:
         self._on_change = on_change
         on_change()
 
-    def ready(self) -> None:
+    def ready(self, join_code: str | None = None) -> None:
         """Say that all is answering, and what to do with it."""
+        seconds = time.monotonic() - self._began
         self._end_progress()
-        print("\n".join(ready_lines(self._plan, time.monotonic() - self._began)), flush=True)
+        print("\n".join(ready_lines(self._plan, seconds, join_code)), flush=True)
         if not is_local(self._plan.settings.mqtt.bind) and not is_outside(self._plan.settings):
             self.warn(
                 f"listening unencrypted on {self._plan.settings.mqtt.bind}: passwords and values can be read "
@@ -125,7 +130,7 @@ class Screen:
             self._progress = None
 
 
-def ready_lines(plan: Plan, seconds: float) -> list[str]:
+def ready_lines(plan: Plan, seconds: float, join_code: str | None = None) -> list[str]:
     """Return what a person needs to know once all is answering; the first line starts with ``ready``."""
     settings, endpoint = plan.settings, endpoint_of(plan.settings)
     viewer, operator, node = (
@@ -140,17 +145,32 @@ def ready_lines(plan: Plan, seconds: float) -> list[str]:
         f"  passwords  {operator} and {viewer}",
         f"  watch it   {_watch_line(endpoint.host, endpoint.port, viewer, settings.site)}",
     ]
+    if settings.lan.enabled:
+        return [*lines, *_lan_lines(settings, join_code)]
     if is_outside(settings):
         return lines
     if is_local(bind):
         return [
             *lines,
-            "  add a machine: start with --bind ADDRESS (this machine's address in a network you trust)",
+            "  add a machine: start with --lan, which listens encrypted and prints a join code",
         ]
     return [
         *lines,
         f"  add a machine: copy {node} there, then: callboard node --password-file node.password",
     ]
+
+
+def _lan_lines(settings: Settings, join_code: str | None) -> Iterator[str]:
+    lan, host = settings.lan, lan_hosts(settings.lan)[0]
+    if settings.console.enabled:
+        yield f"  console for other machines   https://{join_address(host, lan.console_port)}"
+    yield f"  HTTP API for other machines  https://{join_address(host, lan.http_port)}/docs"
+    if not is_outside(settings):
+        yield f"  MQTT for other machines      mqtts://{join_address(host, lan.mqtt_port)}"
+    yield f"  they know this board by      {TrustFiles.of(settings.state).authority}"
+    if join_code is not None:
+        yield "  add a machine (one, within an hour; `callboard join` makes more codes). There:"
+        yield f"    callboard node --join {join_code}"
 
 
 def _watch_line(host: str, port: int, password: Path, site: str) -> str:

@@ -1,0 +1,94 @@
+"""``callboard trust``: the authority by which machines know the board, and its replacement."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from callboard_console.cli import options
+from callboard_console.cli.context import Access
+from callboard_console.cli.output import print_json
+from callboard_console.cli.reaching import reaching
+
+__all__ = ["trust"]
+
+trust = typer.Typer(
+    name="trust",
+    help="Show and replace the authority by which machines know this board.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+#: Names that are shown of those that have not renewed.
+_NAMED = 20
+
+
+@trust.command()
+@reaching
+def show(*, access: Access, as_json: options.Json = False) -> None:
+    """Show the authority in force, and the nodes that have not renewed during a rotation.
+
+    Example: callboard trust show
+    """
+    from callboard_console.cli.board_http import open_board
+
+    with open_board(access, "viewer") as board:
+        _print(board.get("/api/v1/trust"), as_json=as_json)
+
+
+@trust.command()
+@reaching
+def rotate(
+    *,
+    access: Access,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="End the rotation: trust the old authority no more.")
+    ] = False,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+) -> None:
+    """Replace the authority. Nodes renew by themselves, those that are off when they are back; then finish it.
+
+    Example: callboard trust rotate --yes   and, once `callboard trust show` names no node: callboard trust rotate --finish
+    """
+    from callboard_console.cli.board_http import open_board
+
+    with open_board(access, "admin") as board:
+        found = board.get("/api/v1/trust")
+        if not yes:
+            typer.confirm(_question(found, finish=finish), abort=True, err=True)
+        if finish:
+            found = board.post("/api/v1/trust/finish", {"force": yes or bool(found["not_renewed"])})
+        else:
+            found = board.post("/api/v1/trust/rotate", {})
+    _print(found, as_json=as_json)
+
+
+def _question(found: dict[str, Any], *, finish: bool) -> str:
+    if not finish:
+        return (
+            "Replace the authority? Nodes renew by themselves. Whoever was given its certificate (browsers, other MQTT "
+            "clients) needs the new one before you finish"
+        )
+    late = found["not_renewed"]
+    if not late:
+        return "Trust the old authority no more? Every node has renewed"
+    return f"Trust the old authority no more? These have not renewed and have to join again: {_names(late)}"
+
+
+def _names(nodes: list[str]) -> str:
+    return ", ".join(nodes[:_NAMED]) + (f" and {len(nodes) - _NAMED} more" if len(nodes) > _NAMED else "")
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print(f"authority   {found['fingerprint']}")
+    print(f"valid until {time.strftime('%Y-%m-%d', time.gmtime(found['ends']))}")
+    print(f"update key  {found['update_key']}")
+    if found["old"] is not None:
+        print(f"replaces    {found['old']}  (still trusted; end that with `callboard trust rotate --finish`)")
+        print(f"not renewed {_names(found['not_renewed']) or 'none: every node has renewed'}")
