@@ -15,6 +15,7 @@ from callboard_console.cli.call import call, set_control
 from callboard_console.cli.doctor import doctor
 from callboard_console.cli.failures import describe
 from callboard_console.cli.farm import farm
+from callboard_console.cli.flash import flash
 from callboard_console.cli.forget import forget
 from callboard_console.cli.job import job
 from callboard_console.cli.join import join
@@ -65,6 +66,7 @@ def _root(
 for _verb in (
     up,
     node,
+    flash,
     status,
     ls,
     network,

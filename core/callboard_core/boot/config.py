@@ -122,6 +122,9 @@ class CardConfig(_Part):
     settings: dict[str, JsonValue] = Field(
         default_factory=dict, description="of the agent, as in its TOML file, e.g. its [[sensor]] tables"
     )
+    extras: list[Literal["pi"]] = Field(
+        default_factory=list, description="optional parts of the agent: pi reads sensors on buses"
+    )
     fetch: bool = Field(
         default=False,
         description="fetch the packages that the agent needs when the machine first has a network",
@@ -135,6 +138,17 @@ class CardConfig(_Part):
     def _check(self) -> Self:
         if self.wifi is not None and not self.country:
             raise ValueError("Wi-Fi stays off without a country; give one, as GB")
+        if self.extras and not self.fetch:
+            raise ValueError(
+                "the extra pi has parts that are built on the machine itself: it must fetch its packages"
+            )
+        if _has_null(self.settings):
+            raise ValueError("settings: TOML has no null; leave the key out")
         if self.ca and not self.ca.isascii():
             raise ValueError("ca: should be PEM")
         return self
+
+
+def _has_null(value: JsonValue) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value is None or any(map(_has_null, inside))

@@ -6,10 +6,10 @@ any moment and is then done again; the last thing it does is to remove itself an
 
 from __future__ import annotations
 
+import tomli_w
 from pydantic import JsonValue
 
 from callboard_core.boot.config import CardConfig
-from callboard_core.boot.toml import dump
 
 __all__ = ["FOLDER", "WHEELS", "agent_settings", "files"]
 
@@ -61,20 +61,30 @@ buses() {
 
 configure() {
     install -d -m 755 /etc/callboard
-    install -m 644 "$here/callboard.toml" /etc/callboard/callboard.toml
+    install -m 600 "$here/callboard.toml" /etc/callboard/callboard.toml
     [ ! -f "$here/ca.pem" ] || install -m 644 "$here/ca.pem" /etc/callboard/ca.pem
-    [ ! -f "$here/join" ] || install -m 600 "$here/join" /etc/callboard/join
 }
 
-# The agent's own installer, out of its wheel, fills an environment and has systemd run what is in it.
+# The agent installs itself, run from its unpacked wheels; it makes its user, an environment and what systemd needs.
 agent() {
     work=$(mktemp -d /var/tmp/callboard-setup.XXXXXX)
     trap 'rm -rf "$work"' EXIT
     mkdir "$work/wheels"
     [ ! -d "$here/wheels" ] || cp "$here"/wheels/*.whl "$work/wheels/"
     @FETCH@
-    for wheel in "$work"/wheels/callboard-*.whl; do python3 -m zipfile -e "$wheel" "$work/source"; done
-    @INSTALL@
+    python3 - "$work/source" "$work"/wheels/*.whl <<'END'
+import sys, zipfile
+for wheel in sys.argv[2:]:
+    zipfile.ZipFile(wheel).extractall(sys.argv[1])
+END
+    set -- --install --wheels "$work/wheels"@EXTRAS@
+    if [ -f "$here/join" ]; then
+        PYTHONPATH=$work/source python3 -m callboard_console.cli.main node "$@" --join - <"$here/join"
+    else
+        PYTHONPATH=$work/source python3 -m callboard_console.cli.main node "$@"
+    fi
+    chown root:callboard /etc/callboard/callboard.toml
+    chmod 640 /etc/callboard/callboard.toml
 }
 
 # The join code leaves the boot partition, which anybody who holds the card can read; overwritten, as FAT only forgets.
@@ -111,11 +121,8 @@ run() {
 _FETCH = """\
 pip=$(find "$work/wheels" -name 'pip-*.whl')
     [ -n "$pip" ] || python3 -m pip --version >/dev/null || apt-get install -y python3-pip
-    PYTHONPATH=$pip python3 -m pip download --quiet --no-cache-dir --only-binary=:all: \\
-        --find-links "$work/wheels" --dest "$work/wheels" callboard"""
-
-_INSTALL = """\
-PYTHONPATH=$work/source python3 -m callboard_nodes.install --wheels "$work/wheels\""""
+    PYTHONPATH=$pip python3 -m pip wheel --quiet --no-cache-dir --find-links "$work/wheels" \\
+        --wheel-dir "$work/wheels" 'callboard@BRACKETS@'"""
 
 #: The kernel's modules that give programs the buses, which config.txt only switches on.
 _MODULES = {"i2c": "i2c-dev", "spi": "spidev", "1-wire": "w1-therm"}
@@ -123,7 +130,7 @@ _MODULES = {"i2c": "i2c-dev", "spi": "spidev", "1-wire": "w1-therm"}
 
 def files(config: CardConfig) -> dict[str, bytes]:
     """Return the folder's files, without the wheels."""
-    found = {"setup.sh": _script(config), "callboard.toml": dump(agent_settings(config))}
+    found = {"setup.sh": _script(config), "callboard.toml": tomli_w.dumps(agent_settings(config))}
     if config.join:
         found["join"] = config.join + "\n"
     if config.ca:
@@ -145,11 +152,13 @@ def agent_settings(config: CardConfig) -> dict[str, JsonValue]:
 
 
 def _script(config: CardConfig) -> str:
+    extras = ",".join(config.extras)
     parts = {
         "@UNIT@": _UNIT % (_ONLINE if config.fetch else _OFFLINE),
         "@MODULES@": " ".join(_MODULES[bus] for bus in config.buses),
         "@FETCH@": _FETCH if config.fetch else ":",
-        "@INSTALL@": _INSTALL,
+        "@BRACKETS@": f"[{extras}]" if extras else "",
+        "@EXTRAS@": "".join(f" --extra {extra}" for extra in config.extras),
     }
     text = _SCRIPT
     for mark, part in parts.items():

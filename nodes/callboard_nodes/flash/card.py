@@ -97,6 +97,7 @@ def flash_device(image: Image, path: Path, device: Device, plan: Plan) -> Target
     if image.size is not None and image.size > device.size:
         raise TooLarge(f"the image has {image.size} bytes, and {path} only {device.size}; take a larger card")
     with overwriting(path, device) as descriptor:
+        plan.tell("write", 0, image.size)
         os.pwrite(descriptor, bytes(FIRST_BLOCK), 0)
         os.fsync(descriptor)
         written = _write(image, descriptor, plan, device=True)

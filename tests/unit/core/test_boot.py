@@ -9,14 +9,11 @@ import tomllib
 import zipfile
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from callboard_core.boot import CardConfig, Wifi, boot_files, boot_zip, detect_format, psk
 from callboard_core.boot.edits import edit_cmdline, edit_config
 from callboard_core.boot.setup import agent_settings
-from callboard_core.boot.toml import dump
 from callboard_core.errors import BadRequest
 
 KEY = "ssh-ed25519 " + "A" * 68 + " ann@desk"
@@ -42,7 +39,9 @@ FULL = CardConfig(
 )
 BARE = CardConfig(id="n", instance="callboard-2")
 each_format = pytest.mark.parametrize("form", ["cloudinit", "firstrun"])
-each_config = pytest.mark.parametrize("config", [FULL, BARE, FULL.model_copy(update={"fetch": True})])
+each_config = pytest.mark.parametrize(
+    "config", [FULL, BARE, FULL.model_copy(update={"fetch": True, "extras": ["pi"]})]
+)
 
 
 def needs(program):
@@ -87,6 +86,8 @@ def test_a_passphrase_that_no_network_can_have_is_refused(passphrase):
         ("instance", "a b"),
         ("buses", ["uart"]),
         ("wifi", Wifi(ssid="x")),
+        ("extras", ["pi"]),
+        ("settings", {"sensor": [{"name": None}]}),
         ("colour", "red"),
     ],
 )
@@ -255,23 +256,3 @@ def test_the_archive_holds_the_files_and_says_what_is_left_to_do(form):
     readme = archive.read("callboard/README.txt").decode()
     assert "cfg80211.ieee80211_regdom=GB" in readme
     assert "dtparam=i2c_arm=on" in readme
-
-
-values = st.recursive(
-    st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=12,
-)
-
-
-@given(st.dictionaries(st.text(max_size=5), values, max_size=4))
-def test_toml_that_is_written_reads_back(table):
-    assert tomllib.loads(dump(table)) == table
-
-
-def test_toml_has_no_null():
-    with pytest.raises(BadRequest, match=r"node\.label is null"):
-        dump({"node": {"label": None}})

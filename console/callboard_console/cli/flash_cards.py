@@ -1,0 +1,222 @@
+"""Making the cards that ``callboard flash`` was asked for: checks, confirmation, progress, and what was made."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import typer
+
+from callboard_console.cli.output import table
+from callboard_core.boot import CardConfig, Format
+from callboard_core.errors import BadRequest
+from callboard_nodes.flash.card import Plan, flash_device, flash_file, flash_folder
+from callboard_nodes.flash.device import device_of
+from callboard_nodes.flash.facts import Device, read_device, read_machine
+from callboard_nodes.flash.safety import check_confirmation, check_safe, objections
+from callboard_nodes.flash.seed import Target
+from callboard_nodes.flash.source import check_sum, checksum_beside, find_image
+from callboard_nodes.flash.wheels import bundle, own
+
+__all__ = ["Cards", "System", "check", "show_devices"]
+
+_STAGES = {
+    "write": "writing",
+    "flush": "waiting for the card",
+    "verify": "reading back",
+    "wheels": "collecting packages",
+    "seed": "preparing",
+}
+
+
+@dataclass(frozen=True)
+class System:
+    """What the image does not tell, and how its agent gets its packages.
+
+    Attributes:
+        form: see ``Plan``.
+        machine: see ``Plan``.
+        python: see ``Plan``.
+        wheels: a folder with packages; None to fetch them.
+        offline: whether the card brings all packages.
+    """
+
+    form: Format | None
+    machine: str | None
+    python: str | None
+    wheels: Path | None
+    offline: bool
+
+    def collect(self, target: Target) -> Mapping[str, bytes]:
+        """Return the packages for the card."""
+        return bundle(target, folder=self.wheels) if self.offline else own()
+
+
+def check(source: Path, target: Path | None, *, many: bool, sha256: str | None) -> None:
+    """Check source and target before anything is asked of the board.
+
+    Raises:
+        BadRequest: they do not fit together, or the image is not what it should be.
+    """
+    if source.is_dir():
+        if target is not None or many:
+            raise BadRequest(
+                f"{source} is a mounted card, which is prepared where it is, alone; leave the target and --fleet out"
+            )
+        return
+    image = find_image(source)
+    if target is None:
+        raise BadRequest(
+            "name what to write, a new image file or the card's device; `callboard flash --list` shows cards"
+        )
+    if many and not (target.is_dir() or target.is_block_device()):
+        raise BadRequest(
+            f"{target}: with --fleet, name a folder for the images, or a device for one card after another"
+        )
+    if target.exists() and source.samefile(target):
+        raise BadRequest(f"{target} is the image itself; write to another file")
+    if target.is_dir() and not many:
+        raise BadRequest(f"{target} is a folder; name a file in it, as {target / 'card.img'}")
+    wanted = sha256 or checksum_beside(source)
+    if wanted is not None:
+        check_sum(image, wanted)
+        print("the image has the right SHA-256", file=sys.stderr)
+
+
+def show_devices() -> None:
+    """Print every disk, and why it may not be overwritten."""
+    machine = read_machine()
+    found = [read_device(folder.name) for folder in sorted(Path("/sys/block").iterdir())]
+    rows = [
+        _row(device, "; ".join(objections(device, machine)))
+        for device in found
+        if device is not None and device.size
+    ]
+    rows = [row for row in rows if "made of something else" not in row["why not"]]
+    table(["device", "size", "model", "serial", "why not"], rows, empty="there are no disks")
+
+
+def _row(device: Device, why_not: str) -> dict[str, Any]:
+    size = f"{device.size / 1e9:.1f} GB"
+    return {
+        "device": f"/dev/{device.name}",
+        "size": size,
+        "model": device.model,
+        "serial": device.serial,
+        "why not": why_not,
+    }
+
+
+class Cards:
+    """Makes one card after another."""
+
+    def __init__(
+        self, source: Path, target: Path | None, system: System, *, yes: bool, serial: str | None
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._system = system
+        self._yes = yes
+        self._serial = serial
+
+    def make(self, config: CardConfig, *, many: bool) -> None:
+        """Make a card, and say so."""
+        where = self._source if self._target is None else self._target
+        if self._target is None:
+            with _Bars() as bars:
+                flash_folder(self._source, self._plan(config, bars))
+        elif stat.S_ISBLK(_mode(self._target)):
+            self._make_device(config, self._target, many=many)
+        else:
+            where = self._target / f"{config.id}.img" if many else self._target
+            self._make_file(config, where)
+        left = "" if config.join else "; it has no join code"
+        print(f"{where} is the card of {config.id}{left}")
+
+    def _plan(self, config: CardConfig, bars: _Bars) -> Plan:
+        def wheels(target: Target) -> Mapping[str, bytes]:
+            bars.tell("wheels", 0, None)
+            return self._system.collect(target)
+
+        chosen = self._system
+        return Plan(config, wheels, chosen.form, chosen.machine, chosen.python, bars.tell)
+
+    def _make_file(self, config: CardConfig, path: Path) -> None:
+        if path.exists() and not self._yes:
+            typer.confirm(f"Replace {path}?", abort=True, err=True)
+        with _Bars() as bars:
+            flash_file(find_image(self._source), path, self._plan(config, bars))
+
+    def _make_device(self, config: CardConfig, path: Path, *, many: bool) -> None:
+        if many:
+            typer.prompt(
+                f"Put in the card for {config.id}, then press Enter", default="", show_default=False, err=True
+            )
+        device = device_of(path)
+        check_safe(device, read_machine())
+        self._confirm(device)
+        bars = _Bars()
+        try:
+            with bars:
+                flash_device(find_image(self._source), path, device, self._plan(config, bars))
+        except BaseException:
+            if bars.began:
+                print(f"{path} is incomplete, and does not boot; write it again", file=sys.stderr)
+            raise
+
+    def _confirm(self, device: Device) -> None:
+        typed = None
+        if not self._yes:
+            about = f"{device.model or 'unknown model'}, {device.size / 1e9:.1f} GB, serial {device.serial or 'none'}"
+            print(f"/dev/{device.name} ({about}) will be overwritten: all of it is lost.", file=sys.stderr)
+            typed = typer.prompt(f"Type {device.name} to go on", err=True)
+        check_confirmation(device, serial=self._serial, typed=typed)
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode if path.exists() else 0
+
+
+class _Bars:
+    """A progress bar for each stage, if a person watches."""
+
+    def __init__(self) -> None:
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+        self.began = False
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
+            columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+            self._bars = Progress(
+                TextColumn("{task.description}"), *columns, console=Console(stderr=True), transient=True
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def tell(self, stage: str, done: int, total: int | None) -> None:
+        """Show how far a stage is."""
+        self.began = True
+        if self._bars is None:
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(_STAGES[stage], total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
