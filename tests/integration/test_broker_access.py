@@ -9,61 +9,46 @@ from pathlib import Path
 import pytest
 
 from callboard_broker.access import Users, users_file
+from callboard_core.topics import matches
 from support import packets as p
-from support.engines import ENGINES, Engine, Options, password, running
+from support.embedded import Certificates
+from support.engines import ENGINES, Engine, Options, free_port, password, running
+from support.matrix import ME, OTHER, PUBLISH, ROLES, SUBSCRIBE
+from support.talker import Talker
 from support.timing import Stopwatch
 from support.wire import Closed, Will, Wire
-
-ROLES = ("viewer", "operator", "node", "board", "admin")
-ME, OTHER = "pi-one", "pi-two"
-
-# topic, and who may publish to it: v(iewer) o(perator) n(ode) b(oard) a(dmin), as the client `pi-one`
-PUBLISH = {
-    f"callboard/{ME}/status": "nba",
-    f"callboard/{ME}/announce/sensor/x": "nba",
-    f"callboard/{ME}/state/sensor/x": "nba",
-    f"callboard/{ME}/event/alarm": "nba",
-    f"callboard/{ME}/reply": "vonba",
-    f"callboard/{ME}/command/control/x": "onba",
-    f"callboard/{OTHER}/status": "ba",
-    f"callboard/{OTHER}/announce/sensor/x": "ba",
-    f"callboard/{OTHER}/state/sensor/x": "ba",
-    f"callboard/{OTHER}/series/sensor/x": "ba",
-    f"callboard/{OTHER}/event/alarm": "ba",
-    f"callboard/{OTHER}/reply": "nba",
-    f"callboard/{OTHER}/command/control/x": "oba",
-    f"callboard/{OTHER}/command/action/ping": "onba",
-    f"callboard/{OTHER}/command/action/lane": "onba",
-    "callboard/board/command/worker/submit": "oba",
-    "callboard/board/command/worker/attempt": "onba",
-    "callboard": "ba",
-    "elsewhere/x": "a",
-}
-SUBSCRIBE = {
-    f"callboard/{ME}/command/#": "vonba",
-    f"callboard/{ME}/reply": "vonba",
-    "callboard/+/announce/#": "vonba",
-    "callboard/+/status": "vonba",
-    "callboard/#": "voba",
-    f"callboard/{OTHER}/state/#": "voba",
-    f"callboard/{OTHER}/command/#": "voba",
-    f"callboard/{OTHER}/reply": "voba",
-    "callboard/+/state/#": "voba",
-    "$share/g/callboard/+/state/#": "voba",
-    "$share/g/callboard/+/status": "vonba",
-    "$SYS/#": "voba",
-    "#": "a",
-    "+/+/status": "a",
-    "elsewhere/#": "a",
-    "$share/g/#": "a",
-}
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     state = tmp_path_factory.mktemp(f"guarded-{request.param}")
-    with running(request.param, state, Options(access=True)) as engine:
+    with running(request.param, state, _listening(tmp_path_factory.mktemp("certificates"))) as engine:
         yield engine
+
+
+def _listening(folder: Path) -> Options:
+    """Every kind of listener on each engine."""
+    PORTS.update({name: free_port() for name in ("tls", "ws", "wss")})
+    certificate, key = Certificates(folder).issue("server")
+    secure = {"ssl": True, "certfile": str(certificate), "keyfile": str(key)}
+    plain = {name: {"bind": f"127.0.0.1:{port}"} for name, port in PORTS.items()}
+    lines = [f"certfile {certificate}", f"keyfile {key}"]
+    return Options(
+        access=True,
+        listeners={
+            "tls": plain["tls"] | secure,
+            "ws": plain["ws"] | {"type": "ws"},
+            "wss": plain["wss"] | secure | {"type": "ws"},
+        },
+        mosquitto=(
+            *(f"listener {PORTS['tls']} 127.0.0.1", *lines),
+            *(f"listener {PORTS['ws']} 127.0.0.1", "protocol websockets"),
+            *(f"listener {PORTS['wss']} 127.0.0.1", "protocol websockets", *lines),
+        ),
+    )
+
+
+PORTS: dict[str, int] = {}
 
 
 def login(engine: Engine, role: str, client_id: str = ME, **options) -> Wire:
@@ -154,6 +139,33 @@ def _check_mosquitto_wide(engine: Engine, role: str, wanted: str) -> None:
         wire.backlog()
         talker.publish("elsewhere/two/status", b"x", qos=1)
         assert len(wire.backlog()) == (role == "admin")
+
+
+@pytest.mark.parametrize("transport", ["tls", "ws", "wss"])
+@pytest.mark.parametrize("role", ROLES)
+def test_every_transport_has_the_same_rules(guarded: Engine, role: str, transport: str) -> None:
+    """The whole matrix again, over one connection: what it publishes, and what it is sent."""
+    topics = [wanted.removeprefix("$share/g/").replace("+", OTHER).replace("#", "x") for wanted in SUBSCRIBE]
+    topics = [topic for topic in topics if not topic.startswith("$")]
+    allowed = [wanted for wanted, roles in SUBSCRIBE.items() if role[0] in roles]
+    expected = {
+        topic for topic in topics if any(matches(one.removeprefix("$share/g/"), topic) for one in allowed)
+    }
+    with (
+        Talker(PORTS[transport], transport, ME, role, password(role)) as talker,
+        login(guarded, "admin", "watch") as watch,
+    ):
+        watch.subscribe(("callboard/#", 1), ("elsewhere/#", 1))
+        watch.backlog()
+        for topic in PUBLISH:
+            talker.publish(topic, transport.encode())
+        seen = {message.topic for message in watch.backlog() if message.payload == transport.encode()}
+        assert seen == {topic for topic in PUBLISH if may_publish(guarded, role, topic)}
+        talker.subscribe(*SUBSCRIBE)
+        for topic in topics:
+            watch.publish(topic, b"x", qos=1)
+        watch.publish(f"callboard/{ME}/command/last", b"end", qos=1)
+        assert talker.heard_until(b"end") == expected
 
 
 @pytest.mark.parametrize("role", ROLES)

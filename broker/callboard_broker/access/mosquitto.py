@@ -6,27 +6,63 @@ import base64
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from callboard_broker.access.rules import BOARD_WORKERS, Holder, Rule
 from callboard_core.topics import Leaf
 
-__all__ = ["access_file", "hash_password"]
+__all__ = ["PasswordHash", "access_file", "hash_password", "own_tree"]
 
 # Mosquitto's default is 101. It checks in its only thread, so this stays at about a millisecond; what protects
 # the file is that our passwords are random, and its mode 0600.
 _ROUNDS = 1_000
-_SALT_BYTES = 12
+#: Random bytes, which are the 12 characters that Mosquitto insists on.
+_SALT_BYTES = 9
 
 _CLIENT = "{client}"
 _OWN_TREE = "{site}/{client}/#"
 
 
+@dataclass(frozen=True, slots=True)
+class PasswordHash:
+    """A password as Mosquitto keeps it: PBKDF2 with HMAC-SHA512.
+
+    Attributes:
+        rounds: of PBKDF2.
+        salt: printable, unless an earlier version made it.
+        digest: 64 bytes.
+    """
+
+    rounds: int
+    salt: bytes
+    digest: bytes
+
+    @property
+    def salt64(self) -> str:
+        """The salt in base64."""
+        return base64.b64encode(self.salt).decode()
+
+    @property
+    def digest64(self) -> str:
+        """The digest in base64."""
+        return base64.b64encode(self.digest).decode()
+
+    @classmethod
+    def parse(cls, text: str) -> PasswordHash:
+        """Read ``$7$rounds$salt$digest``."""
+        _, _, rounds, salt, digest = text.split("$")
+        return cls(int(rounds), base64.b64decode(salt), base64.b64decode(digest))
+
+    def __str__(self) -> str:
+        return f"$7${self.rounds}${self.salt64}${self.digest64}"
+
+
 def hash_password(password: str, *, salt: bytes | None = None, rounds: int = _ROUNDS) -> str:
     """Return what ``mosquitto_passwd`` would write: ``$7$rounds$salt$PBKDF2-HMAC-SHA512``."""
-    salt = salt or secrets.token_bytes(_SALT_BYTES)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
-    return f"$7${rounds}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+    # As text, because other brokers keep it as such.
+    salt = salt or secrets.token_urlsafe(_SALT_BYTES).encode()
+    return str(PasswordHash(rounds, salt, hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)))
 
 
 def access_file(site: str, users: Iterable[Holder], rule_of: Callable[[str], Rule | None]) -> str:
@@ -87,7 +123,11 @@ def _denied(rule: Rule, names: _Names) -> list[str]:
 
 def _writable(rule: Rule, names: _Names) -> list[str]:
     """Spell out what a client may publish to; under its own id becomes under any id, without the commands."""
-    topics = names.fill(rule.publish)
-    if _OWN_TREE in rule.publish and not names.client:
-        topics += [f"{names.site}/+/{leaf}/#" for leaf in Leaf if leaf is not Leaf.COMMAND]
-    return topics
+    return names.fill(rule.publish) + own_tree(rule, names.site, names.client)
+
+
+def own_tree(rule: Rule, site: str, client_id: str) -> list[str]:
+    """Return where a client that is bound to no id may write because it may under its own: any id, but no commands."""
+    if client_id or _OWN_TREE not in rule.publish:
+        return []
+    return [f"{site}/+/{leaf}/#" for leaf in Leaf if leaf is not Leaf.COMMAND]

@@ -312,10 +312,14 @@ class Users:
 
     # ---- for brokers and sessions
 
+    def mosquitto_hashes(self) -> dict[str, str]:
+        """Return the password of every enabled user as Mosquitto's password file has it."""
+        records = self._load()
+        return {user.name: records[user.name].mosquitto for user in self.enabled()}
+
     def mosquitto_passwords(self) -> str:
         """Return the text of a Mosquitto password file with every enabled user."""
-        records = self._load()
-        return "".join(f"{user.name}:{records[user.name].mosquitto}\n" for user in self.enabled())
+        return "".join(f"{name}:{hashed}\n" for name, hashed in self.mosquitto_hashes().items())
 
     def marks(self) -> dict[str, str]:
         """Return, for every enabled user, what :meth:`mark` does."""

@@ -10,9 +10,11 @@ from typing import Annotated
 
 import typer
 
+from callboard_console.cli.audit import audit
 from callboard_console.cli.backup import backup, restore
 from callboard_console.cli.call import call, set_control
 from callboard_console.cli.doctor import doctor
+from callboard_console.cli.export import export
 from callboard_console.cli.failures import describe
 from callboard_console.cli.farm import farm
 from callboard_console.cli.flash import flash
@@ -25,10 +27,13 @@ from callboard_console.cli.network import network
 from callboard_console.cli.node import node
 from callboard_console.cli.project import project
 from callboard_console.cli.push import push
+from callboard_console.cli.site_role import role
 from callboard_console.cli.status import status
+from callboard_console.cli.token import token
 from callboard_console.cli.trust import trust
 from callboard_console.cli.up import up
 from callboard_console.cli.update import update
+from callboard_console.cli.user import user
 from callboard_console.cli.watch import watch
 from callboard_core.errors import CallboardError
 
@@ -73,6 +78,7 @@ for _verb in (
     watch,
     call,
     forget,
+    audit,
     backup,
     restore,
     doctor,
@@ -82,7 +88,7 @@ for _verb in (
     diagnose,
 ):
     app.command()(_verb)
-for _group in (join, job, farm, project, trust):
+for _group in (join, job, farm, project, trust, user, role, token, export):
     app.add_typer(_group)
 # A negative number is a value, not an option.
 app.command("set", context_settings={"ignore_unknown_options": True})(set_control)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["age", "print_json", "table", "value_text"]
+from callboard_core.errors import BadRequest
+
+__all__ = ["age", "print_json", "span", "table", "value_text"]
 
 _STEPS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
@@ -37,6 +40,18 @@ def age(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(seconds, 0.0):.0f} s"
+
+
+def span(text: str) -> float:
+    """Return the seconds that ``90s``, ``15m``, ``12h`` or ``30d`` stand for.
+
+    Raises:
+        BadRequest: it is none of these.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
+    if found is None:
+        raise BadRequest(f"{text!r} is no while: write a number and s, m, h, d or w, such as 12h or 30d")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}[found[2]]
 
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, empty: str) -> None:

@@ -20,7 +20,7 @@ from callboard_console.cli.transfers import Transfers
 from callboard_core.errors import BadRequest, Unavailable
 from callboard_core.link import Credential
 
-GROUPS = ("job", "farm", "project")
+GROUPS = ("job", "farm", "project", "user", "role", "token")
 COMMANDS = [(group, verb) for group in GROUPS for verb in get_command(app).commands[group].commands]
 COUNTS = {"waiting": 1, "assigned": 0, "rendering": 1, "done": 2, "failed": 0, "cancelled": 0}
 JOB = {

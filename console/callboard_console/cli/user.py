@@ -1,0 +1,183 @@
+"""``callboard user``: who may log in, with which role; new passwords; disabling and removing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from callboard_console.cli import options
+from callboard_console.cli.board_http import BoardApi, open_board, path
+from callboard_console.cli.context import Access
+from callboard_console.cli.output import print_json, table
+from callboard_console.cli.reaching import reaching
+
+__all__ = ["user"]
+
+user = typer.Typer(
+    name="user",
+    help="Add, change and remove users.\n\nExample: callboard user add ann --role operator",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
+Role = Annotated[str, typer.Option(help="viewer, operator, node, admin, or one of `callboard role ls`.")]
+Ask = Annotated[bool, typer.Option("--ask", help="Ask for the password instead of making one.")]
+NewPassword = Annotated[
+    Path | None, typer.Option("--new-password-file", help="File whose first line is the user's password.")
+]
+
+
+@user.command()
+@reaching
+def ls(*, access: Access, as_json: options.Json = False) -> None:
+    """List users.
+
+    Example: callboard user ls
+    """
+    with open_board(access, "admin") as api:
+        found = api.get(path("users"))["items"]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "name": one["name"],
+            "role": one["role"],
+            "http": " ".join(one["rights"]) or "-",
+            "client id": one["client_id"] or "any",
+            "certificate": one["certificate"][:16] or "-",
+            "state": "disabled" if one["disabled"] else "enabled",
+        }
+        for one in found
+    ]
+    table(["name", "role", "http", "client id", "certificate", "state"], rows, empty="no users")
+
+
+@user.command()
+@reaching
+def add(
+    *,
+    access: Access,
+    name: Name,
+    role: Role = "viewer",
+    client_id: Annotated[str, typer.Option(help="Bind it to this MQTT client id.")] = "",
+    ask: Ask = False,
+    new_password_file: NewPassword = None,
+    as_json: options.Json = False,
+) -> None:
+    """Add a user; the password that is made for it is shown this once.
+
+    Example: callboard user add ann --role operator
+    """
+    body = {"name": name, "role": role, "client_id": client_id}
+    with open_board(access, "admin") as api:
+        made = api.post(path("users"), body | _password(ask=ask, file=new_password_file))
+    _show(made, f"user {name} is added with the role {made['user']['role']}", as_json=as_json)
+
+
+@user.command()
+@reaching
+def passwd(
+    *,
+    access: Access,
+    name: Name,
+    ask: Ask = False,
+    new_password_file: NewPassword = None,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+) -> None:
+    """Give a user a new password, shown this once; its sessions end within 5 seconds.
+
+    Example: callboard user passwd ann --ask
+    """
+    given = _password(ask=ask, file=new_password_file)
+    with open_board(access, "admin") as api:
+        _confirm(f"End all sessions of {name} and replace its password?", yes=yes)
+        made = api.post(path("users", name, "password"), given)
+    _show(made, f"user {name} has a new password", as_json=as_json)
+
+
+@user.command()
+@reaching
+def role(
+    *, access: Access, name: Name, new: Annotated[str, typer.Argument(metavar="ROLE", help="Its new role.")]
+) -> None:
+    """Give a user another role; its sessions end within 5 seconds.
+
+    Example: callboard user role ann viewer
+    """
+    _change(access, name, {"role": new}, f"user {name} has the role {new}")
+
+
+@user.command()
+@reaching
+def disable(*, access: Access, name: Name, yes: options.Yes = False) -> None:
+    """Let a user in no more; its sessions end within 5 seconds.
+
+    Example: callboard user disable ann
+    """
+    _confirm(f"Disable {name} and end all its sessions?", yes=yes)
+    _change(access, name, {"disabled": True}, f"user {name} is disabled")
+
+
+@user.command()
+@reaching
+def enable(*, access: Access, name: Name) -> None:
+    """Let a disabled user in again.
+
+    Example: callboard user enable ann
+    """
+    _change(access, name, {"disabled": False}, f"user {name} is enabled")
+
+
+@user.command()
+@reaching
+def rm(*, access: Access, name: Name, yes: options.Yes = False) -> None:
+    """Remove a user with all its tokens; its sessions end within 5 seconds.
+
+    Example: callboard user rm ann
+    """
+    with open_board(access, "admin") as api:
+        _confirm(f"Remove user {name} and all its tokens?", yes=yes)
+        api.send("DELETE", path("users", name))
+    print(f"user {name} is removed")
+
+
+def _change(access: Access, name: str, change: dict[str, Any], done: str) -> None:
+    with open_board(access, "admin") as api:
+        _patch(api, name, change)
+    print(done)
+
+
+def _patch(api: BoardApi, name: str, change: dict[str, Any]) -> None:
+    api.send("PATCH", path("users", name), change)
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    if not yes:
+        typer.confirm(question, abort=True, err=True)
+
+
+def _password(*, ask: bool, file: Path | None) -> dict[str, str]:
+    """What was given as the new password; never on the command line, where other users can read it."""
+    if file is not None:
+        from callboard_core.settings import read_secret
+
+        return {"password": read_secret(file)}
+    if ask:
+        return {"password": typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)}
+    return {}
+
+
+def _show(made: dict[str, Any], done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(made)
+        return
+    print(done, file=sys.stderr if made["password"] else sys.stdout)
+    if made["password"]:
+        print("its password, shown this once:", file=sys.stderr)
+        print(made["password"])
