@@ -378,3 +378,92 @@ def test_a_viewer_sees_the_workers_and_calls_nothing(open_page):
     assert "drain:" not in page.seen("services")
     assert not page.app.button
     assert not page.app.selectbox
+
+
+def user(name: str, **more: object) -> dict[str, object]:
+    base = {
+        "name": name,
+        "role": "operator",
+        "rights": ["read"],
+        "disabled": False,
+        "client_id": "",
+        "certificate": "",
+    }
+    return base | more
+
+
+def people_page(open_page):
+    page = open_page("admin")
+    role = {
+        "name": "operator",
+        "built_in": True,
+        "note": "",
+        "publish": [],
+        "subscribe": [],
+        "never": [],
+        "http": ["read"],
+    }
+    page.session.api.answers |= {
+        "/users": {
+            "items": [user("admin", role="admin"), user("ann")],
+            "password": "made-for-you",
+            "token": "t",
+        },
+        "/roles": {"items": [role]},
+        "/tokens": {"items": [], "token": "callboard_made-for-you"},
+    }
+    return page
+
+
+def test_an_admin_sees_users_adds_one_and_is_shown_its_password_once(open_page):
+    page = people_page(open_page).go("people")
+    assert 'data-act="disable:ann"' in page.seen("people_users")
+    page.app.text_input(key="people_name").set_value("ben")
+    page.app.button[0].click()
+    page.run()
+    new = {"name": "ben", "role": "operator", "client_id": ""}
+    assert ("POST", "/api/v1/users", new) in page.session.api.posted
+    assert [code.value for code in page.app.code] == ["made-for-you"]
+    page.app.button(key="people_done").click()
+    assert not page.run().app.code
+
+
+def test_roles_and_tokens_are_behind_their_tabs(open_page):
+    page = people_page(open_page).go("people")
+    page.app.button_group(key="people_part").set_value("Roles")
+    assert "operator" in page.run().seen("people_roles")
+    page.app.button_group(key="people_part").set_value("Tokens")
+    assert "There are no tokens" in page.run().seen("people_tokens")
+    page.app.multiselect(key="token_scope").set_value(["read"])
+    page.app.button[0].click()
+    page.run()
+    assert [path for _, path, _ in page.session.api.posted] == ["/api/v1/tokens"]
+    assert [code.value for code in page.app.code] == ["callboard_made-for-you"]
+
+
+def test_what_the_board_refuses_is_told_on_the_page(open_page):
+    page = people_page(open_page).go("people")
+    page.session.api.answers["/users"] = Failed("the users file is damaged")
+    page.run()
+    assert "damaged" in page.app.error[0].value
+
+
+def test_who_is_no_admin_is_not_offered_the_pages(open_page):
+    page = open_page("operator")
+    page.run()
+    assert not page.app.get("people_users")
+    assert "/users" not in "".join(page.session.api.asked)
+
+
+def test_the_audit_log_is_shown_filtered_and_exported(open_page):
+    page = open_page("admin")
+    entry = {
+        "id": 3, "t": NOW, "who": "ann", "origin": "10.0.0.7 anns-phone", "what": "command", "count": 1, "detail": "",
+        "subject": "callboard/pump/command/control/fan", "result": "ok",
+    }  # fmt: skip
+    page.session.api.answers["/audit"] = {"items": [entry], "next": None}
+    page.go("audit")
+    assert "anns-phone" in page.seen("audit")
+    page.session.api.answers["/audit"] = {"items": [], "next": None}
+    page.app.selectbox(key="audit_result").set_value("Failed")
+    assert "Nothing of that kind" in page.run().seen("audit")

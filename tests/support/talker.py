@@ -18,7 +18,11 @@ class Talker:
         self._events: queue.Queue[tuple[str, Any]] = queue.Queue()
         kind = "websockets" if transport in {"ws", "wss"} else "tcp"
         self._client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, transport=kind
+            paho.CallbackAPIVersion.VERSION2,
+            client_id,
+            protocol=paho.MQTTv5,
+            transport=kind,
+            reconnect_on_failure=False,
         )
         self._client.username_pw_set(username, password)
         if transport in {"tls", "wss"}:
@@ -27,6 +31,7 @@ class Talker:
         self._client.on_connect = lambda _c, _u, _f, reason, _p: self._events.put(("connected", reason))
         self._client.on_subscribe = lambda *_: self._events.put(("subscribed", None))
         self._client.on_publish = lambda *_: self._events.put(("published", None))
+        self._client.on_disconnect = lambda *_: self._events.put(("disconnected", None))
         self._client.on_message = lambda _c, _u, message: self._events.put(("message", message))
         self._client.connect("127.0.0.1", port)
 
@@ -39,16 +44,16 @@ class Talker:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _wait(self, kind: str) -> Any:
+    def _wait(self, *kinds: str) -> Any:
         while True:
             found, value = self._events.get(timeout=PATIENCE)
-            if found == kind:
+            if found in kinds:
                 return value
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """At QoS 1; returns once it is acknowledged, be it with a refusal."""
+        """At QoS 1; returns once it is acknowledged, be it with a refusal, or the connection closed for it."""
         self._client.publish(topic, payload, qos=1)
-        self._wait("published")
+        self._wait("published", "disconnected")
 
     def subscribe(self, *filters: str) -> None:
         """To each; returns once all are answered, be it with a refusal."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from callboard_console.web import runtime
 from callboard_console.web.live import leave, live
+from callboard_console.web.sessions import Session
 from callboard_console.web.views import parts, words
+
+if TYPE_CHECKING:
+    from streamlit.navigation.page import StreamlitPage
 
 _STATIC = files("callboard_console.web") / "static"
 
@@ -30,6 +35,7 @@ def main() -> None:
             st.Page("pages/topics.py", title="Topics", url_path="topics"),
             st.Page("pages/refused.py", title="Refused", url_path="refused"),
             st.Page("pages/add_node.py", title="Add node", url_path="add-node"),
+            *_for_admins(session),
         ],
         position="top",
     )
@@ -39,6 +45,15 @@ def main() -> None:
     st.html(parts.user_box(session.username, session.role, session.leaving))
     _banner()
     chosen.run()
+
+
+def _for_admins(session: Session | None) -> list[StreamlitPage]:
+    if session is None or not session.may_admin:
+        return []
+    return [
+        st.Page("pages/people.py", title="People", url_path="people"),
+        st.Page("pages/audit.py", title="Audit", url_path="audit"),
+    ]
 
 
 @st.fragment(run_every=2.0)

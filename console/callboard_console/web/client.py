@@ -38,6 +38,7 @@ class Grant:
     role: str
     token: str
     expires: float
+    rights: frozenset[str] | None = None
 
     def __repr__(self) -> str:
         return f"Grant(username={self.username!r}, role={self.role!r})"
@@ -80,7 +81,8 @@ class Api:
         """
         body = {"username": self._username, "password": self._password}
         answer = self._send("POST", "/api/v1/session", body=body, token=None)
-        grant = Grant(answer["username"], answer["role"], answer["token"], float(answer["expires"]))
+        rights = frozenset(answer["rights"]) if "rights" in answer else None
+        grant = Grant(answer["username"], answer["role"], answer["token"], float(answer["expires"]), rights)
         with self._lock:
             self._grant = grant
         return grant

@@ -108,6 +108,7 @@ class Login:
             token=token_urlsafe(32),
             username=grant.username,
             role=grant.role,
+            rights=grant.rights,
             expires=min(grant.expires, self._clock() + LIFETIME),
             credential=Credential(username, password),
             api=api,

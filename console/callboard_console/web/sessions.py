@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
@@ -22,7 +22,8 @@ COOKIE = "callboard_session"
 #: Longest life of a session in seconds, however long the board would let the token live.
 LIFETIME = 12 * 3600.0
 
-_COMMANDERS = frozenset({"operator", "admin"})
+#: Rights over HTTP of the built-in roles, for boards that do not tell them.
+_RIGHTS = {"viewer": {"read"}, "operator": {"read", "command"}, "admin": {"read", "command", "admin"}}
 
 
 @dataclass(eq=False)
@@ -38,13 +39,22 @@ class Session:
     open_link: Callable[[Credential], Link]
     leaving: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     ledger: Ledger = field(default_factory=Ledger)
+    rights: frozenset[str] | None = None
     _link: Link | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def may_command(self) -> bool:
         """True for those who may send commands."""
-        return self.role in _COMMANDERS
+        return "command" in self._rights()
+
+    @property
+    def may_admin(self) -> bool:
+        """True for those who look after users and the board itself."""
+        return "admin" in self._rights()
+
+    def _rights(self) -> Collection[str]:
+        return _RIGHTS.get(self.role, ()) if self.rights is None else self.rights
 
     def link(self) -> Link:
         """Return the user's own connection to the broker, opened at the first command."""
