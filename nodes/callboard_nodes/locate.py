@@ -99,6 +99,11 @@ class Locator:
             )
         found = find_board(settings.site, LOOK, port=look.port, mdns=look.mdns)
         endpoint = Endpoint.parse(found.mqtt_url)
+        if found.mqtts is not None and self._given_credential() is None and not is_loopback(endpoint.host):
+            raise Unavailable(
+                f"the board of site {found.site!r} at {endpoint.host} lets machines in with a join code: run "
+                "`callboard join` there, and here `callboard node --join CODE`"
+            )
         if not is_loopback(endpoint.host) and self._given_credential() is None and self._local_credential():
             raise Unavailable(
                 f"no board runs on {settings.state}, and its password is not sent to the board that answers at "

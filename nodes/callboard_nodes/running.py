@@ -25,6 +25,7 @@ from callboard_core.directory import Directory
 from callboard_core.epoch import next_epoch
 from callboard_core.errors import CallboardError, Conflict, Failed, Unauthorized, Unavailable
 from callboard_core.link import Credential, Endpoint, Link
+from callboard_core.link.backoff import Backoff
 from callboard_core.messages import ErrorBody, Event, Severity, State, Value
 from callboard_core.presence import Presence, new_instance
 from callboard_core.runners import Pool
@@ -53,6 +54,10 @@ _THREADS = 1000
 _LOOK = 1.0
 #: Seconds after which the callee answers for an action that keeps its own time-out and is late.
 _MARGIN = 5.0
+#: Seconds within which a broker has learned of a new enrolment: Mosquitto is told every other second. And how soon a
+#: node that has just enrolled tries again.
+_NEWS = 15.0
+_ENROLLED = Backoff(refused=4.0)
 #: Seconds for what is under way at a stop.
 _PATIENCE = 2.0
 
@@ -140,6 +145,7 @@ class Running:
             credential=plan.credential,
             site=plan.site,
             keepalive=plan.card.keepalive,
+            reconnect=_ENROLLED if plan.bound else Backoff(),
             tls=plan.tls,
         )
         self.artifacts = HttpArtifacts.of(self.link, plan.credential, plan.http, tls=plan.web_tls)
@@ -313,10 +319,14 @@ class Running:
 
     async def _watch(self) -> None:
         """Until the first connect: say what is in the way, and give up on what waiting cannot cure."""
+        patient_until = time.monotonic() + _NEWS
         while not self._ready.done():
             try:
                 await asyncio.to_thread(self.link.wait_connected, _LOOK)
             except Unauthorized:
+                if self._plan.bound and time.monotonic() < patient_until:
+                    await asyncio.sleep(_LOOK)
+                    continue
                 self._fail(Unauthorized(self._wrong_password()))
                 return
             except Conflict as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -236,6 +238,83 @@ def test_a_machine_that_has_joined_says_so_and_goes_on(hosts: Hosts):
     other = JoinCode.parse(code)
     stranger = JoinCode("elsewhere", other.addresses, "00" * 32, other.token, other.expires).text
     assert "add --yes to leave it" in machine.start("--join", stranger).ended()
+
+
+def test_a_rotation_of_the_authority_needs_nobody_at_the_nodes(hosts: Hosts):
+    awake = hosts.machine("awake").start("--join", hosts.code()).is_there()
+    asleep = hosts.machine("asleep").start("--join", hosts.code()).is_there()
+    asleep.stop()
+    hosts.up.cli("trust", "rotate", "--yes")
+    authority = awake.state / "nodes" / "awake" / "enrolment" / "ca.pem"
+    eventually(lambda: authority.read_text().count("BEGIN") == 2, "the new authority is known", PATIENCE)
+    asleep.start().is_there()
+    late = asleep.state / "nodes" / "asleep" / "enrolment" / "ca.pem"
+    eventually(lambda: late.read_text().count("BEGIN") == 2, "the late one has renewed", PATIENCE)
+    hosts.up.cli("trust", "rotate", "--finish", "--yes")
+    for machine in (awake, asleep):
+        machine.stop()
+        machine.start().is_there()
+    eventually(lambda: authority.read_text().count("BEGIN") == 1, "the old one is forgotten", PATIENCE)
+
+
+IMPOSTOR = """
+import sys
+from callboard_core.discovery import Advertiser
+from support.standin import StandIn
+port, udp = int(sys.argv[1]), int(sys.argv[2])
+with StandIn().serving("0.0.0.0", port) as thief:
+    told = Advertiser(site="callboard", mqtt_port=1883, bind="0.0.0.0", port=udp, mdns=False, mqtts=port, https=port)
+    told.start()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    told.stop()
+    print(thief.met, repr(thief.told))
+"""
+
+
+def test_a_board_that_moves_is_found_again_and_an_impostor_in_its_place_learns_nothing(tmp_path: Path):
+    with two_hosts(tmp_path) as hosts:
+        machine = hosts.machine("greenhouse").start("--join", hosts.code()).is_there()
+        udp = hosts.env["CALLBOARD_DISCOVERY_PORT"]
+        move(hosts, "10.77.0.200")
+        with impostor(hosts, "10.77.0.1", udp) as learned:
+            eventually(lambda: hosts.status("greenhouse") != "ready", "the board misses it", PATIENCE)
+            eventually(lambda: hosts.status("greenhouse") == "ready", lambda: machine.log, 2 * PATIENCE)
+            machine.stop()
+            machine.start().is_there()
+        met, told = learned[0].split(" ", 1)
+        assert int(met) > 0, "it was tried"
+        assert told.strip() == "[]", "and learned nothing"
+        record = machine.state / "nodes" / "greenhouse" / "enrolment" / "enrolment.json"
+        assert json.loads(record.read_text())["addresses"][0] == "10.77.0.200:8443"
+
+
+def move(hosts: Hosts, address: str) -> None:
+    """Give the board's host another address, as a router does."""
+    namespace, old = hosts.network.namespace("board"), hosts.network.machines["board"]
+    ip("-n", namespace, "address", "del", f"{old}/24", "dev", "eth0")
+    ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
+
+
+@contextmanager
+def impostor(hosts: Hosts, address: str, udp: str) -> Iterator[list[str]]:
+    """Somebody with an address that answers discovery and TLS; what he has learned is there at the end."""
+    learned: list[str] = []
+    hosts.network.add("thief", cable=False)
+    hosts.network.machines["thief"] = address
+    hosts.network.plug("thief")
+    process = subprocess.Popen(
+        hosts.on("thief", sys.executable, "-c", IMPOSTOR, "8883", udp),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield learned
+        process.stdin.write("\n")
+        process.stdin.flush()
+        learned.append(process.stdout.readline())
 
 
 def test_the_state_of_a_node_can_be_wiped_and_joined_anew(hosts: Hosts):

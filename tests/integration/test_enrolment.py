@@ -320,8 +320,9 @@ class TestTheBoardMoves:
         self.moved(store, [nobody_listens()])
         where = self.where(store, self.found(impostor))
         where.endpoint()
-        with pytest.raises(Unavailable, match="is not the board it should be"):
-            where.endpoint()
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="is not the board it should be"):
+                where.endpoint()
         assert impostor.told == []
 
     def test_an_impostor_that_has_taken_the_boards_address_gets_nothing(self, board, impostor, store):

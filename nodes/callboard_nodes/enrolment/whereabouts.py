@@ -99,23 +99,22 @@ class Whereabouts:
         Raises:
             Unavailable: the board was not found; the message says where it was looked for.
         """
-        enrolment, now = self.enrolment(), monotonic()
-        if now - self._given < _SETTLED:
-            self._failures += 1
-            self._place = self._look(enrolment)
-        else:
-            self._failures = 0
-            self._place = self._place or next(self._known(enrolment))
-        self._given = monotonic()
+        enrolment = self.enrolment()
+        failed = monotonic() - self._given < _SETTLED
+        self._failures = self._failures + 1 if failed else 0
+        try:
+            self._place = self._look(enrolment) if failed else self._last(enrolment)
+        finally:
+            self._given = monotonic()
         return self._place.endpoint
 
     def url(self) -> str:
         """Return where the HTTP API is, beside the broker."""
-        return (self._place or next(self._known(self.enrolment()))).url
+        return self._last(self.enrolment()).url
 
     def address(self) -> str:
         """Return the HTTP API's ``host:port``."""
-        return (self._place or next(self._known(self.enrolment()))).address
+        return self._last(self.enrolment()).address
 
     def context(self) -> ssl.SSLContext:
         """Return what connects to the broker.
@@ -132,6 +131,9 @@ class Whereabouts:
     def credential(self) -> Credential:
         """Return what to log in with."""
         return self.enrolment().credential
+
+    def _last(self, enrolment: Enrolment) -> Place:
+        return self._place or next(self._known(enrolment))
 
     # -- looking -----------------------------------------------------------------------------------------------
 
