@@ -66,8 +66,11 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._limit:
+                await self._swallow(receive)
                 # The one exception that the framework's parser of bodies lets pass.
-                raise HTTPException(TooLarge.http_status, self._too_large(read).message)
+                raise HTTPException(
+                    TooLarge.http_status, self._too_large(read).message, {"Connection": "close"}
+                )
             return message
 
         return count
