@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def offer(node: Node) -> None:
 
     @node.worker(service="raw", timeout=300)
     async def raw(size: int) -> bytes:
-        return b"\xff" * size
+        return bytes(size)  # zeros cost no time in which nothing else of the process could run
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +91,15 @@ def client(engine: Engine, nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_large_result_comes_as_any_other(client: Client) -> None:
     assert client.pool("large").call(size=LARGE) == "x" * LARGE
-    assert client.proxy("raw")(size=LARGE) == b"\xff" * LARGE
+    assert client.proxy("raw")(size=LARGE) == bytes(LARGE)
     assert client.pool("picture").call(size=LARGE // 4).tolist() == list(range(LARGE // 4))
 
 
 @pytest.mark.timeout(600)
 def test_the_largest_result_comes_and_one_byte_more_is_refused(client: Client, board: BoardProcess) -> None:
     found = client.pool("raw").call(size=LARGEST, timeout=300)
-    assert (len(found), found.count(b"\xff")) == (LARGEST, LARGEST)
+    assert len(found) == LARGEST
+    assert hashlib.sha256(found).digest() == hashlib.sha256(bytes(LARGEST)).digest()
     del found
     with (
         board.client() as http,
@@ -139,7 +141,7 @@ def test_a_large_result_comes_over_http(client: Client, board: BoardProcess) -> 
 def test_one_node_calls_another(nodes: list[Node], client: Client) -> None:
     pool = nodes[0].pool("raw")
     pool.wait_ready(5)
-    assert pool.call(size=LARGE) == b"\xff" * LARGE
+    assert pool.call(size=LARGE) == bytes(LARGE)
 
 
 def test_large_arguments_are_given_as_artifacts(client: Client) -> None:
