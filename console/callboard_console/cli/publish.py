@@ -48,7 +48,7 @@ def publish(api: BoardApi, kind: str, files: list[dict[str, Any]], **more: Any) 
     return found
 
 
-def release(api: BoardApi, wheels: list[Path], note: str) -> dict[str, Any]:
+def release(api: BoardApi, wheels: list[Path], note: str, within: float) -> dict[str, Any]:
     """Return the release to send: one of the wheels given, else the newest one, else one of what runs here.
 
     Wheels that are not given are those of the release before, or packed from what is installed here.
@@ -65,7 +65,9 @@ def release(api: BoardApi, wheels: list[Path], note: str) -> dict[str, Any]:
     else:
         print(f"publishing callboard {own} as it is installed here", file=sys.stderr)
         files = _packed(api)
-    return publish(api, "release", files, version=_version_of(files), python=">=3.11", note=note)
+    return publish(
+        api, "release", files, version=_version_of(files), python=">=3.11", note=note, within=within
+    )
 
 
 def _packed(api: BoardApi) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from callboard_console.cli.board_http import open_board
 from callboard_console.cli.context import Access
 from callboard_console.cli.publish import publish, send_files
 from callboard_console.cli.reaching import reaching
-from callboard_console.cli.update import All, Canary, PauseOnFailures, Tag, Watch, begin, share
+from callboard_console.cli.update import All, Canary, PauseOnFailures, Tag, Watch, Within, begin, share
 from callboard_core.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def push(
     ] = False,
     canary: Canary = "10%",
     pause_on_failures: PauseOnFailures = 1,
+    within: Within = 60,
     watch: Watch = False,
     note: Annotated[str, typer.Option(help="Why; people read it.")] = "",
     as_json: options.Json = False,
@@ -66,22 +67,22 @@ def push(
         raise BadRequest("give files, or one configuration with --settings")
     with open_board(access, "operator") as api:
         if settings_file is not None:
-            published = _configuration(api, settings_file, nodes, note)
+            published = _configuration(api, settings_file, nodes=nodes, note=note, within=within)
         else:
             targets = {file: f"{to.rstrip('/')}/{file.name}" for file in files} if to is not None else None
             sent = send_files(api, files, targets)
-            published = publish(api, "files", sent, nodes=nodes, restart=restart, note=note)
+            published = publish(api, "files", sent, nodes=nodes, restart=restart, note=note, within=within)
         wish = {"nodes": nodes, "tags": tag or [], "all": everybody}
         terms = {"canary": share(canary), "pause_on_failures": pause_on_failures}
         begin(api, published, wish, terms, watch=watch, as_json=as_json)
 
 
-def _configuration(api: BoardApi, file: Path, nodes: list[str], note: str) -> dict[str, Any]:
-    """Publish a configuration that can be read; only for the node named, if one is."""
+def _configuration(api: BoardApi, file: Path, **more: Any) -> dict[str, Any]:
+    """Publish a configuration that can be read."""
     from callboard_core.settings import load_settings
 
     load_settings(file=file, env={})
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "callboard.toml"
         copy.write_bytes(file.read_bytes())
-        return publish(api, "config", send_files(api, [copy]), nodes=nodes, note=note)
+        return publish(api, "config", send_files(api, [copy]), **more)

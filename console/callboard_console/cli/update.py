@@ -19,7 +19,7 @@ from callboard_core.errors import BadRequest, Failed
 if TYPE_CHECKING:
     from callboard_console.cli.board_http import BoardApi
 
-__all__ = ["All", "Canary", "PauseOnFailures", "Tag", "Watch", "begin", "share", "update"]
+__all__ = ["All", "Canary", "PauseOnFailures", "Tag", "Watch", "Within", "begin", "share", "update"]
 
 #: The word in a node's place that asks for the past.
 _HISTORY = "history"
@@ -34,6 +34,9 @@ Canary = Annotated[
 ]
 PauseOnFailures = Annotated[
     int, typer.Option(min=0, metavar="N", help="Pause once so many have failed; 0 for never.")
+]
+Within = Annotated[
+    float, typer.Option(min=5, max=3600, metavar="SECONDS", help="Time that a node has to get healthy.")
 ]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show how it goes until it has ended.")]
 
@@ -56,6 +59,7 @@ def update(
     ] = None,
     canary: Canary = "10%",
     pause_on_failures: PauseOnFailures = 1,
+    within: Within = 60,
     watch: Watch = False,
     note: Annotated[str, typer.Option(help="What is new; people read it.")] = "",
     pause: Annotated[
@@ -88,7 +92,7 @@ def update(
         with open_board(access, "operator") as api:
             from callboard_console.cli.publish import release
 
-            published = release(api, files, note)
+            published = release(api, files, note, within)
             wish = {"nodes": chosen, "tags": tag or [], "all": everybody}
             terms = {"canary": share(canary), "pause_on_failures": pause_on_failures}
             begin(api, published, wish, terms, watch=watch, as_json=as_json)

@@ -1,0 +1,37 @@
+"""Wheels of this project in other versions, sound and broken ones."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from callboard_nodes.install.wheels import write_wheel
+
+__all__ = ["as_version"]
+
+
+def as_version(
+    wheel: Path, folder: Path, version: str, changes: dict[str, tuple[str, str]] | None = None
+) -> Path:
+    """Write a wheel like another one with another version.
+
+    Args:
+        wheel: of callboard.
+        folder: where to.
+        version: the new one.
+        changes: for files in it, what to replace by what; it must be there once.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    old = next(name for name in files if name.endswith(".dist-info/METADATA")).partition("/")[0]
+    new = f"callboard-{version}.dist-info"
+    metadata = files[f"{old}/METADATA"].decode()
+    line = next(line for line in metadata.splitlines() if line.startswith("Version: "))
+    files[f"{old}/METADATA"] = metadata.replace(line, f"Version: {version}", 1).encode()
+    for name, (before, after) in (changes or {}).items():
+        text = files[name].decode()
+        assert text.count(before) == 1, f"{name}: {before!r}"
+        files[name] = text.replace(before, after).encode()
+    del files[f"{old}/RECORD"]
+    renamed = {name.replace(f"{old}/", f"{new}/"): data for name, data in files.items()}
+    return write_wheel(folder / f"callboard-{version}-py3-none-any.whl", renamed, f"{new}/RECORD")
