@@ -17,6 +17,7 @@ from callboard_core.settings import Settings
 from callboard_nodes import hardware, power, sensors
 from callboard_nodes.hands import LOG, Hands
 from callboard_nodes.hosting import until_signal
+from callboard_nodes.install.layout import Layout
 from callboard_nodes.node import Node
 from callboard_nodes.running import Part, Running
 from callboard_nodes.things import Sensor, sensor
@@ -105,13 +106,15 @@ def make_agent(settings: Settings, *, modules: Iterable[Path] = (), restart: Cal
     node = Node(mine.id, label=mine.label, tags=mine.tags, settings=settings)
     if mine.builtin_sensors:
         node.add(*sensors.builtin(), _waiting(node))
-    node.add(*power.actions(mine.allow, node=mine.id, restart=restart))
+    installed = os.environ.get(INSTALLED)
+    order_file = Layout(Path(installed)).power if installed else None
+    node.add(*power.actions(mine.allow, node=mine.id, restart=restart, order_file=order_file))
     node.add(*hardware.things(settings.sensors, settings.controls))
     if mine.farm.slots != "none":
         node.extend(lambda running: _slots(running, settings))
     node.extend(lambda running: Hands(running, settings))
-    if os.environ.get(INSTALLED) and {"update", "push"} & set(mine.allow):
-        node.extend(lambda running: _intake(running, settings))
+    if installed and {"update", "push"} & set(mine.allow):
+        node.extend(lambda running: _intake(running, settings, Layout(Path(installed))))
     for module in modules:
         _set_up(node, module)
     return node
@@ -123,11 +126,10 @@ def _slots(running: Running, settings: Settings) -> Part:
     return Bank(running, settings, settings.node.state)
 
 
-def _intake(running: Running, settings: Settings) -> Part:
-    from callboard_nodes.install.layout import Layout  # noqa: PLC0415 - only for who is installed
-    from callboard_nodes.update.intake import Intake  # noqa: PLC0415
+def _intake(running: Running, settings: Settings, layout: Layout) -> Part:
+    from callboard_nodes.update.intake import Intake  # noqa: PLC0415 - only for who is installed
 
-    return Intake(running, settings, Layout(Path(os.environ[INSTALLED])))
+    return Intake(running, settings, layout)
 
 
 def _waiting(node: Node) -> Sensor:

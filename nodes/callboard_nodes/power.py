@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from callboard_core.errors import Failed
+from callboard_core.runtime import write_private
 from callboard_nodes.things import Action, action
 
 __all__ = ["actions", "restart_process"]
@@ -28,7 +30,12 @@ Runner = Callable[[list[str]], None]
 
 
 def actions(
-    allowed: Iterable[str], *, node: str, restart: Callable[[], None], run: Runner | None = None
+    allowed: Iterable[str],
+    *,
+    node: str,
+    restart: Callable[[], None],
+    run: Runner | None = None,
+    order_file: Path | None = None,
 ) -> list[Action]:
     """Return the actions that are allowed.
 
@@ -37,12 +44,19 @@ def actions(
         node: the node's id, for the questions.
         restart: begins to restart the agent, and returns at once.
         run: runs a command to its end; by default for real.
+        order_file: where root's helper of an installed node looks for orders; a node without rights leaves them there.
     """
-    order = run or _run
+
+    def order(name: str) -> None:
+        if order_file is not None:
+            _leave(order_file, name)
+        else:
+            (run or _run)(_command(name))
+
     deeds: dict[str, Callable[[], str]] = {
         "restart": lambda: _say(restart, "the agent restarts"),
-        "reboot": lambda: _say(lambda: order(_command("reboot")), "the machine reboots"),
-        "shutdown": lambda: _say(lambda: order(_command("shutdown")), "the machine shuts down"),
+        "reboot": lambda: _say(lambda: order("reboot"), "the machine reboots"),
+        "shutdown": lambda: _say(lambda: order("shutdown"), "the machine shuts down"),
     }
     wanted = set(allowed)
     return [
@@ -57,6 +71,14 @@ def restart_process() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
+
+
+def _leave(file: Path, name: str) -> None:
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(file, name)
+    except OSError as error:
+        raise Failed(f"the order cannot be left in {file}: {error.strerror}") from None
 
 
 def _say(deed: Callable[[], None], done: str) -> str:

@@ -467,3 +467,32 @@ def test_the_audit_log_is_shown_filtered_and_exported(open_page):
     page.session.api.answers["/audit"] = {"items": [], "next": None}
     page.app.selectbox(key="audit_result").set_value("Failed")
     assert "Nothing of that kind" in page.run().seen("audit")
+
+
+def test_operators_see_updates_and_stop_them(open_page):
+    page = open_page()
+    node = {
+        "node": "attic",
+        "stage": "trial",
+        "progress": None,
+        "reason": "",
+        "version": "",
+        "started": NOW,
+        "ended": None,
+    }
+    update = {"id": "3f2a", "number": 7, "kind": "release", "version": "0.2.0", "created": NOW, "by": "ann"}
+    answer = {"items": [{**update, "state": "running", "reason": "", "nodes": [node]}]}
+    release = {"number": 7, "version": "0.2.0", "note": "faster"}
+    page.session.api.answers = {
+        "manifests": {"items": [release]},
+        "updates": answer,
+        **page.session.api.answers,
+    }
+    page.go("updates")
+    assert "release 0.2.0" in page.seen("updates")
+    assert "trial" in page.seen("updates")
+    page.app.button[0].click()
+    page.run()
+    ((method, path, body),) = page.session.api.posted
+    assert (method, path) == ("POST", "/api/v1/updates")
+    assert body == {"number": 7, "nodes": [], "all": True, "terms": {"canary": 0.1}}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -54,10 +55,13 @@ class Place:
     def release(self, version: str, changes: dict[str, tuple[str, str]] | None = None) -> Path:
         return as_version(self.wheel, self.folder, version, changes)
 
-    def update(self, wheel: Path, *more: str, check: bool = True):
-        return self.up.cli(
-            "update", "greenhouse", "--wheel", str(wheel), "--watch", *more, timeout=LONG, check=check
-        )
+    def update(self, wheel: Path, *, within: float = LONG, check: bool = True) -> Any:
+        return self.send("update", "greenhouse", "--wheel", str(wheel), within=within, check=check)
+
+    def send(self, *words: str, within: float = LONG, check: bool = True) -> Any:
+        """Send something and wait for its end; what is broken gets little time, what is not gets all it may need."""
+        given = ("--watch", "--within", str(within))
+        return self.up.cli(*words, *given, timeout=within + LONG, check=check)
 
     def history(self) -> list[dict]:
         return json.loads(self.up.cli("update", "history", "greenhouse", "--json").stdout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from callboard_broker.http.context import Commander, Reader, Use
@@ -19,6 +19,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/updates", tags=["updates"])
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
+UpdateId = Annotated[str, Path(pattern="^[0-9a-f]{8}$", description="of an update")]
 
 
 class Published(BaseModel):
@@ -201,13 +202,13 @@ def of_node(node: NodePath, _person: Reader, use: Use, limit: Limit = 100) -> No
 
 
 @router.get("/{update}", summary="One update")
-def one_update(update: str, _person: Reader, use: Use) -> Rollout:
+def one_update(update: UpdateId, _person: Reader, use: Use) -> Rollout:
     """Return one update and how its nodes stand."""
     return Rollout.of(use.updates.get(update))
 
 
 @router.post("/{update}", summary="Pause, resume or cancel an update")
-def steer(update: str, wanted: Steer, _person: Commander, use: Use) -> Rollout:
+def steer(update: UpdateId, wanted: Steer, _person: Commander, use: Use) -> Rollout:
     """Nodes that are at it go on to their end; those that wait, wait on or are left out."""
     found = use.updates.steer(update, wanted.action)
     use.audit.note("", f"update.{wanted.action}", update)

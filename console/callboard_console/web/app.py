@@ -32,6 +32,7 @@ def main() -> None:
             st.Page("pages/farm.py", title="Farm", url_path="farm"),
             st.Page("pages/jobs.py", title="Jobs", url_path="jobs"),
             st.Page("pages/job.py", title="Job", url_path="job"),
+            st.Page("pages/updates.py", title="Updates", url_path="updates"),
             st.Page("pages/topics.py", title="Topics", url_path="topics"),
             st.Page("pages/refused.py", title="Refused", url_path="refused"),
             st.Page("pages/add_node.py", title="Add node", url_path="add-node"),

@@ -101,6 +101,11 @@ class Layout:
         return self.inbox / "request.json"
 
     @property
+    def power(self) -> Path:
+        """Where the node leaves the order to reboot or to shut down, which only root can carry out."""
+        return self.inbox / "power"
+
+    @property
     def health(self) -> Path:
         """Written by a node that has been well for long enough."""
         return self.inbox / "healthy.json"

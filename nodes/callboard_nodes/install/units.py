@@ -106,10 +106,11 @@ WantedBy=multi-user.target
 def _path(where: Layout) -> str:
     return f"""\
 [Unit]
-Description=Callboard: wait for an update that the node has fetched
+Description=Callboard: wait for what the node asks of root
 
 [Path]
 PathExists={where.request}
+PathExists={where.power}
 
 [Install]
 WantedBy=multi-user.target

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from callboard_core.errors import BadRequest, CallboardError, Failed, Unauthorized
+from callboard_core.errors import BadRequest, CallboardError, Failed, Forbidden, Unauthorized
 from callboard_core.messages import Payload, parse
 from callboard_core.settings import Settings, load_settings
 from callboard_core.updates import Content, Manifest, Signed, open_signed
@@ -38,6 +38,8 @@ __all__ = ["Applying", "Request", "main"]
 
 _log = logging.getLogger("callboard.update")
 
+#: What an order is to systemd.
+_ORDERS = {"reboot": "reboot", "shutdown": "poweroff"}
 _REQUEST_BYTES = 1024 * 1024
 _BLOCK = 1024 * 1024
 #: Bytes on the disk for each byte of wheels: the copy, and the environment with what is compiled; and some to spare.
@@ -76,8 +78,25 @@ class Applying:
 
     def run(self) -> Journal | None:
         """Do what there is to do; returns how far it came."""
+        self._obey_order()
         with self.book.held() as mine:
             return self._go_on() if mine else None
+
+    def _obey_order(self) -> None:
+        """Reboot or shut down, if the node was asked to and root's own settings allow it."""
+        file = self.layout.power
+        if not _is_there(file):
+            return
+        try:
+            word = _read(file, 100).decode("ascii", errors="replace").strip()
+            file.unlink(missing_ok=True)
+            if word not in _ORDERS or word not in self._settings(self.layout.config).node.allow:
+                raise Forbidden(f"{word!r} is not in node.allow")
+        except CallboardError as error:
+            file.unlink(missing_ok=True)
+            _log.error("an order is not carried out: %s", error.message)
+            return
+        self._run(_ORDERS[word])
 
     def _go_on(self) -> Journal | None:
         # The program that undoes updates fits the one that writes its journal.

@@ -53,3 +53,12 @@ def test_an_order_the_system_refuses_is_an_error(tmp_path, monkeypatch, script, 
         monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     with pytest.raises(Failed, match=words):
         make(["reboot"])["reboot"].run()
+
+
+def test_a_node_without_rights_leaves_the_order_to_root(tmp_path):
+    file = tmp_path / "inbox" / "power"
+    found = make(["reboot", "shutdown"], order_file=file)
+    found["reboot"].run()
+    assert file.read_text() == "reboot"
+    found["shutdown"].run()
+    assert file.read_text() == "shutdown"

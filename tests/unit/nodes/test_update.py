@@ -352,3 +352,32 @@ def test_the_key_of_the_first_update_is_pinned(machine):
     assert machine.book.pins()["numbers"] == {"release": 1}
     assert machine.book.pins()["key"]
     assert KEY not in Layout(machine.layout.root).pins.read_text()
+
+
+@pytest.mark.parametrize(("order", "verb"), [("reboot", "reboot"), ("shutdown", "poweroff")])
+def test_root_reboots_for_the_node_where_its_own_settings_allow_it(machine, order, verb):
+    given = []
+    machine.systemctl = lambda *words: given.append(words) or True
+    machine.layout.power.write_text(order)
+    machine.apply()
+    assert given == []
+    machine.layout.config.write_text(f'[node]\nallow = ["{order}"]\n')
+    machine.layout.power.write_text(order)
+    machine.apply()
+    assert given == [(verb,)]
+    assert not machine.layout.power.exists()
+
+
+def test_nothing_else_is_an_order(machine, tmp_path):
+    given = []
+    machine.systemctl = lambda *words: given.append(words) or True
+    machine.layout.config.write_text('[node]\nallow = ["restart"]\n')
+    machine.layout.power.write_text("restart")
+    machine.apply()
+    (tmp_path / "reboot").write_text("reboot")
+    machine.layout.config.write_text('[node]\nallow = ["reboot"]\n')
+    machine.layout.power.symlink_to(tmp_path / "reboot")
+    machine.apply()
+    assert given == []
+    assert (tmp_path / "reboot").exists()
+    assert not os.path.lexists(machine.layout.power)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import quote
 
 import streamlit as st
 
@@ -10,16 +11,21 @@ from callboard_console.web import runtime
 from callboard_console.web.live import live
 from callboard_console.web.pages.shared import action_dialog, control, timezone
 from callboard_console.web.snapshot import NodeView, Thing
-from callboard_console.web.views import history, parts
+from callboard_console.web.views import history, parts, updates
 from callboard_console.web.views import node as view
 from callboard_console.web.views.markup import Markup, join, tag
 from callboard_console.web.views.words import plain
 from callboard_core.cards import ActionCard, ControlCard
 from callboard_core.errors import CallboardError
 from callboard_core.topics import Address, Kind, Leaf
+from callboard_core.updates import UPDATE
 
 _DAY = 86_400.0
 _CUSTOM = "Custom"
+#: Updates that are shown of a node.
+_UPDATES = 10
+#: Actions that programs call: there is nothing that a person could type into them, or read of their answer.
+_NOT_FOR_PEOPLE = frozenset({UPDATE, "log", "diagnose"})
 
 
 def _node(node_id: str) -> NodeView | None:
@@ -77,6 +83,18 @@ def _presence(node_id: str) -> None:
         changes = []
     stretches = view.spans(changes, end - _DAY, end, now_status=node.status, now_since=node.since)
     live(view.strip(stretches, timezone()), key="presence")
+
+
+@st.fragment(run_every=5.0)
+def _updates(node_id: str) -> None:
+    session = runtime.session()
+    if session is None:
+        return
+    try:
+        found = session.api.get(f"/api/v1/updates/nodes/{quote(node_id, safe='')}", limit=_UPDATES)["items"]
+    except CallboardError:
+        found = []
+    live(updates.of_node(found, timezone()), key="updates")
 
 
 @st.fragment(run_every=1.0)
@@ -157,7 +175,7 @@ def _controls(node_id: str) -> None:
 def _actions(node: NodeView) -> None:
     session, site = runtime.session(), runtime.current().site
     for thing in node.of_kind(Kind.ACTION):
-        if not isinstance(thing.card, ActionCard) or session is None:
+        if not isinstance(thing.card, ActionCard) or session is None or thing.name in _NOT_FOR_PEOPLE:
             continue
         address = Address(site, node.id, Leaf.COMMAND, Kind.ACTION, thing.name)
         about = thing.card.description or ("" if node.live else f"{node.title} is away")
@@ -226,6 +244,7 @@ def _page() -> None:
     if right is not None:
         with right:
             _operate(node)
+    _updates(chosen)
     _log(chosen)
 
 
