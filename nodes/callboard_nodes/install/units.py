@@ -140,7 +140,7 @@ Description=Callboard: look after an update
 
 [Timer]
 OnBootSec=5s
-OnUnitInactiveSec=30s
+OnUnitInactiveSec=2min
 AccuracySec=1s
 Unit={ROLLBACK}.service
 

@@ -42,6 +42,8 @@ _log = logging.getLogger("callboard.update")
 _ORDERS = {"reboot": "reboot", "shutdown": "poweroff"}
 _REQUEST_BYTES = 1024 * 1024
 _BLOCK = 1024 * 1024
+#: Bytes of a file that can be put back.
+_LARGEST_OLD = 2**30
 #: Bytes on the disk for each byte of wheels: the copy, and the environment with what is compiled; and some to spare.
 _ROOM, _SPARE = 8, 32 * 1024 * 1024
 
@@ -233,10 +235,11 @@ class Applying:
                 f"the configuration makes {old.node.id} at {old.site} another node ({new.node.id} at {new.site}); "
                 "for that, flash or install it anew"
             )
-        mode = 0o640
+        mode, owner = 0o640, (0, self._owner[1]) if self._owner is not None else None
         with suppress(OSError):
-            mode = stat.S_IMODE(self.layout.config.stat().st_mode)
-        return Placed(files=(self._entry(0, self.layout.config, mode=mode, owner=None),))
+            found = self.layout.config.stat()
+            mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+        return Placed(files=(self._entry(0, self.layout.config, mode=mode, owner=owner),))
 
     def _files(self, files: list[Content]) -> Placed:
         folders = folders_of(self._settings(self.layout.config))
@@ -253,9 +256,11 @@ class Applying:
 
     def _entry(self, number: int, path: Path, *, mode: int, owner: tuple[int, int] | None) -> Entry:
         """Keep what is there now."""
-        if not _is_there(path):
+        with rollback.rights(owner):
+            old = _read(path, _LARGEST_OLD) if _is_there(path) else None
+        if old is None:
             return Entry(str(path), f"new-{number}", None, mode, owner)
-        rollback.to_file(self.book.work / f"old-{number}", _read(path, 2**31), 0o600)
+        rollback.to_file(self.book.work / f"old-{number}", old, 0o600)
         return Entry(str(path), f"new-{number}", f"old-{number}", mode, owner)
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "look_after",
     "main",
     "place",
+    "rights",
     "systemctl",
     "to_file",
 ]
@@ -75,8 +76,8 @@ class Entry:
         new: name of the new content among the update's own files.
         old: name of the old content there; None when there was no file.
         mode: the new file's permissions.
-        owner: user and group, as numbers; None for whoever runs this. What belongs to others than root is written
-            with their rights, so that no link of theirs leads root astray.
+        owner: user and group, as numbers; None for whoever runs this. What belongs to others than root is read and
+            written with their rights, so that no link of theirs leads root astray.
     """
 
     path: str
@@ -335,21 +336,20 @@ def place(book: Book, placed: Placed, *, new: bool) -> None:
     """Put the new in place, or the old again."""
     for entry in placed.files:
         name = entry.new if new else entry.old
-        with _rights(entry.owner):
+        data = b"" if name is None else (book.work / name).read_bytes()
+        with rights(entry.owner):
             if name is None:
                 Path(entry.path).unlink(missing_ok=True)
-                continue
-        data = (book.work / name).read_bytes()
-        with _rights(entry.owner):
-            Path(entry.path).parent.mkdir(parents=True, exist_ok=True)
-            to_file(Path(entry.path), data, entry.mode)
+            else:
+                Path(entry.path).parent.mkdir(parents=True, exist_ok=True)
+                to_file(Path(entry.path), data, entry.mode, entry.owner)
     slot = placed.after if new else placed.before
     if slot is not None and book.current() != slot:
         book.point(slot)
 
 
 @contextlib.contextmanager
-def _rights(owner: tuple[int, int] | None) -> Iterator[None]:
+def rights(owner: tuple[int, int] | None) -> Iterator[None]:
     """Act with somebody's rights; root's own when it is nobody else's."""
     if owner is None or os.geteuid() != 0 or owner[0] == 0:
         yield
@@ -366,14 +366,16 @@ def _rights(owner: tuple[int, int] | None) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def to_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file, whole or not at all, and on the disk before this returns."""
+def to_file(path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Write a file, whole or not at all, and on the disk before this returns; root can write it for an owner."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         os.fchmod(file.fileno(), mode)
+        if owner is not None and os.geteuid() == 0:
+            os.fchown(file.fileno(), *owner)
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)

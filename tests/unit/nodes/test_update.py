@@ -15,9 +15,10 @@ from callboard_core.trust.signing import new_signing_key
 from callboard_core.updates import Content, Manifest, Signed
 from callboard_nodes.install.layout import Layout
 from callboard_nodes.update import rollback
+from callboard_nodes.update.apply import Applying
 from callboard_nodes.update.checking import Here, check, target_of, wheels_for
 from callboard_nodes.update.rollback import ENDS, STEPS, Book, Entry, Journal, Placed, look_after, place
-from support.power_cuts import KEY, NEW_CONFIG, OLD_CONFIG, Machine
+from support.power_cuts import KEY, NEW_CONFIG, OLD_CONFIG, Machine, fill
 
 HERE = Here(site="callboard", node="pi", version="0.2.0", numbers={"release": 5}, folders=("/srv/files",))
 WHEEL = Content(name="callboard-0.3.0-py3-none-any.whl", sha256="0" * 64, size=1)
@@ -325,10 +326,10 @@ def test_a_disk_that_is_full_when_the_new_is_put_in_place_leaves_the_old(machine
     machine.ask("config", content=NEW_CONFIG.encode())
     real = rollback.to_file
 
-    def full(path, data, mode=0o644):
+    def full(path, data, mode=0o644, owner=None):
         if path == machine.layout.config and data == NEW_CONFIG.encode():
             raise OSError(28, "No space left on device")
-        real(path, data, mode)
+        real(path, data, mode, owner)
 
     monkeypatch.setattr(rollback, "to_file", full)
     machine.boot()
@@ -381,3 +382,30 @@ def test_nothing_else_is_an_order(machine, tmp_path):
     assert given == []
     assert (tmp_path / "reboot").exists()
     assert not os.path.lexists(machine.layout.power)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_nodes_group_can_still_read_its_settings_after_a_push(machine):
+    os.chown(machine.layout.config, 0, 65534)
+    machine.layout.config.chmod(0o640)
+    machine.ask("config", content=NEW_CONFIG.encode())
+    machine.boot()
+    found = machine.layout.config.stat()
+    assert machine.layout.config.read_text() == NEW_CONFIG
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, 65534, 0o640)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what others cannot")
+def test_what_the_nodes_user_cannot_read_is_not_kept_for_it(machine, tmp_path, monkeypatch):
+    tmp_path.chmod(0o755)
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "scene.txt").write_text("of root")
+    machine.layout.state.chmod(0o755)
+    (machine.layout.state / "files").symlink_to(secret)
+    machine.ask("files", content=b"x", path=str(machine.layout.state / "files" / "scene.txt"))
+    applying = Applying(machine.layout, run=machine.systemctl, user="nobody", fill=fill)
+    applying.run()
+    assert machine.book.read().state in {"failed", "switching", "undoing", "rolled-back"}
+    assert not list(machine.book.work.glob("old-*"))
+    assert (secret / "scene.txt").read_text() == "of root"
