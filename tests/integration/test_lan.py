@@ -163,6 +163,23 @@ def test_the_consoles_cookie_never_travels_in_clear(board: LanBoard) -> None:
     assert "secure" not in plain.headers["set-cookie"].lower()
 
 
+def test_the_console_is_live_over_the_encrypted_port(board: LanBoard) -> None:
+    assert board.lan.console is not None
+    at, form = board.lan.console, {"username": "viewer", "password": board.up.password("viewer")}
+    with httpx.Client(verify=pinned_context(board.bundle), timeout=30) as client:
+        cookie = client.post(f"{at.url}/login", data=form).headers["set-cookie"].partition(";")[0]
+    with websockets.sync.client.connect(
+        at.url.replace("https", "wss") + "/_stcore/stream",
+        ssl=pinned_context(board.bundle),
+        origin=at.url,  # type: ignore[arg-type]  # a plain text is one
+        additional_headers={"Cookie": cookie},
+        subprotocols=["streamlit"],  # type: ignore[list-item]
+        open_timeout=60,
+    ) as live:
+        assert live.response is not None
+        assert live.response.status_code == 101
+
+
 # ---- what a node's credential is good for, and what not
 
 
