@@ -104,9 +104,11 @@ class Hub:
         old = self.sessions.get(client_id)
         foreign = old is not None and old.user != user
         if old is not None and foreign and grant.rank <= old.grant.rank:
+            self.kept_out(connection, Reason.CLIENT_IDENTIFIER_NOT_VALID)
             connection.refuse(Reason.CLIENT_IDENTIFIER_NOT_VALID)
             return
         if login.will is not None and not grant.may_publish(login.will.topic, login.will.retain):
+            self.kept_out(connection, Reason.NOT_AUTHORIZED)
             connection.refuse(Reason.NOT_AUTHORIZED)
             return
         if old is None and len(self.sessions) >= self.limits.sessions:
@@ -295,6 +297,11 @@ class Hub:
         log.debug("%s may not publish to %s", connection.user, topic)
         if self.watch is not None and connection.session is not None:
             self.watch.refused(connection.session, topic)
+
+    def kept_out(self, connection: Connection, reason: Reason) -> None:
+        """Tell the host of a CONNECT that is refused for who sends it."""
+        if self.watch is not None:
+            self.watch.kept_out(connection, reason)
 
     def note_error(self, connection: Connection, error: ProtocolError) -> None:
         """Count and log a broken protocol."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from callboard_broker.mqtt.connection import Connection
+    from callboard_broker.mqtt.reasons import Reason
     from callboard_broker.mqtt.session import Session
 
 __all__ = ["Watch"]
@@ -21,3 +23,6 @@ class Watch(Protocol):
 
     def refused(self, session: Session, topic: str) -> None:
         """A message was refused by access rules."""
+
+    def kept_out(self, connection: Connection, reason: Reason) -> None:
+        """A CONNECT is refused."""

@@ -79,8 +79,8 @@ class CommandLog:
                 )
             self._audit.note(
                 who,
-                "command",
-                entry.topic,
+                entry.what,
+                entry.topic or entry.user,
                 f"{entry.address} {entry.client}".strip(),
                 entry.result,
                 detail,

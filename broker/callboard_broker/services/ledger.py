@@ -1,4 +1,4 @@
-"""Which commands were sent, by whom, and what came of them; from the messages alone. Pure.
+"""Which commands were sent, by whom, and what came of them, from the messages alone; and who was not let in. Pure.
 
 Commands and answers are kept as they come, which is cheap, and looked into later. What is alike is counted.
 """
@@ -39,9 +39,10 @@ class Entry(NamedTuple):
         user: who sent it; empty if only the message says something about that.
         client: the client id it was sent by, or that is to be answered.
         address: where that client is; empty if unknown.
-        topic: where to.
+        topic: where to; empty for what is no command.
         result: ``ok``, an error code, ``timeout``, ``sent`` where no answer was asked for, ``left out`` for those that
             nobody had time to look into.
+        what: ``command``, or ``login`` for one that was refused.
     """
 
     t: float
@@ -52,6 +53,7 @@ class Entry(NamedTuple):
     result: str
     detail: str = ""
     times: int = 1
+    what: str = "command"
 
 
 class _Seen(NamedTuple):
@@ -100,6 +102,10 @@ class Ledger:
     def refused(self, t: float, user: str, client: str, address: str, topic: str) -> None:
         """Note a command that access rules have refused."""
         self._tell(Entry(t, user, client, address, topic, "forbidden"))
+
+    def kept_out(self, t: float, user: str, client: str, address: str, result: str) -> None:
+        """Note a log-in that was refused."""
+        self._tell(Entry(t, user, client, address, "", result, what="login"))
 
     def settle(self, now: float) -> bool:
         """Look into what waits; returns whether there is something to take."""
@@ -158,7 +164,7 @@ class Ledger:
         self._tell(Entry(seen.t, seen.user, seen.client, seen.address, seen.topic, result, detail))
 
     def _tell(self, entry: Entry) -> None:
-        key = (entry.user, entry.client, entry.address, entry.topic, entry.result)
+        key = (entry.what, entry.user, entry.client, entry.address, entry.topic, entry.result)
         known = self._ready.get(key)
         if known is not None:
             self._ready[key] = entry._replace(times=known.times + entry.times)

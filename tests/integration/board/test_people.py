@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from callboard_broker.access import Users, users_file
 from callboard_core.errors import ERRORS
+from support import packets
 from support.boards import BoardProcess, board_process, eventually
 from support.engines import Engine, Options, password, running
 from support.wire import Will, Wire
@@ -424,6 +426,26 @@ def test_refused_commands_and_those_of_last_wills_are_in_the_log(engine: Engine,
     will = Will("callboard/pump/command/action/close", b"{}")
     engine.connect("dying", username="operator", password=password("operator"), will=will).close()
     assert noted(admin, what="command", subject="action/close")["who"] == "operator"
+
+
+def test_refused_log_ins_over_mqtt_are_in_the_log(engine: Engine, admin: httpx.Client):
+    for number in range(8):  # from the sixth on the answer is late, and nobody waits for it
+        with Wire(engine.address) as guesser:
+            guesser.send(packets.connect("burglar", username="mallory", password=f"guess {number}"))
+            if number < 5:
+                guesser.receive()
+    eventually(
+        lambda: (
+            sum(one["count"] for one in entries(admin, what="login", who="mallory", result="unauthorized"))
+            >= 6
+        )
+    )
+    entry = noted(admin, what="login", who="mallory", result="unauthorized")
+    assert (entry["origin"], entry["subject"]) == ("127.0.0.1 burglar", "mallory")
+    Users(users_file(engine.state)).enrol("pi-9", "pi-9's password")
+    with Wire(engine.address) as thief:
+        assert thief.connect("pi-9", username="node", password=password("node")).code == 2
+    assert noted(admin, what="login", who="node")["result"] == "forbidden"
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "node", "board", "admin"])

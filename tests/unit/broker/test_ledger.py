@@ -58,7 +58,7 @@ def test_a_command_is_told_with_what_came_of_it_once_that_is_known(ledger: Ledge
     answer(ledger, {"id": "1", "ok": True, "result": None})
     assert ledger.settle(101.0)
     [entry] = ledger.take(10)
-    assert entry == (100.0, "ann", "anns-laptop", "10.0.0.7", FAN, "ok", "", 1)
+    assert entry == (100.0, "ann", "anns-laptop", "10.0.0.7", FAN, "ok", "", 1, "command")
     assert results(ledger) == []
 
 
@@ -138,3 +138,10 @@ def test_where_the_sender_is_unknown_the_reply_topic_says_who_it_was():
     ledger.settle(101.0)
     [entry] = ledger.take(10)
     assert (entry.user, entry.client, entry.result) == ("", "anns-laptop", "ok")
+
+
+def test_a_refused_log_in_is_told_apart_from_commands(ledger: Ledger):
+    ledger.kept_out(100.0, "mallory", "x", "10.0.0.7", "unauthorized")
+    ledger.settle(101.0)
+    [entry] = ledger.take(10)
+    assert (entry.what, entry.user, entry.topic, entry.result) == ("login", "mallory", "", "unauthorized")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from callboard_broker.access.rules import AUDIT_FEED, is_command
 from callboard_broker.mqtt.message import Message
+from callboard_broker.mqtt.reasons import Reason
 from callboard_broker.services.ledger import Ledger, concerns
 
 if TYPE_CHECKING:
+    from callboard_broker.mqtt.connection import Connection
     from callboard_broker.mqtt.hub import Hub
     from callboard_broker.mqtt.session import Session
 
@@ -17,6 +19,9 @@ __all__ = ["CommandFeed"]
 
 #: Entries in one message.
 _MOST = 500
+#: Characters of names that nobody has checked.
+_LONGEST = 100
+_CODES = {Reason.CLIENT_IDENTIFIER_NOT_VALID: "forbidden", Reason.SERVER_BUSY: "overloaded"}
 
 
 class CommandFeed:
@@ -42,6 +47,14 @@ class CommandFeed:
         """Note a refused command; what else is refused is counted by the hub."""
         if is_command(self._site, topic):
             self._ledger.refused(self._hub.now, session.user, session.client_id, _address(session), topic)
+
+    def kept_out(self, connection: Connection, reason: Reason) -> None:
+        """Note a log-in that was refused."""
+        login = connection.login
+        if login is not None:
+            user, client = (login.username or "")[:_LONGEST], login.client_id[:_LONGEST]
+            result = _CODES.get(reason, "unauthorized")
+            self._ledger.kept_out(self._hub.now, user, client, connection.address, result)
 
     def tell(self) -> None:
         """Publish what there is to tell."""

@@ -221,6 +221,11 @@ class Login:
     def _refuse(self, connection: Connection, reason: Reason) -> None:
         """Refuse; who has failed again and again is told later, so that he cannot try as often."""
         penalty = self._penalty(connection.address)
+        self._hub.kept_out(connection, reason)
+        if (
+            not penalty and connection.login is not None
+        ):  # the audit log counts what comes after the first few
+            log.warning("a log-in as %r from %s was refused", connection.login.username, connection.address)
         if penalty:
             self._loop.call_later(penalty, self._refuse_late, connection, reason)
         else:
@@ -257,6 +262,7 @@ class Login:
                 return
             if not _may_use(login.client_id, verdict, grant, self._users):
                 log.warning("user %s may not connect as %s", verdict.name, login.client_id)
+                self._hub.kept_out(connection, Reason.CLIENT_IDENTIFIER_NOT_VALID)
                 connection.refuse(Reason.CLIENT_IDENTIFIER_NOT_VALID)
                 return
         if self._users is not None:
