@@ -42,12 +42,13 @@ def test_every_program_on_the_page_is_python(page):
         compile(code, f"{page} {number}", "exec", flags=0x2000)  # PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
-def test_the_first_node_on_the_page_defines_its_things(monkeypatch):
+@pytest.mark.parametrize("page", ["node-sdk.md", "../../README.md"])
+def test_the_first_node_on_the_page_defines_its_things(monkeypatch, page):
     from callboard import Node
 
     monkeypatch.setattr(Node, "run", lambda self: None)
     scope = {}
-    exec(snippets("node-sdk.md", "python")[0], scope)
+    exec(snippets(page, "python")[0], scope)
     assert [one.card.name for one in scope["node"]._things] == ["temperature", "fan", "open-vent"]
 
 
