@@ -21,8 +21,9 @@ help: ## Show this list
 up: $(VENV)/.runs ## Set up and run a board on this machine (ARGS="--mqtt-port 0" adds options)
 	@exec $(BIN)/callboard up $(ARGS)
 
+# In their own order, in which the long stories come first: files of few tests would else come last, one at a time.
 test: $(VENV)/.tests packages ## Set up and run every test (ARGS="-k name" picks some)
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.tests ## Lint, formatting, types and layers
 	$(BIN)/ruff check
