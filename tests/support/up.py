@@ -26,7 +26,7 @@ from callboard_core.runtime import Runtime, read_runtime
 GROUPS = {"farm", "job", "join", "project", "trust"}
 CALLBOARD = (sys.executable, "-P", "-m", "callboard_console.cli.main")
 #: Seconds; a machine that runs tests is slow.
-READY = 60.0
+READY = 120.0
 
 
 def free_udp_port() -> int:
@@ -131,7 +131,7 @@ class Up:
         return eventually(whole, lambda: f"every role ready\n{self.logs()}", timeout)
 
     def cli(
-        self, *arguments: str, timeout: float = 60, check: bool = True
+        self, *arguments: str, timeout: float = 150, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a verb of the command line on this state folder."""
         named = arguments[0] in GROUPS and not "".join(arguments[1:2]).startswith("-")
@@ -260,6 +260,7 @@ class OwnNode:
         eventually(
             lambda: self.up.nodes().get(self.node) == "ready",
             lambda: f"{self.node} ready\n{self.log.read_text()}",
+            READY,
         )
         return self
 
