@@ -146,7 +146,12 @@ def test_a_second_machine_finds_the_board_and_loses_nothing_while_it_is_cut_off(
             cut = Stopwatch()
             wait_for_status(watching, "lost")
             assert cut.within(1.5 * KEEPALIVE + NOTICED[hosts.up.runtime.engine]), cut
+            before = counted(hosts)
             time.sleep(OUTAGE - cut.seconds)
+            # A busy machine leaves some ticks out; as many readings as a quiet one takes have to wait all the same.
+            eventually(
+                lambda: counted(hosts) - before >= OUTAGE * RATE * 0.85, "readings to wait", timeout=240
+            )
             hosts.plug()
             plugged = Stopwatch()
             wait_for_status(watching, "ready")
@@ -155,11 +160,10 @@ def test_a_second_machine_finds_the_board_and_loses_nothing_while_it_is_cut_off(
             watching.kill()
             watching.communicate()
 
-        counted = int((hosts.folder / "counted").read_text())
-        assert counted >= OUTAGE * RATE * 0.9
+        last = counted(hosts)
         eventually(
-            lambda: numbers(hosts) >= set(range(counted + 1)),
-            lambda: f"missing: {sorted(set(range(counted + 1)) - numbers(hosts))[:20]} of {counted}",
+            lambda: numbers(hosts) >= set(range(last + 1)),
+            lambda: f"missing: {sorted(set(range(last + 1)) - numbers(hosts))[:20]} of {last}",
             timeout=120,
             every=0.5,
         )
@@ -168,6 +172,11 @@ def test_a_second_machine_finds_the_board_and_loses_nothing_while_it_is_cut_off(
         out, _ = node.communicate(timeout=30)
     assert "Traceback" not in out
     eventually(lambda: hosts.status() == "disconnected", "the far node said goodbye")
+
+
+def counted(hosts: Hosts) -> int:
+    """How far the far node has come."""
+    return int((hosts.folder / "counted").read_text())
 
 
 def wait_for_status(watching: subprocess.Popen[str], wanted: str) -> None:
