@@ -35,7 +35,7 @@ fuzz: $(VENV)/.tests ## Fuzz the protocol code for a long time (CALLBOARD_FUZZ_S
 	CALLBOARD_FUZZ_SECONDS=$${CALLBOARD_FUZZ_SECONDS:-300} HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/fuzz $(ARGS)
 
 soak: $(VENV)/.tests packages ## Bounds and durability at full size: a million messages, 200 kills, a result of a gibibyte; and 30 jobs through kills of everything; 50 rounds of every fault in calls
-	CALLBOARD_LONG=1 $(BIN)/pytest tests/integration/test_broker_bounds.py tests/integration/test_broker_durability.py tests/integration/test_farm_rendering.py tests/integration/board/test_artifacts.py tests/integration/test_workers_artifacts.py $(ARGS)
+	CALLBOARD_LONG=1 $(BIN)/pytest tests/integration/test_broker_bounds.py tests/integration/test_broker_durability.py tests/integration/test_farm_rendering.py tests/integration/board/test_artifacts.py tests/integration/board/test_board.py tests/integration/test_workers_artifacts.py $(ARGS)
 	CALLBOARD_LONG=1 $(BIN)/pytest -s tests/acceptance/test_workers_faults.py $(ARGS)
 
 bench: $(VENV)/.tests packages ## Measure, and print the tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sqlite3
@@ -14,6 +15,9 @@ import pytest
 from support.boards import BoardProcess, board_process, eventually
 from support.engines import Engine, Options, password, running
 from support.fakenode import fake_node
+
+#: Kills of the board in the test that kills it again and again.
+KILLS = 50 if os.environ.get("CALLBOARD_LONG") == "1" else 5
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +44,13 @@ def healthy(board: BoardProcess) -> bool:
         return client.get("/healthz").status_code == 200
 
 
+@pytest.mark.timeout(1800)
 def test_what_was_written_survives_kill_and_the_next_start_is_clean(mosquitto, board):
-    """Ten times: readings flow, the board is killed at a random moment, nothing that was written is missing."""
+    """Again and again: readings flow, the board is killed at a random moment, nothing that was written is missing."""
     sent = 0
     start = time.time() - 3600
     with fake_node(mosquitto.port) as node:
-        for round_number in range(10):
+        for round_number in range(KILLS):
             for _ in range(20):
                 node.send([(start + number / 100, float(number)) for number in range(sent, sent + 50)])
                 sent += 50
@@ -63,7 +68,7 @@ def test_what_was_written_survives_kill_and_the_next_start_is_clean(mosquitto, b
         )  # what an outbox would do
         eventually(lambda: len(stored(board)) == sent)
     with board.client() as client:
-        assert client.get("/api/v1/nodes/board").json()["epoch"] == 11
+        assert client.get("/api/v1/nodes/board").json()["epoch"] == KILLS + 1
 
 
 def test_retained_values_are_not_stored_twice(mosquitto, board):
