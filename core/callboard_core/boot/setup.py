@@ -61,7 +61,7 @@ buses() {
 
 configure() {
     install -d -m 755 /etc/callboard
-    install -m 600 "$here/callboard.toml" /etc/callboard/callboard.toml
+    install -m 644 "$here/callboard.toml" /etc/callboard/callboard.toml
     [ ! -f "$here/ca.pem" ] || install -m 644 "$here/ca.pem" /etc/callboard/ca.pem
 }
 
