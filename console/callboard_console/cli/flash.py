@@ -138,5 +138,4 @@ def flash(
     configs = [config if config.join or asking is None else asking.give(config) for config in configs]
     system = flash_cards.System(form, machine, python, None if no_wheels else wheels, offline=not no_wheels)
     cards = flash_cards.Cards(source, target, system, yes=yes, serial=serial)
-    for config in configs:
-        cards.make(config, many=fleet is not None)
+    cards.make(configs, many=fleet is not None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,12 +14,12 @@ import typer
 from callboard_console.cli.output import table
 from callboard_core.boot import CardConfig, Format
 from callboard_core.errors import BadRequest
-from callboard_nodes.flash.card import Plan, flash_device, flash_file, flash_folder
+from callboard_nodes.flash.card import Plan, flash_device, flash_file, flash_folder, unpacked
 from callboard_nodes.flash.device import device_of
 from callboard_nodes.flash.facts import Device, read_device, read_machine
 from callboard_nodes.flash.safety import check_confirmation, check_safe, objections
 from callboard_nodes.flash.seed import Target
-from callboard_nodes.flash.source import check_sum, checksum_beside, find_image
+from callboard_nodes.flash.source import Image, check_sum, checksum_beside, find_image
 from callboard_nodes.flash.wheels import bundle, own
 
 __all__ = ["Cards", "System", "check", "show_devices"]
@@ -122,36 +122,49 @@ class Cards:
         self._system = system
         self._yes = yes
         self._serial = serial
+        self._image: Image | None = None
+        self._wheels: dict[Target, Mapping[str, bytes]] = {}
 
-    def make(self, config: CardConfig, *, many: bool) -> None:
-        """Make a card, and say so."""
-        where = self._source if self._target is None else self._target
-        if self._target is None:
+    def make(self, configs: Sequence[CardConfig], *, many: bool) -> None:
+        """Make the cards, and say so of each; an image is unpacked once for many."""
+        image = None if self._source.is_dir() else find_image(self._source)
+        folder = self._target if many and self._target is not None and self._target.is_dir() else None
+        once = unpacked(image, folder) if image is not None and folder is not None else nullcontext(image)
+        with once as self._image:
+            for config in configs:
+                where = self._make(config, many=many)
+                left = "" if config.join else "; it has no join code"
+                print(f"{where} is the card of {config.id}{left}")
+
+    def _make(self, config: CardConfig, *, many: bool) -> Path:
+        if self._target is None or self._image is None:
             with _Bars() as bars:
                 flash_folder(self._source, self._plan(config, bars))
-        elif stat.S_ISBLK(_mode(self._target)):
-            self._make_device(config, self._target, many=many)
-        else:
-            where = self._target / f"{config.id}.img" if many else self._target
-            self._make_file(config, where)
-        left = "" if config.join else "; it has no join code"
-        print(f"{where} is the card of {config.id}{left}")
+            return self._source
+        if self._target.is_block_device():
+            self._make_device(config, self._image, self._target, many=many)
+            return self._target
+        path = self._target / f"{config.id}.img" if many else self._target
+        self._make_file(config, self._image, path)
+        return path
 
     def _plan(self, config: CardConfig, bars: _Bars) -> Plan:
         def wheels(target: Target) -> Mapping[str, bytes]:
             bars.tell("wheels", 0, None)
-            return self._system.collect(target)
+            if target not in self._wheels:
+                self._wheels[target] = self._system.collect(target)
+            return self._wheels[target]
 
         chosen = self._system
         return Plan(config, wheels, chosen.form, chosen.machine, chosen.python, bars.tell)
 
-    def _make_file(self, config: CardConfig, path: Path) -> None:
+    def _make_file(self, config: CardConfig, image: Image, path: Path) -> None:
         if path.exists() and not self._yes:
             typer.confirm(f"Replace {path}?", abort=True, err=True)
         with _Bars() as bars:
-            flash_file(find_image(self._source), path, self._plan(config, bars))
+            flash_file(image, path, self._plan(config, bars))
 
-    def _make_device(self, config: CardConfig, path: Path, *, many: bool) -> None:
+    def _make_device(self, config: CardConfig, image: Image, path: Path, *, many: bool) -> None:
         if many:
             typer.prompt(
                 f"Put in the card for {config.id}, then press Enter", default="", show_default=False, err=True
@@ -162,7 +175,7 @@ class Cards:
         bars = _Bars()
         try:
             with bars:
-                flash_device(find_image(self._source), path, device, self._plan(config, bars))
+                flash_device(image, path, device, self._plan(config, bars))
         except BaseException:
             if bars.began:
                 print(f"{path} is incomplete, and does not boot; write it again", file=sys.stderr)
@@ -175,10 +188,6 @@ class Cards:
             print(f"/dev/{device.name} ({about}) will be overwritten: all of it is lost.", file=sys.stderr)
             typed = typer.prompt(f"Type {device.name} to go on", err=True)
         check_confirmation(device, serial=self._serial, typed=typed)
-
-
-def _mode(path: Path) -> int:
-    return path.stat().st_mode if path.exists() else 0
 
 
 class _Bars:

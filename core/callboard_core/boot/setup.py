@@ -19,11 +19,15 @@ WHEELS = f"{FOLDER}/wheels"
 #: The installed node's file of the join code.
 _JOIN = "/etc/callboard/join"
 
+#: The network is waited for (it may not come), as the agent's own unit does so when it is started.
 _UNIT = """\
 [Unit]
 Description=Install the Callboard agent
 ConditionPathExists=$here/setup.sh
-%s
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
 [Service]
 Type=oneshot
 ExecStart=/bin/sh $here/setup.sh run
@@ -34,8 +38,6 @@ TimeoutStartSec=infinity
 [Install]
 WantedBy=multi-user.target
 """
-_ONLINE = "Wants=network-online.target\nAfter=network-online.target\nStartLimitIntervalSec=0\n"
-_OFFLINE = "StartLimitIntervalSec=0\n"
 
 _SCRIPT = """\
 #!/bin/sh
@@ -154,7 +156,7 @@ def agent_settings(config: CardConfig) -> dict[str, JsonValue]:
 def _script(config: CardConfig) -> str:
     extras = ",".join(config.extras)
     parts = {
-        "@UNIT@": _UNIT % (_ONLINE if config.fetch else _OFFLINE),
+        "@UNIT@": _UNIT,
         "@MODULES@": " ".join(_MODULES[bus] for bus in config.buses),
         "@FETCH@": _FETCH if config.fetch else ":",
         "@BRACKETS@": f"[{extras}]" if extras else "",

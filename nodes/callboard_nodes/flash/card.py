@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +17,10 @@ from callboard_nodes.flash.facts import Device
 from callboard_nodes.flash.fat32 import Fat32, FileDisk
 from callboard_nodes.flash.partition import FIRST_BLOCK, boot_partition
 from callboard_nodes.flash.seed import Target, look, seed
-from callboard_nodes.flash.source import Image, opened
+from callboard_nodes.flash.source import Image, find_image, opened
 from callboard_nodes.flash.write import Written, copy_stream, replaced, verify
 
-__all__ = ["Plan", "Stages", "flash_device", "flash_file", "flash_folder"]
+__all__ = ["Plan", "Stages", "flash_device", "flash_file", "flash_folder", "unpacked"]
 
 #: Told what is being done, how many bytes of it are done, and of how many; None when that is not known.
 Stages = Callable[[str, int, int | None], None]
@@ -108,6 +110,18 @@ def flash_device(image: Image, path: Path, device: Device, plan: Plan) -> Target
         target = plan.seed(FatBoot(Fat32(FileDisk(descriptor, partition.start))))
         os.pwrite(descriptor, written.first, 0)
     return target
+
+
+@contextmanager
+def unpacked(image: Image, folder: Path) -> Iterator[Image]:
+    """Unpack an image once, for many cards; what it becomes lies in a folder with room, and goes at the end."""
+    if image.kind == "img":
+        yield image
+        return
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".callboard-", suffix=".img") as file:
+        with opened(image) as stream:
+            copy_stream(stream, file.fileno())
+        yield find_image(Path(file.name))
 
 
 def _write(image: Image, descriptor: int, plan: Plan, *, device: bool = False) -> Written:

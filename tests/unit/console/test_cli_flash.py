@@ -130,7 +130,7 @@ def test_each_card_of_a_fleet_gets_a_join_code_of_its_own(image, packages, tmp_p
     table.write_text(f"id,join\none,\ntwo,{CODE}\nthree,\n")
     out = tmp_path / "cards"
     out.mkdir()
-    flash(image, out, "--fleet", table, "--wheels", packages, "--join-expires", "2d")
+    flash(cards.pack_xz(image), out, "--fleet", table, "--wheels", packages, "--join-expires", "2d")
     assert sorted(inside(out)) == ["one.img", "three.img", "two.img"]
     assert [(where, body["id"], body["uses"], body["seconds"]) for where, body in asked] == [
         ("/api/v1/joins", "one", 1, 172_800),
