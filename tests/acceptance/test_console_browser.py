@@ -105,7 +105,8 @@ class House:
 
     def join(self, name: str, label: str) -> Member:
         script, told = self.folder / "greenhouse.py", self.folder / f"{name}.told"
-        script.write_text(GREENHOUSE)
+        if not self.members:  # another member may be reading it
+            script.write_text(GREENHOUSE)
         told.touch()
         given = (name, label, self.up.runtime.mqtt.url, self.up.password("node"), self.folder / name, told)
         process = subprocess.Popen([sys.executable, script, *map(str, given)], env=self.up.env)
