@@ -18,6 +18,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from callboard_broker.access.authority import Authority
+from callboard_core.discovery import find_board
 from callboard_core.trust import JoinCode, is_in_bundle, pinned_context, unverified_context
 from callboard_core.trust.keys import new_key, signing_request
 from support import packets as p
@@ -144,6 +145,11 @@ def test_the_printed_join_code_is_good_for_this_board(board: LanBoard) -> None:
     with httpx.Client(verify=unverified_context()) as client:
         bundle = client.get(f"{board.lan.https.url}/api/v1/trust/ca").text
     assert is_in_bundle(bundle, code.authority)
+
+
+def test_a_search_tells_the_encrypted_ports(board: LanBoard) -> None:
+    found = find_board("callboard", 20, port=int(board.up.env["CALLBOARD_DISCOVERY_PORT"]), mdns=False)
+    assert (found.mqtts, found.https) == (board.mqtts.port, board.lan.https.port)
 
 
 def test_the_plain_listeners_stay_on_loopback(board: LanBoard) -> None:
@@ -354,9 +360,31 @@ def test_who_waits_is_seen_live_without_secrets_and_let_in_by_an_operator(board:
         assert {"enrol.pending", "enrol.accepted"} <= {row["what"] for row in audited}
 
 
-def test_forgetting_a_node_takes_its_credential_away_and_ends_its_session(
-    board: LanBoard, tmp_path: Path
-) -> None:
+def test_a_disabled_node_is_out_with_certificate_and_password(board: LanBoard, tmp_path: Path) -> None:
+    machine = board.enrol(tmp_path, "disabled")
+    with board.wire(machine.context()) as wire, board.http("admin") as admin:
+        assert wire.connect("disabled").code == 0
+        assert admin.patch("/api/v1/users/disabled", json={"disabled": True}).is_success
+        assert wire.is_closed()
+    with board.wire(machine.context()) as wire:
+        assert wire.connect("disabled").code != 0
+    with board.wire(machine.context()) as wire:
+        assert wire.connect("disabled", username="disabled", password=machine.got.password).code != 0
+
+
+def test_forgetting_a_node_takes_its_credential_away(board: LanBoard, tmp_path: Path) -> None:
+    machine = board.enrol(tmp_path, "forgotten")
+    with board.wire(machine.context()) as wire:
+        assert wire.connect("forgotten").code == 0
+        status = {"status": "disconnected", "epoch": 1, "t": time.time()}
+        wire.publish("callboard/forgotten/status", json.dumps(status).encode(), qos=1, retain=True)
+    eventually(lambda: "forgotten" in board.up.nodes(), "the node on the board")
+    board.up.cli("forget", "forgotten", "--yes")
+    with board.wire(machine.context()) as wire:
+        assert wire.connect("forgotten").code != 0
+
+
+def test_revoking_a_node_ends_its_session(board: LanBoard, tmp_path: Path) -> None:
     machine = board.enrol(tmp_path, "leaving")
     with board.wire(machine.context()) as wire:
         assert wire.connect("leaving").code == 0

@@ -20,6 +20,7 @@ __all__ = [
     "count_pending",
     "every",
     "forget_node",
+    "latest",
     "of_nodes",
     "remove_old",
     "same",
@@ -78,6 +79,12 @@ def same(connection: Connection, code: str, node: str, key: str) -> EnrolmentRec
     """Return the one in which the machine with this key asked for this id with this code."""
     wanted = and_(EnrolmentRow.code == code, EnrolmentRow.node == node, EnrolmentRow.key == key)
     return _first(connection, wanted)
+
+
+def latest(connection: Connection, node: str) -> EnrolmentRecord | None:
+    """Return the last one in which a node was let in."""
+    accepted = EnrolmentRow.state == EnrolmentState.ACCEPTED
+    return _first(connection, and_(EnrolmentRow.node == node, accepted))
 
 
 def of_nodes(connection: Connection) -> dict[str, EnrolmentRecord]:

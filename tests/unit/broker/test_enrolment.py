@@ -429,3 +429,21 @@ def test_everything_is_remembered_over_a_restart(board: Board, machine: Machine,
         Machine(again, "thief").ask(code)
     again.desk.decide(2, "ann", accept=True)
     assert isinstance(again.desk.collect(waiting.ticket), Enrolled)
+
+
+def test_the_boards_certificate_follows_its_addresses_while_it_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    addresses = ["localhost"]
+    keys = Keys(
+        Authority(tmp_path, "callboard"), Settings(state=tmp_path), names=lambda more: [*addresses, *more]
+    )
+    keys.tend()
+    first = keys.authority.files.server.read_bytes()
+    keys.tend()
+    assert keys.authority.files.server.read_bytes() == first
+    addresses.append("192.0.2.7")
+    with caplog.at_level("INFO"):
+        keys.tend()
+    assert keys.authority.files.server.read_bytes() != first
+    assert "addresses changed" in caplog.text

@@ -195,7 +195,7 @@ class EnrolmentDesk:
         """
         with self._database.read() as connection:
             found = enrolments.by_number(connection, number)
-            latest = None if found is None else enrolments.of_nodes(connection).get(found.node)
+            latest = None if found is None else enrolments.latest(connection, found.node)
         if found is None:
             raise NotFound(f"nobody with the number {number} has asked to be let in")
         if latest is None or latest.number != number or not self.withdraw(found.node):
@@ -275,7 +275,7 @@ class EnrolmentDesk:
         owner = self._users.owner(node)
         person = node in {*Role, BOARD} or (node in self._users.names() and owner != node)
         with self._database.read() as connection:
-            found = enrolments.of_nodes(connection).get(node)
+            found = enrolments.latest(connection, node)
         return Known(
             # On record, though its credential is still being made or was taken away by other means.
             enrolled=owner == node or found is not None,
@@ -321,7 +321,7 @@ class EnrolmentDesk:
     def _note_certificate(self, node: str, key: str) -> None:
         values = {"authority": self._keys.authority.fingerprint, "key": key}
         with self._database.write() as connection:
-            found = enrolments.of_nodes(connection).get(node)
+            found = enrolments.latest(connection, node)
             if found is not None:
                 enrolments.change(connection, found.number, values)
 
