@@ -14,13 +14,14 @@ import typer
 from callboard_console.cli.output import table
 from callboard_core.boot import CardConfig, Format
 from callboard_core.errors import BadRequest
+from callboard_core.wheels import own
 from callboard_nodes.flash.card import Plan, flash_device, flash_file, flash_folder, unpacked
 from callboard_nodes.flash.device import device_of
 from callboard_nodes.flash.facts import Device, read_device, read_machine
 from callboard_nodes.flash.safety import check_confirmation, check_safe, objections
 from callboard_nodes.flash.seed import Target
 from callboard_nodes.flash.source import Image, check_sum, checksum_beside, find_image
-from callboard_nodes.flash.wheels import bundle, own
+from callboard_nodes.flash.wheels import bundle
 
 __all__ = ["Cards", "System", "check", "show_devices"]
 

@@ -37,7 +37,7 @@ def boot_zip(
     Args:
         config: the machine that is wanted.
         form: how its system is told at its first boot.
-        wheels: by file name; see ``callboard_core.boot.wheel.own_wheels``.
+        wheels: by file name; see ``callboard_core.wheels.own``.
     """
     chosen = cloudinit if form == "cloudinit" else firstrun
     switched = edit_config("", config.buses)

@@ -128,7 +128,7 @@ def _unpacking(path: Path) -> Iterator[Readable]:
         stderr=subprocess.PIPE,
         bufsize=0,
         # Ctrl-C is for us; it ends when we do not read any more.
-        start_new_session=True,
+        process_group=0,
     ) as process:
         assert process.stdout is not None  # noqa: S101 - asked for
         assert process.stderr is not None  # noqa: S101

@@ -17,10 +17,10 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from callboard_core.errors import BadRequest, Failed
+from callboard_core.wheels import NAME, own
 from callboard_nodes.flash.seed import Target
-from callboard_nodes.install.wheels import NAME, pack
 
-__all__ = ["bundle", "cache_folder", "own"]
+__all__ = ["bundle", "cache_folder", "requirements"]
 
 #: Newest glibc of the systems that are written for: Debian 12 and 13 have 2.36 and 2.41.
 _GLIBC = {"3.11": 36, "3.13": 41}
@@ -50,14 +50,6 @@ def bundle(target: Target, *, folder: Path | None = None, cache: Path | None = N
     if folder is not None and not others:
         raise BadRequest(f"there are no wheels in {folder}; name the folder that holds them")
     return {**own(), **others}
-
-
-def own() -> dict[str, bytes]:
-    """Return the wheels of this program and of pip, packed from what is installed here."""
-    names = [NAME, *(["pip"] if importlib.util.find_spec("pip") is not None else [])]
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [pack(importlib.metadata.distribution(name), Path(folder)) for name in names]
-        return {path.name: path.read_bytes() for path in paths}
 
 
 def _read(folder: Path) -> dict[str, bytes]:

@@ -6,9 +6,10 @@ import zipfile
 import pytest
 
 from callboard_core.errors import BadRequest, Failed
+from callboard_core.wheels import own
 from callboard_nodes.flash import wheels
 from callboard_nodes.flash.seed import Target
-from callboard_nodes.flash.wheels import bundle, own, requirements
+from callboard_nodes.flash.wheels import bundle, requirements
 
 PI = Target("cloudinit", "aarch64", "3.13")
 OLD_PI = Target("firstrun", "armv7l", "3.11")

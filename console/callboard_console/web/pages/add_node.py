@@ -17,6 +17,7 @@ from callboard_console.web.views.words import plain
 from callboard_core.boot import Bus, Format, boot_zip
 from callboard_core.errors import CallboardError
 from callboard_core.trust.enrolment import MadeJoin
+from callboard_core.wheels import own
 
 _COMMAND, _CARD = "A machine that runs already", "A new card for a Raspberry Pi"
 _SYSTEMS: dict[str, Format] = {"Trixie or later": "cloudinit", "Bookworm": "firstrun"}
@@ -40,7 +41,7 @@ def _make_card(session: Session, wish: Wish, card: Card, system: str) -> None:
     made = _make(session, wish)
     with session.api.open("/api/v1/trust/ca") as answer:
         ca = answer.read().decode()
-    st.session_state[_MADE] = (made, boot_zip(card.config(made, site, ca), _SYSTEMS[system]))
+    st.session_state[_MADE] = (made, boot_zip(card.config(made, site, ca), _SYSTEMS[system], own()))
 
 
 _SAMPLE = MadeJoin(name="", uses=1, used=0, ask=False, made=0.0, expires=0.0, by="", code="CB1-")
