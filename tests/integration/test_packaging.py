@@ -180,3 +180,14 @@ def test_the_base_install_imports(machine, tmp_path, module):
 
 def test_the_base_install_has_the_command(machine, tmp_path):
     assert "Usage: callboard" in run(machine.parent / "callboard", "--help", cwd=tmp_path)
+
+
+def test_the_base_install_makes_a_card_and_packs_its_own_wheel_again(machine, names, tmp_path):
+    folder = tmp_path / "bootfs"
+    folder.mkdir()
+    for name in ("cmdline.txt", "config.txt", "user-data", "kernel8.img"):
+        (folder / name).touch()
+    run(machine.parent / "callboard", "flash", folder, "--id", "n", "--no-join", "--no-wheels", cwd=tmp_path)
+    (packed,) = (folder / "callboard" / "wheels").glob("callboard-*.whl")
+    with zipfile.ZipFile(packed) as archive:
+        assert set(archive.namelist()) == set(names)

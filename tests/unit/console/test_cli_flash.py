@@ -229,6 +229,16 @@ def test_a_device_is_overwritten_once_its_name_is_typed(image, packages, loop):
     assert loop.read_bytes()[510:512] == b"\x55\xaa"
 
 
+def test_a_fleet_goes_onto_one_card_after_another(image, packages, loop, tmp_path):
+    table = tmp_path / "nodes.csv"
+    table.write_text("id\none\ntwo\n")
+    words = (image, loop, "--fleet", table, "--no-join", "--wheels", packages)
+    done = flash(*words, answers=f"\n{loop.name}\n\n{loop.name}\n")
+    assert f"{loop} is the card of one;" in done.stdout
+    assert f"{loop} is the card of two;" in done.stdout
+    assert "Put in the card for two" in done.stderr
+
+
 def test_yes_alone_overwrites_no_device(image, packages, loop):
     words = (image, loop, "--id", "n", "--no-join", "--wheels", packages, "--yes")
     with pytest.raises(BadRequest, match="only with --serial"):
