@@ -1,11 +1,11 @@
 """Bookworm's script, run for real on this system's own files, of which it sees a layer that is thrown away."""
 
 import stat
-import subprocess
 
 import pytest
 
 from callboard_core.boot import CardConfig, Wifi, boot_files
+from support import layers
 from support.root import needs_root
 
 pytestmark = needs_root
@@ -22,16 +22,9 @@ CONFIG = CardConfig(
     join="CB1-SECRET",
     instance="callboard-1",
 )
-#: A root file system over this machine's own; the programs of Raspberry Pi OS only note what they are told.
-ENTER = """\
-set -e
-mount -t tmpfs tmpfs "$1/layers"
-mkdir "$1/layers/upper" "$1/layers/work" "$1/layers/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/layers/upper,workdir=$1/layers/work" "$1/layers/root" || exit 77
-cd "$1/layers/root"
-mount --rbind /dev dev
-mkdir -p boot/firmware usr/lib/raspberrypi-sys-mods usr/lib/userconf-pi etc/sudoers.d
-mount --bind "$1/boot" boot/firmware
+#: The programs of Raspberry Pi OS only note what they are told.
+SCRIPT = """\
+mkdir -p usr/lib/raspberrypi-sys-mods usr/lib/userconf-pi etc/sudoers.d
 for program in raspberrypi-sys-mods/imager_custom userconf-pi/userconf; do
     printf '#!/bin/sh\\nfor word in "$0" "$@"; do printf "%%s|" "$word"; done >>/told; echo >>/told\\n' >"usr/lib/$program"
     chmod 755 "usr/lib/$program"
@@ -49,21 +42,12 @@ readlink etc/systemd/system/multi-user.target.wants/callboard-setup.service >"$1
 @pytest.fixture
 def found(tmp_path):
     """What the script leaves: the boot partition, and files of the system."""
-    (tmp_path / "layers").mkdir()
     cmdline = b"console=tty1 root=PARTUUID=1-02 rootwait quiet\n"
     for name, data in boot_files(CONFIG, "firstrun", {"cmdline.txt": cmdline}).items():
         file = tmp_path / "boot" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-    done = subprocess.run(
-        ["unshare", "--mount", "/bin/sh", "-c", ENTER, "sh", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 77:
-        pytest.skip(f"no layers of file systems here: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
+    layers.within(tmp_path, SCRIPT)
     return tmp_path
 
 
