@@ -34,7 +34,7 @@ __all__ = ["LEASE", "LaneServer"]
 _log = logging.getLogger("callboard.lane")
 
 #: Seconds for which a ticket admits; a caller that may not command any more is out within.
-LEASE = 15.0
+LEASE = 4.5
 #: Connections at a time, and those among them that have not said yet who they are.
 CONNECTIONS, STRANGERS = 512, 64
 #: Seconds of work from which on a function does not run on the thread that reads its caller's connection.
