@@ -288,7 +288,7 @@ def test_a_retained_command_is_never_replayed_and_counted(board: Up, pump: OwnNo
         pump.join()
         # Our own broker refuses it at the door and counts it; Mosquitto keeps it, and the node refuses it.
         eventually(
-            lambda: refused_publishes(board) or refused(board, topic), "the refusal is counted", timeout=15
+            lambda: refused_publishes(board) or refused(board, topic), "the refusal is counted", timeout=60
         )
         assert board.value("pump", "speed") == 10
         link.publish(topic, b"", qos=1, retain=True).result(20)

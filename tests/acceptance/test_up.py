@@ -242,7 +242,7 @@ def test_interrupting_a_call_interrupts_the_action(board: Up):
         try:
             eventually(lambda: board.value("greenhouse", "water") == "running", "the action runs")
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert "Traceback" not in err

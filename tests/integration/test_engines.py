@@ -224,7 +224,7 @@ def test_it_dies_with_the_process_that_started_it(tmp_path: Path):
             child = eventually(lambda: children(role.pid), "mosquitto")[0]
         finally:
             role.kill()
-    eventually(lambda: not exists(child), "the end of mosquitto", timeout=5)
+    eventually(lambda: not exists(child), "the end of mosquitto", timeout=30)
 
 
 def children(pid: int) -> list[int]:

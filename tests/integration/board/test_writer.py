@@ -64,7 +64,7 @@ def frozen(cluster: Cluster) -> Iterator[None]:
 def test_readings_are_written_within_the_flush_time(database):
     with running(database) as recorder:
         recorder.add(*((recorder.clock() - n, float(n)) for n in range(1000)))
-        eventually(lambda: recorder.writer.written == 1000, timeout=5)
+        eventually(lambda: recorder.writer.written == 1000)
         assert count(recorder) == 1000
         assert recorder.series.number is not None
 
@@ -97,7 +97,7 @@ def test_nothing_is_lost_while_both_databases_stall_for_thirty_seconds(tmp_path,
             assert one.writer.stalls > 5
             assert "locked" in one.writer.problem
         for recorder in (one, two):
-            eventually(lambda r=recorder: len(r.buffer) == 0, timeout=20)
+            eventually(lambda r=recorder: len(r.buffer) == 0)
             assert count(recorder) == sent
             assert recorder.buffer.dropped == 0
             assert recorder.writer.condition is Condition.WELL
@@ -175,7 +175,7 @@ def test_a_job_that_cannot_succeed_does_not_hold_the_others_up(database):
 def test_minutes_are_rolled_up_while_the_writer_runs(database):
     with running(database) as recorder:
         recorder.add((recorder.clock() - 600, 1.0))
-        eventually(lambda: recorder.rows("SELECT n FROM minutes") == [(1,)], timeout=15)
+        eventually(lambda: recorder.rows("SELECT n FROM minutes") == [(1,)])
 
 
 class TestFullDisk:
