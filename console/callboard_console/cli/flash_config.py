@@ -134,7 +134,7 @@ class Joins:
         self._seconds = seconds_of(expires)
 
     def give(self, config: CardConfig) -> CardConfig:
-        """Return the config with a new join code.
+        """Return the config with a new join code, and the board's authorities.
 
         Raises:
             CallboardError: the board makes none; the message says what else can be done.
@@ -143,7 +143,8 @@ class Joins:
         try:
             with open_board(self._access, "operator") as api:
                 made = api.post(path("joins"), wanted)
+                ca = b"".join(api.blocks(path("trust", "ca"))).decode()
         except CallboardError as error:
             remedy = "give a join code with --join, or none with --no-join"
             raise type(error)(f"no join code for {config.id}: {error.message}; or {remedy}") from None
-        return config.model_copy(update=_joining(made["code"]))
+        return config.model_copy(update={**_joining(made["code"]), "ca": ca})

@@ -125,6 +125,9 @@ def test_each_card_of_a_fleet_gets_a_join_code_of_its_own(image, packages, tmp_p
             code = JoinCode("farm", ("b:1",), "ab" * 32, f"{len(asked):032x}", 4_000_000_000)
             return {"code": code.text}
 
+        def blocks(self, where):
+            return iter([f"authorities of {where}\n".encode()])
+
     monkeypatch.setattr(flash_config, "open_board", lambda _access, _role: Api())
     table = tmp_path / "nodes.csv"
     table.write_text(f"id,join\none,\ntwo,{CODE}\nthree,\n")
@@ -139,6 +142,7 @@ def test_each_card_of_a_fleet_gets_a_join_code_of_its_own(image, packages, tmp_p
     codes = {name: cards.boot(out / f"{name}.img", "callboard/join") for name in ("one", "two", "three")}
     assert len(set(codes.values())) == 3
     assert codes["two"].decode().strip() == CODE
+    assert cards.boot(out / "one.img", "callboard/ca.pem") == b"authorities of /api/v1/trust/ca\n"
 
 
 def test_a_fleet_with_one_wrong_row_writes_no_card(image, packages, tmp_path):
