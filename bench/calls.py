@@ -33,6 +33,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from load.processor import descendants  # noqa: E402
+from load.processor import seconds as processor_seconds  # noqa: E402
+
 from callboard_core.calls.pool import Pool  # noqa: E402
 from callboard_core.directory import Directory  # noqa: E402
 from callboard_core.link import Endpoint, Link  # noqa: E402
@@ -86,6 +89,9 @@ from osbrain import run_agent, run_nameserver
 def echo(agent, message):
     return message["x"] + message["y"]
 
+def spent(agent):
+    return time.process_time()
+
 def drive(agent, count):
     began = time.perf_counter()
     for number in range(count):
@@ -102,9 +108,12 @@ if __name__ == "__main__":
     for transport in ("ipc", "tcp"):
         replier, asker = run_agent("r" + transport), run_agent("a" + transport)
         asker.connect(replier.bind("REP", alias="main", handler=echo, transport=transport), alias="main")
-        asker.set_method(drive=drive)
+        asker.set_method(drive=drive, spent=spent)
+        replier.set_method(spent=spent)
         asker.drive(count // 4)
+        before = asker.spent() + replier.spent()
         found["REQ/REP " + transport] = [asker.drive(count) for _ in range(rounds)]
+        found["processor"] = [(asker.spent() + replier.spent() - before) / rounds / count]
     replier.set_method(add=add)
     for name, proxy in (("safe", replier), ("unsafe", replier.unsafe)):
         rates = []
@@ -315,7 +324,7 @@ def through_the_broker(bench: Bench) -> list[Row]:
 
 
 def by_lane(bench: Bench, cache: Path) -> list[Row]:
-    bench.start("lane-road")
+    (worker,) = bench.start("lane-road")
     directory = bench.directory("by-lane")
     pool = directory.pool("add")
     pool.wait_ready(10)
@@ -325,8 +334,11 @@ def by_lane(bench: Bench, cache: Path) -> list[Row]:
     ours: dict[str, list[float]] = {"pool": [], "proxy": [], "pipelined": []}
     theirs: dict[str, list[float]] = {}
     taken: list[float] = []
+    processor: list[float] = []
     for _ in range(3):  # in turns, so that both have the same machine
+        before = processor_seconds([os.getpid(), worker.process.pid])
         rate, times = sequential(lambda n: pool.call(x=2, y=n), bench.count)
+        processor.append((processor_seconds([os.getpid(), worker.process.pid]) - before) / bench.count)
         ours["pool"].append(rate)
         taken += times
         ours["proxy"].append(sequential(lambda n: proxy(x=2, y=n), bench.count)[0])
@@ -347,6 +359,7 @@ def by_lane(bench: Bench, cache: Path) -> list[Row]:
     ]
     if not theirs:
         return [*found, Row("osBrain 0.6.5", "it could not be installed or run", ">= 1.0 x", None)]
+    found.append(both_processors("call over a lane, REQ/REP tcp", processor, theirs.pop("processor")))
     for name, rates in theirs.items():
         rate, mine = statistics.median(rates), middle["proxy" if "proxy" in name else "pool"]
         found.append(
@@ -358,6 +371,12 @@ def by_lane(bench: Bench, cache: Path) -> list[Row]:
             )
         )
     return found
+
+
+def both_processors(what: str, ours: list[float], theirs: list[float]) -> Row:
+    """Processor time of both sides together: what a busy machine changes least."""
+    mine, other = statistics.median(ours) * 1e6, statistics.median(theirs) * 1e6
+    return Row(f"processor time: {what}", f"{mine:,.0f} : {other:,.0f} us", "", None)
 
 
 def osbrain_python(cache: Path) -> Path | None:
@@ -389,7 +408,7 @@ def osbrain(python: Path | None, count: int) -> dict[str, list[float]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            start_new_session=True,
+            process_group=0,  # a session of its own would have a share of the processor of its own (autogroups)
         )
         try:
             output, _ = child.communicate(timeout=120)
@@ -402,7 +421,7 @@ def osbrain(python: Path | None, count: int) -> dict[str, list[float]]:
 
 
 def kill_group(child: subprocess.Popen[Any]) -> None:
-    """Kill a process and all it has started in its session."""
+    """Kill a process and all it has started in its group."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -663,6 +682,21 @@ def requests_per_second(make: Callable[[], Getter], seconds: float, clients: int
     return sum(counts) / (time.perf_counter() - began)
 
 
+@dataclass(frozen=True)
+class Round:
+    """Requests a second, and the seconds of processor time that the servers needed for each."""
+
+    rate: float
+    each: float
+
+
+def measured(make: Callable[[], Getter], seconds: float, pids: list[int]) -> Round:
+    before, began = processor_seconds(pids), time.perf_counter()
+    rate = requests_per_second(make, seconds)
+    done = rate * (time.perf_counter() - began)
+    return Round(rate, (processor_seconds(pids) - before) / max(done, 1.0))
+
+
 def over_http(folder: Path, cache: Path, checkout: Path | None, seconds: float) -> list[Row]:
     home = folder / "http"
     home.mkdir()
@@ -685,19 +719,23 @@ def over_http(folder: Path, cache: Path, checkout: Path | None, seconds: float) 
 
             wait_for(lambda: served(make))
             requests_per_second(make, 1.0)
-            theirs, ours = [], []
+            pids = [runtime.pids["broker"], runtime.pids["board"]]
+            pids += [worker.process.pid for worker in workers]
+            theirs: list[Round] = []
+            ours: list[Round] = []
             for _ in range(3):
-                ours.append(requests_per_second(make, seconds))
+                ours.append(measured(make, seconds, pids))
                 if checkout is not None:
                     theirs += layer_cake(checkout, cache, folder, seconds)
-            rate = statistics.median(ours)
+            rate = statistics.median(one.rate for one in ours)
             thousand = asyncio.run(many_clients(port, token, 1000))
         finally:
             for worker in workers:
                 worker.close()
     rows = [Row("HTTP front, 8 workers, 8 clients", f"{rate:,.0f}/s", "", None)]
     if theirs:
-        other = statistics.median(theirs)
+        other = statistics.median(one.rate for one in theirs)
+        rows.append(both_processors("HTTP request", [one.each for one in ours], [one.each for one in theirs]))
         rows.append(
             Row(
                 "HTTP front beside layer-cake's",
@@ -761,7 +799,7 @@ async def many_clients(port: int, token: str, count: int) -> tuple[int, float]:
     return sum(good), time.perf_counter() - began
 
 
-def layer_cake(checkout: Path, cache: Path, folder: Path, seconds: float) -> list[float]:
+def layer_cake(checkout: Path, cache: Path, folder: Path, seconds: float) -> list[Round]:
     python = layer_cake_python(cache)
     home = Path(tempfile.mkdtemp(dir=folder))
     for name, text in LAYER_CAKE.items():
@@ -776,7 +814,7 @@ def layer_cake(checkout: Path, cache: Path, folder: Path, seconds: float) -> lis
         env=env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,
     )
     try:
         wait_for(lambda: served(lambda: Getter(port, "/Xy?x=2&y=2")), 30)
@@ -784,7 +822,7 @@ def layer_cake(checkout: Path, cache: Path, folder: Path, seconds: float) -> lis
         while good < 100:  # until its eight workers are there
             good = good + 1 if served(lambda: Getter(port, "/Xy?x=2&y=2")) else 0
         requests_per_second(lambda: Getter(port, "/Xy?x=2&y=2"), 1.0)
-        return [requests_per_second(lambda: Getter(port, "/Xy?x=2&y=2"), seconds)]
+        return [measured(lambda: Getter(port, "/Xy?x=2&y=2"), seconds, descendants(child.pid))]
     except (TimeoutError, OSError) as error:
         print(f"layer-cake does not answer: {error!r}", file=sys.stderr)
         return []

@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import peers  # noqa: E402
+from load import processor  # noqa: E402
 
 from callboard_broker.services.farm.lineup import Lineup  # noqa: E402
 from callboard_broker.services.farm.model import Slot  # noqa: E402
@@ -150,7 +151,7 @@ class Ear:
 
 
 @contextlib.contextmanager
-def farm(slots: str, count: int = 1) -> Iterator[tuple[BoardProcess, Ear, int]]:
+def farm(slots: str, count: int = 1) -> Iterator[tuple[BoardProcess, Ear, list[Agent]]]:
     """A board, a broker and nodes with slots that pretend, each a process."""
     with tempfile.TemporaryDirectory(prefix="farm-") as folder, running("embedded") as engine:
         home = Path(folder)
@@ -163,7 +164,7 @@ def farm(slots: str, count: int = 1) -> Iterator[tuple[BoardProcess, Ear, int]]:
             try:
                 for agent in agents:
                     agent.start()
-                yield board, ear, engine.port
+                yield board, ear, agents
             finally:
                 for agent in agents:
                     agent.kill()
@@ -227,19 +228,23 @@ def tasks(quick: bool, cache: Path | None) -> Iterator[Row]:
         crew(engine.port, slots=200),
     ):
         render(board, 400, chunk=1)
-        before = cpu_seconds(board.pid)
+        before = processor.seconds([board.pid])
         _, seconds = render(board, count, chunk=1)
-        spent = cpu_seconds(board.pid) - before
+        spent = processor.seconds([board.pid]) - before
         text = f"{count} tasks of 0 ms through 200 slots that only keep the protocol"
         yield Row(text, count / seconds, 200, "/s", least=True)
         yield Row("processor time of the board for one task", 1000 * spent / count, None, "ms")
-    with farm("simulated=50", 4) as (board, ear, _):
+    with farm("simulated=50", 4) as (board, ear, agents):
         render(board, 400, chunk=1)
         ear.began.clear()
         ear.ended.clear()
+        pids = [board.pid, *(agent.process.pid for agent in agents if agent.process is not None)]
+        before = processor.seconds(pids)
         _, seconds = render(board, count, chunk=1)
+        spent = processor.seconds(pids) - before
         yield Row("the same through 200 slots of four real nodes", ear.rate(), 200, "/s", least=True)
         yield Row("the same, from submitting to the last frame", count / seconds, None, "/s")
+        yield Row("processor time of board and nodes for one task", 1000 * spent / count, None, "ms")
     if cache is not None:
         yield from others(count, cache)
 
@@ -255,12 +260,6 @@ def others(count: int, cache: Path) -> Iterator[Row]:
             print(f"{name}: not measured; {found.why}", flush=True)
         else:
             yield Row(f"{count} tasks of {name}", found, None, "/s")
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time a process has used."""
-    spent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")
 
 
 # -- Blender ----------------------------------------------------------------------------------------------------
@@ -295,7 +294,7 @@ def blender(quick: bool) -> Iterator[Row]:
         for _ in range(1 if quick else 3):  # by turns, since a machine is not equally fast all the time
             alone.append(_seconds(argv))
             for slots, chunk in ways:
-                with farm(slots) as (board, _ear, _port):
+                with farm(slots) as (board, _ear, _agents):
                     took[slots, chunk].append(_render_scene(board, scene, chunk))
         yield Row("24 frames by one `blender -a`, best", min(alone), None, "s")
         for way, (text, bar) in ways.items():
@@ -353,7 +352,7 @@ def restart(quick: bool) -> Iterator[Row]:
                 board.start()
                 eventually(lambda: hands.hands[0].begun, timeout=60, every=0.01)
                 yield Row(f"restart with {text} to the first frame", time.monotonic() - began, 5, "s")
-                yield Row("of it, processor time of the board", cpu_seconds(board.pid), None, "s")
+                yield Row("of it, processor time of the board", processor.seconds([board.pid]), None, "s")
                 rss = int(Path(f"/proc/{board.pid}/statm").read_text().split()[1]) * os.sysconf(
                     "SC_PAGE_SIZE"
                 )

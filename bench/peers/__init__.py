@@ -168,7 +168,7 @@ def _rate(python: Path, program: str, count: int, folder: Path, env: dict[str, s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
+        process_group=0,
     )
     try:
         out, err = child.communicate(timeout=PATIENCE)
