@@ -173,6 +173,8 @@ class Intake:
             return _fetching(signed, manifest, 0.0)
         if waiting is not None or self._layout.request.exists() or (journal and journal.state not in ENDS):
             raise Conflict("another update is under way on this node; wait until it has ended")
+        if self._book.pins()["numbers"].get(manifest.kind) == manifest.number:
+            return _fetching(signed, manifest, None, stage=Stage.HEALTHY)  # it has it, and is well with it
         check(manifest, self._here())
         self._layout.inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(self._wanted, signed.model_dump_json())
