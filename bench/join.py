@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import statistics
 import subprocess
 import sys
@@ -74,9 +75,10 @@ def shown(seconds: list[float]) -> str:
 
 
 def join_by_command(up: Up, seen: Seen, folder: Path, count: int) -> None:
-    seconds = []
+    seconds, processor = [], []
     for number in range(count):
         code, name = up.cli("join").stdout.strip(), f"command-{number}"
+        before = os.times()
         command = [*CALLBOARD, "node", "--state", str(folder / name), "--id", name, "--join", code]
         begun = time.perf_counter()
         with subprocess.Popen(
@@ -85,7 +87,12 @@ def join_by_command(up: Up, seen: Seen, folder: Path, count: int) -> None:
             seen.wait(name)
             seconds.append(time.perf_counter() - begun)
             node.terminate()
+        after = os.times()
+        processor.append(
+            after.children_user + after.children_system - before.children_user - before.children_system
+        )
     print(f"callboard node --join, from the start of the process to a visible node: {shown(seconds)}")
+    print(f"  of processor time, to its end: {shown(processor)}")
 
 
 def join_by_program(up: Up, seen: Seen, folder: Path, count: int) -> None:

@@ -305,6 +305,7 @@ class Running:
     def _connected(self) -> None:
         _log.info("node %s is on the board", self._node)
         self.trouble = ""
+        self.link.reconnect = Backoff()
         self.readings.connected()
         if not self._ready.done():
             self._ready.set_result(None)

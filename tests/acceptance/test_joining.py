@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ from support.netns import Lan, ip, lan
 from support.root import needs_root
 from support.up import CALLBOARD, Up, clean_environment, eventually, free_udp_port, running_board
 
-pytestmark = [needs_root, pytest.mark.timeout(300)]
+pytestmark = [needs_root, pytest.mark.timeout(600)]
 
 #: Seconds for what takes a second on an idle machine.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @dataclass
@@ -66,7 +65,7 @@ class Machine:
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(PATIENCE)
 
 
 @dataclass
@@ -137,6 +136,9 @@ def test_a_machine_joins_with_a_code_and_stays_joined_after_a_restart(hosts: Hos
     assert hosts.status("greenhouse") == "disconnected"
     machine.start().is_there()
     assert "has joined" not in machine.log
+    hosts.up.stop(timeout=PATIENCE)
+    hosts.up.start().wait_ready()
+    eventually(lambda: hosts.status("greenhouse") == "ready", lambda: machine.log, PATIENCE)
 
 
 def cpu(hosts: Hosts, node: str) -> bool:
@@ -176,7 +178,7 @@ def test_a_code_comes_from_standard_input_so_that_nobody_sees_it_among_the_proce
         done.terminate()
         assert done.stdout is not None
         done.stdout.read()
-        done.wait(20)
+        done.wait(PATIENCE)
         done.stdout.close()
 
 
@@ -226,6 +228,7 @@ def test_a_node_whose_credential_was_revoked_is_gone_and_told(hosts: Hosts):
     eventually(lambda: hosts.status("revoked") != "ready", "its session ends", PATIENCE)
     machine.stop()
     assert "has withdrawn the enrolment" in machine.start().ended()
+    machine.start("--join", hosts.code()).is_there()
 
 
 def test_a_machine_that_has_joined_says_so_and_goes_on(hosts: Hosts):
@@ -238,23 +241,6 @@ def test_a_machine_that_has_joined_says_so_and_goes_on(hosts: Hosts):
     other = JoinCode.parse(code)
     stranger = JoinCode("elsewhere", other.addresses, "00" * 32, other.token, other.expires).text
     assert "add --yes to leave it" in machine.start("--join", stranger).ended()
-
-
-def test_a_rotation_of_the_authority_needs_nobody_at_the_nodes(hosts: Hosts):
-    awake = hosts.machine("awake").start("--join", hosts.code()).is_there()
-    asleep = hosts.machine("asleep").start("--join", hosts.code()).is_there()
-    asleep.stop()
-    hosts.up.cli("trust", "rotate", "--yes")
-    authority = awake.state / "nodes" / "awake" / "enrolment" / "ca.pem"
-    eventually(lambda: authority.read_text().count("BEGIN") == 2, "the new authority is known", PATIENCE)
-    asleep.start().is_there()
-    late = asleep.state / "nodes" / "asleep" / "enrolment" / "ca.pem"
-    eventually(lambda: late.read_text().count("BEGIN") == 2, "the late one has renewed", PATIENCE)
-    hosts.up.cli("trust", "rotate", "--finish", "--yes")
-    for machine in (awake, asleep):
-        machine.stop()
-        machine.start().is_there()
-    eventually(lambda: authority.read_text().count("BEGIN") == 1, "the old one is forgotten", PATIENCE)
 
 
 IMPOSTOR = """
@@ -315,10 +301,3 @@ def impostor(hosts: Hosts, address: str, udp: str) -> Iterator[list[str]]:
         process.stdin.write("\n")
         process.stdin.flush()
         learned.append(process.stdout.readline())
-
-
-def test_the_state_of_a_node_can_be_wiped_and_joined_anew(hosts: Hosts):
-    machine = hosts.machine("wiped").start("--join", hosts.code()).is_there()
-    machine.stop()
-    shutil.rmtree(machine.state)
-    machine.start("--join", hosts.code("--id", "wiped")).is_there()

@@ -84,6 +84,7 @@ def test_the_boot_files_of_a_card_hold_the_code_and_no_wifi_password(open_page):
         content = {name: files.read(name) for name in files.namelist()}
     assert content["callboard/join"].decode().strip() == MADE["code"]
     assert {"user-data", "meta-data", "network-config"} <= set(content)
+    assert any(name.endswith(".whl") for name in content), "the agent comes along"
     assert not any(b"correct horse" in data for data in content.values())
     assert "Download the boot files of" in str(page.app.get("download_button")[0].proto.label)
 

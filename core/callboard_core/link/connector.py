@@ -75,7 +75,7 @@ class Connector:
         waker: Waker,
     ) -> None:
         self._login = login
-        self._backoff = backoff
+        self.backoff = backoff
         self._reply_topic = reply_topic
         self._on_reply = on_reply
         self._on_arrived = on_arrived
@@ -176,12 +176,12 @@ class Connector:
             except Exception:  # noqa: BLE001 - whatever it was, the thread must go on
                 _log.exception("%s: the connection ended in a defect", self._login.client_id)
                 served = False
-            steady = served and monotonic() - begun >= self._backoff.steady
+            steady = served and monotonic() - begun >= self.backoff.steady
             attempt = 0 if steady else attempt + 1
             if self._refused:
-                delay = self._backoff.refused
+                delay = self.backoff.refused
             else:
-                delay = self._backoff.delay(max(0, attempt - 1), _DICE.random())
+                delay = self.backoff.delay(max(0, attempt - 1), _DICE.random())
             self._stopping.wait(delay)
         self._waker.close()
 
@@ -237,7 +237,7 @@ class Connector:
     def _note_trouble(self, error: CallboardError) -> None:
         refused = isinstance(error, Unauthorized | Conflict)
         if refused:
-            error = type(error)(f"{error.message}; trying again every {self._backoff.refused:g} s")
+            error = type(error)(f"{error.message}; trying again every {self.backoff.refused:g} s")
         level = logging.INFO if error.message == self.trouble.message else logging.WARNING
         _log.log(level, "%s: %s", self._login.client_id, error.message)
         with self._changed:

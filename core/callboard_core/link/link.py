@@ -164,6 +164,15 @@ class Link:
     def will(self, will: Will | None) -> None:
         self._login.will = will
 
+    @property
+    def reconnect(self) -> Backoff:
+        """How long to wait between attempts; a change counts from the next one."""
+        return self._connector.backoff
+
+    @reconnect.setter
+    def reconnect(self, reconnect: Backoff) -> None:
+        self._connector.backoff = reconnect
+
     def on_connect(self, hook: Callable[[], None]) -> Hook:
         """Run ``hook`` at every connect, after the link's subscriptions are in force again.
 
