@@ -13,6 +13,7 @@ from callboard_core.topics import ID_PATTERN, check_id
 
 __all__ = [
     "Action",
+    "BoardFacts",
     "Decision",
     "Enrol",
     "Enrolled",
@@ -58,8 +59,20 @@ class Enrol(Payload):
     host: str | None = Field(default=None, max_length=200, description="what the machine calls itself")
 
 
-class Enrolled(Payload):
-    """It is let in: its credential, and what it must know of the board."""
+class BoardFacts(Payload):
+    """What a machine must know of the board."""
+
+    bundle: str = Field(
+        description="the authorities to trust from now on, PEM; the one that signs comes first"
+    )
+    update_key: str = Field(description="Ed25519, base64: signs updates")
+    mqtt_port: _Port = Field(description="MQTT over TLS")
+    http_port: _Port = Field(description="HTTPS")
+    addresses: list[str] = Field(description="host:HTTPS port, the best first")
+
+
+class Enrolled(BoardFacts):
+    """It is let in: its credential."""
 
     state: Literal["accepted"] = "accepted"
     site: str
@@ -68,11 +81,6 @@ class Enrolled(Payload):
     password: str = Field(
         repr=False, description="for HTTP, and for MQTT clients that cannot show a certificate"
     )
-    bundle: str = Field(description="the authorities to trust from now on, PEM")
-    update_key: str = Field(description="Ed25519, base64: signs updates")
-    mqtt_port: _Port = Field(description="MQTT over TLS")
-    http_port: _Port = Field(description="HTTPS")
-    addresses: list[str] = Field(description="host:HTTPS port, the best first")
 
 
 class Pending(Payload):
@@ -89,15 +97,10 @@ class Renew(Payload):
     csr: _Request
 
 
-class Renewed(Payload):
+class Renewed(BoardFacts):
     """The new certificate; the old one is worthless from now on."""
 
     certificate: str
-    bundle: str
-    update_key: str
-    mqtt_port: _Port
-    http_port: _Port
-    addresses: list[str]
 
 
 class Join(Payload):

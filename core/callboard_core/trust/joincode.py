@@ -19,7 +19,7 @@ from callboard_core.addresses import join_address, split_address
 from callboard_core.errors import BadRequest, CallboardError, Expired
 from callboard_core.topics import check_id
 
-__all__ = ["JoinCode", "join_address", "split_address"]
+__all__ = ["JoinCode"]
 
 _PREFIX = "CB1-"
 _OTHER_VERSION = re.compile(r"CB(\d+)-")

@@ -150,15 +150,7 @@ class EnrolmentDesk:
         certificate = self._keys.authority.certify(asked.csr, node)
         self._note_certificate(node, _key_of(asked.csr))
         self._users.certify(node, fingerprint_of_pem(certificate))
-        keys = self._keys
-        return Renewed(
-            certificate=certificate,
-            bundle=keys.authority.bundle,
-            update_key=keys.authority.update_key,
-            mqtt_port=keys.mqtt_port,
-            http_port=keys.http_port,
-            addresses=keys.addresses(),
-        )
+        return Renewed(certificate=certificate, **self._keys.facts().model_dump())
 
     # ---- operators
 
@@ -311,11 +303,7 @@ class EnrolmentDesk:
             id=node,
             certificate=certificate,
             password=password,
-            bundle=keys.authority.bundle,
-            update_key=keys.authority.update_key,
-            mqtt_port=keys.mqtt_port,
-            http_port=keys.http_port,
-            addresses=keys.addresses(),
+            **keys.facts().model_dump(),
         )
 
     def _note_certificate(self, node: str, key: str) -> None:

@@ -10,6 +10,7 @@ from callboard_broker.access.names import lan_hosts, server_names
 from callboard_core.addresses import join_address
 from callboard_core.errors import Conflict
 from callboard_core.settings import Settings
+from callboard_core.trust.enrolment import BoardFacts
 
 __all__ = ["Keys"]
 
@@ -33,16 +34,6 @@ class Keys:
         self._names = names
         self._known: list[str] = []
 
-    @property
-    def mqtt_port(self) -> int:
-        """MQTT over TLS."""
-        return self._settings.lan.mqtt_port
-
-    @property
-    def http_port(self) -> int:
-        """HTTPS."""
-        return self._settings.lan.http_port
-
     def check_open(self) -> None:
         """Return only if other machines can reach this board.
 
@@ -59,7 +50,17 @@ class Keys:
 
     def addresses(self) -> list[str]:
         """Return where the board answers HTTPS, as ``host:port``, the best first."""
-        return [join_address(host, self.http_port) for host in lan_hosts(self._settings.lan)]
+        return [join_address(host, self._settings.lan.http_port) for host in lan_hosts(self._settings.lan)]
+
+    def facts(self) -> BoardFacts:
+        """Return what a machine that is let in must know."""
+        return BoardFacts(
+            bundle=self.authority.bundle,
+            update_key=self.authority.update_key,
+            mqtt_port=self._settings.lan.mqtt_port,
+            http_port=self._settings.lan.http_port,
+            addresses=self.addresses(),
+        )
 
     def names(self) -> list[str]:
         """Return by what the board is known now."""
