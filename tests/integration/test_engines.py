@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from callboard_core.link import Credential, Endpoint, Link
 from callboard_core.processes import free_port
 from callboard_core.settings import Settings, load_settings
 from support import packets, wire
+from support.timing import Stopwatch
 from support.up import eventually
 
 
@@ -126,20 +126,22 @@ async def test_a_revoked_credential_ends_its_session_within_5_seconds(tmp_path: 
     async with running(settings) as engine:
         address = (engine.endpoint.host, engine.endpoint.port)
 
-        def revoke() -> float:
+        def revoke() -> Stopwatch:
             with (
                 wire.connect(address, "anns", username="ann", password="ann's password") as ann,
                 wire.connect(
                     address, "other", username="viewer", password=_secret(settings, "viewer")
                 ) as other,
             ):
-                began = time.monotonic()
+                since = Stopwatch()
                 getattr(users, how)("ann", *(["another password"] if how == "change_password" else []))
-                assert ann.is_closed(10)
+                assert ann.is_closed(50)
+                since.stop()
                 assert other.is_quiet()
-                return time.monotonic() - began
+                return since
 
-        assert await asyncio.to_thread(revoke) < 5
+        since = await asyncio.to_thread(revoke)
+        assert since.within(5), since
         with wire.Wire(address) as again:
             assert again.connect("anns", username="ann", password="ann's password").code in {4, 5}
 

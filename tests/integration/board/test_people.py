@@ -18,6 +18,7 @@ from callboard_core.errors import ERRORS
 from support import packets
 from support.boards import BoardProcess, board_process, eventually
 from support.engines import Engine, Options, password, running
+from support.timing import Stopwatch
 from support.wire import Will, Wire
 
 
@@ -82,6 +83,37 @@ def test_only_admins_look_after_people(board: BoardProcess, role: str):
         refused(client.post("/api/v1/users", json={"name": "eve", "role": "admin"}), "forbidden")
         refused(client.post("/api/v1/tokens", json={"scope": ["read"]}), "forbidden")
         refused(client.put("/api/v1/roles/eve", json={"http": ["admin"]}), "forbidden")
+
+
+HTTP = {
+    ("GET", "/api/v1/nodes"): "voa",
+    ("GET", "/api/v1/events?types=status"): "voa",
+    ("GET", f"/api/v1/artifacts/{'0' * 64}"): "vonba",
+    ("PUT", f"/api/v1/artifacts/{'0' * 64}"): "onba",
+    ("DELETE", "/api/v1/nodes/nowhere"): "oa",
+    ("POST", "/api/v1/jobs"): "oa",
+    ("GET", "/api/v1/services/no-such-service"): "oa",
+    ("GET", "/api/v1/users"): "a",
+    ("GET", "/api/v1/roles"): "a",
+    ("GET", "/api/v1/tokens"): "a",
+    ("GET", "/api/v1/audit"): "a",
+    ("GET", "/api/v1/audit/export"): "a",
+    ("DELETE", "/api/v1/users/nobody"): "a",
+    ("PUT", "/api/v1/roles/viewer"): "a",
+}
+
+
+@pytest.mark.parametrize(("method", "path"), HTTP)
+@pytest.mark.parametrize("role", ["viewer", "operator", "node", "board", "admin"])
+def test_a_role_may_do_over_http_exactly_what_the_matrix_says(
+    board: BoardProcess, role: str, method: str, path: str
+):
+    with (
+        board.client(role) as client,
+        client.stream(method, path, json=None if method == "GET" else {}) as answer,
+    ):
+        assert (answer.status_code != 403) == (role[0] in HTTP[method, path]), answer.status_code
+        assert answer.status_code != 401
 
 
 def test_a_user_is_added_changed_disabled_and_removed(board: BoardProcess, admin: httpx.Client):
@@ -202,7 +234,7 @@ def test_a_role_of_the_sites_own_rules_mqtt_and_http(
         assert [m.topic for m in watch.backlog() if m.topic.split("/")[1] != "board"] == allowed
         refused(admin.delete("/api/v1/roles/gardener"), "conflict", naming="gus")
         admin.put("/api/v1/roles/gardener", json=rule | {"publish": []}).raise_for_status()
-        assert can.is_closed(10), "who has a changed role connects anew"
+        assert can.is_closed(50), "who has a changed role connects anew"
     with engine.connect("can", username="gus", password="gus's password") as can:
         can.publish("callboard/pump/command/control/on", b"{}", qos=1)
     admin.delete("/api/v1/users/gus")
@@ -316,17 +348,17 @@ def test_a_revoked_users_sessions_end_on_every_transport_within_5_seconds(
     ):
         assert next(by_password) == next(by_token) == ": listening"
         assert logged_in.get("/api/v1/nodes").is_success
-        began = time.monotonic()
+        since = Stopwatch()
         {
             "disable": lambda: admin.patch("/api/v1/users/ann", json={"disabled": True}),
             "password": lambda: admin.post("/api/v1/users/ann/password", json={}),
             "remove": lambda: admin.delete("/api/v1/users/ann"),
         }[how]().raise_for_status()
         refused(logged_in.get("/api/v1/nodes"), "unauthorized")
-        assert mqtt.is_closed(10)
+        assert mqtt.is_closed(50)
         list(by_password)
         list(by_token)
-        assert time.monotonic() - began < 5
+        assert since.within(5), since
     with Wire(engine.address) as wire:
         assert wire.connect("anns", **credential).code in {4, 5}
 
@@ -334,7 +366,7 @@ def test_a_revoked_users_sessions_end_on_every_transport_within_5_seconds(
 def _events(board: BoardProcess, who: httpx.Auth | str) -> Iterator[str]:
     headers = {"Authorization": f"Bearer {who}"} if isinstance(who, str) else {}
     auth = None if isinstance(who, str) else who
-    with httpx.stream("GET", f"{board.url}/api/v1/events", headers=headers, auth=auth, timeout=30) as stream:
+    with httpx.stream("GET", f"{board.url}/api/v1/events", headers=headers, auth=auth, timeout=60) as stream:
         for line in stream.iter_lines():
             if line:
                 yield line
