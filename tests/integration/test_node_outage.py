@@ -15,6 +15,7 @@ import pytest
 
 from callboard import Node
 from callboard_core.errors import Unavailable
+from callboard_core.processes import dying_with_parent
 from callboard_core.topics import BOARD
 from callboard_nodes.outbox import Outbox
 from support.mosquitto import mosquitto
@@ -110,7 +111,12 @@ def run_counter(folder, mosquitto, start=0):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, str(script), str(folder), str(mosquitto.endpoint), str(start)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+        preexec_fn=dying_with_parent(),  # noqa: PLW1509 - one prctl call; also when the test fails
     )
 
 
