@@ -10,7 +10,7 @@ export PYTHONUTF8 := 1
 # Debian packages the tests use for real: brokers, a browser, a database, network namespaces, renderers; and what judges the
 # boot files and file systems of cards.
 PACKAGES := mosquitto mosquitto-clients chromium postgresql iproute2 curl blender povray ffmpeg \
-	cloud-init shellcheck dosfstools mtools xz-utils
+	cloud-init shellcheck dosfstools mtools xz-utils systemd
 
 .DEFAULT_GOAL := help
 .PHONY: help up test check fuzz soak bench docs sbom packages clean
