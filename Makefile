@@ -8,15 +8,15 @@ export LANG ?= C.UTF-8
 export PYTHONUTF8 := 1
 
 # Debian packages the tests use for real: brokers, a browser, a database, network namespaces, renderers; and what judges the
-# boot files and file systems of cards.
+# boot files and file systems of cards, and makes the Debian that boots from them.
 PACKAGES := mosquitto mosquitto-clients chromium postgresql iproute2 curl blender povray ffmpeg \
-	cloud-init shellcheck dosfstools mtools xz-utils systemd
+	cloud-init shellcheck dosfstools mtools xz-utils systemd mmdebstrap
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fuzz soak bench docs sbom packages clean
+.PHONY: help up test test-boot check fuzz soak bench docs sbom packages clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 up: $(VENV)/.runs ## Set up and run a board on this machine (ARGS="--mqtt-port 0" adds options)
 	@exec $(BIN)/callboard up $(ARGS)
@@ -24,6 +24,10 @@ up: $(VENV)/.runs ## Set up and run a board on this machine (ARGS="--mqtt-port 0
 # In their own order, in which the long stories come first: files of few tests would else come last, one at a time.
 test: $(VENV)/.tests packages ## Set up and run every test (ARGS="-k name" picks some)
 	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-boot: $(VENV)/.tests packages ## Boot a card in an emulated machine, update it, roll it back (many minutes)
+	@sh tools/apt-install.sh qemu-system-x86 fdisk e2fsprogs
+	CALLBOARD_BOOT=1 $(BIN)/pytest -s tests/boot/test_boot.py $(ARGS)
 
 check: $(VENV)/.tests ## Lint, formatting, types and layers
 	$(BIN)/ruff check
