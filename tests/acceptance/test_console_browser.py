@@ -448,3 +448,24 @@ def test_the_empty_board_tells_how_to_add_the_first_node_and_that_works(tmp_path
             finally:
                 node.terminate()
                 node.wait(30)
+
+
+def test_an_admin_adds_a_user_who_gets_in_and_is_thrown_out_again(house, browser):
+    with visitor(browser, house.url) as admin, visitor(browser, house.url) as guest:
+        admin.log_in("admin", house.up.password("admin")).open("People")
+        page = admin.page
+        page.get_by_text("Add a user").click()
+        page.get_by_label("Name", exact=True).fill("walter")
+        page.get_by_role("button", name="Add", exact=True).click()
+        secret = page.get_by_test_id("stCode").locator("code")
+        expect(secret).to_be_visible()
+        guest.log_in("walter", secret.inner_text().strip())
+        admin.picture("console-people")
+        page.locator("[data-act='remove:walter']").click()
+        page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        guest.page.wait_for_url("**/login")
+        expect(page.locator("[data-act='remove:walter']")).to_have_count(0)
+        admin.open("Audit")
+        expect(page.locator(".cb-audit tr", has_text="user.remove").first).to_contain_text("walter")
+        admin.picture("console-audit")
+        assert admin.errors == []
