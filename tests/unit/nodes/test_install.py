@@ -121,6 +121,12 @@ def test_what_is_needed_here_is_found_and_nothing_of_the_board():
     assert "fastapi" in {one.metadata["Name"].lower() for one in wheels.closure(extras=["board"])}
 
 
+def test_each_distribution_is_packed_once_and_pip_is_among_them(tmp_path):
+    names = [wheel.name.partition("-")[0] for wheel in wheels.gather(tmp_path)]
+    assert len(names) == len(set(names))
+    assert {"pip", "callboard"} <= set(names)
+
+
 def test_what_is_not_installed_is_named():
     with pytest.raises(NotFound, match="nobody-has-this"):
         wheels.closure(["nobody-has-this"])
