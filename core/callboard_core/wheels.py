@@ -7,7 +7,6 @@ fits the interpreter that runs this; other machines need wheels from elsewhere.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -61,7 +60,7 @@ def closure(names: Iterable[str] = (NAME,), *, extras: Iterable[str] = ()) -> li
 
 
 def gather(folder: Path, *, extras: Iterable[str] = ()) -> list[Path]:
-    """Pack this program, what it needs, and pip where it is installed.
+    """Pack this program and what it needs; pip is a part of that.
 
     Args:
         folder: where to; made if need be.
@@ -74,10 +73,7 @@ def gather(folder: Path, *, extras: Iterable[str] = ()) -> list[Path]:
         NotFound: something that is needed is not installed, or its files are not known.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = closure((NAME,), extras=extras)
-    with contextlib.suppress(NotFound):  # an environment's own interpreter brings one
-        found += closure(("pip",))
-    return [pack(distribution, folder) for distribution in found]
+    return [pack(distribution, folder) for distribution in closure((NAME,), extras=extras)]
 
 
 def own() -> dict[str, bytes]:
