@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from callboard_broker.http.context import Admin, Use
@@ -30,20 +30,28 @@ _QUIET = frozenset({"GET", "HEAD", "OPTIONS"})
 _SERVICES = "/api/v1/services/"
 #: The largest id that a database holds.
 _MOST = 2**63 - 1
-#: What PostgreSQL takes for a text.
-_NO_NUL = r"^[^\x00]*$"
 
-Who = Annotated[str | None, Query(max_length=200, pattern=_NO_NUL, description="a user name, exactly")]
+
+def _plain(text: str | None) -> str | None:
+    """PostgreSQL takes no NUL in a text."""
+    if text is not None and "\0" in text:
+        raise ValueError("should hold no NUL")
+    return text
+
+
+Who = Annotated[str | None, AfterValidator(_plain), Query(max_length=200, description="a user name, exactly")]
 What = Annotated[
     str | None,
-    Query(max_length=100, pattern=_NO_NUL, description="a verb, such as command, or user for user.*"),
+    AfterValidator(_plain),
+    Query(max_length=100, description="a verb, such as command, or user for user.*"),
 ]
 Subject = Annotated[
-    str | None, Query(max_length=500, pattern=_NO_NUL, description="a part of what it was done to")
+    str | None, AfterValidator(_plain), Query(max_length=500, description="a part of what it was done to")
 ]
 Result = Annotated[
     str | None,
-    Query(max_length=100, pattern=_NO_NUL, description="ok, an error code, or failed for all errors"),
+    AfterValidator(_plain),
+    Query(max_length=100, description="ok, an error code, or failed for all errors"),
 ]
 Since = Annotated[float | None, Query(description="Unix seconds, inclusive")]
 Until = Annotated[float | None, Query(description="Unix seconds, exclusive")]
