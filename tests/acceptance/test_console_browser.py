@@ -375,6 +375,18 @@ def test_a_node_that_appears_and_is_killed_shows_within_two_seconds_without_a_re
     assert operator.page.evaluate("window.loaded"), "the page was loaded anew"
 
 
+def test_the_first_page_that_anybody_opens_may_be_any(tmp_path, browser):
+    broker = Mosquitto(tmp_path)
+    broker.start()
+    with FakeBoard() as board:
+        console = ConsoleProcess(broker.port, board.url).wait()
+        with visitor(browser, f"http://127.0.0.1:{console.port}") as who:
+            who.log_in("viewer", PASSWORDS["viewer"], "/topics")
+            expect(who.page.get_by_placeholder("Search topics and payloads")).to_be_visible()
+        console.stop()
+    broker.stop()
+
+
 def test_without_the_broker_there_is_a_banner_and_the_page_still_works(tmp_path, browser):
     broker = Mosquitto(tmp_path)
     broker.start()

@@ -159,6 +159,7 @@ def build(
     """Return the console as an ASGI application; its feed lives as long as the application does."""
     from starlette.middleware import Middleware  # noqa: PLC0415 - Streamlit is heavy: only when serving
     from streamlit import config  # noqa: PLC0415
+    from streamlit.runtime.pages_manager import PagesManager  # noqa: PLC0415
     from streamlit.starlette import App  # noqa: PLC0415
 
     from callboard_console.web import runtime  # noqa: PLC0415
@@ -171,6 +172,8 @@ def build(
 
     for option, value in OPTIONS.items():
         config.set_option(option, value)
+    # Otherwise Streamlit serves the folder `pages` by itself, without our frame, until `app` has run once.
+    PagesManager.uses_pages_directory = False
     sessions = Sessions(time.time)
 
     def open_link(who: Credential) -> Link:
