@@ -199,6 +199,15 @@ def test_settings_of_the_last_run_are_the_ones_that_count(tmp_path: Path):
     assert found == {"mqtt": {"port": 4711}, "node": {"id": "hall"}, "sensor": [{"name": "t"}]}
 
 
+def test_a_board_in_the_default_folder_is_backed_up_too(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CALLBOARD_STATE", str(settings.state))
+    back_up(Settings(database=settings.database), tmp_path / "backup.zip")
+    restore(tmp_path / "backup.zip", tmp_path / "new")
+    assert (tmp_path / "new" / "users.json").read_bytes() == (settings.state / "users.json").read_bytes()
+
+
 def test_a_folder_that_is_not_empty_is_put_aside_only_when_asked(settings: Settings, tmp_path: Path):
     file, state = tmp_path / "backup.zip", tmp_path / "new"
     back_up(settings, file)

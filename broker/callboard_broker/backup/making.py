@@ -206,7 +206,7 @@ def _add_settings(writer: Writer, settings: Settings, folder: Path) -> None:
 def as_toml(settings: Settings) -> str:
     """Return what differs from the defaults as a settings file; the state folder and what lies in it are left out."""
     told = settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
-    del told["state"]
+    told.pop("state", None)  # not there when it is the default one
     for section, key in (("database", "url"), ("node", "state")):
         if str(settings.state) in str(told.get(section, {}).get(key, "")):
             del told[section][key]

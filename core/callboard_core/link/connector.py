@@ -236,8 +236,9 @@ class Connector:
 
     def _note_trouble(self, error: CallboardError) -> None:
         refused = isinstance(error, Unauthorized | Conflict)
-        if refused:
-            error = type(error)(f"{error.message}; trying again every {self.backoff.refused:g} s")
+        again = f"; trying again every {self.backoff.refused:g} s"
+        if refused and not error.message.endswith(again):  # as told by a probe
+            error = type(error)(error.message + again)
         level = logging.INFO if error.message == self.trouble.message else logging.WARNING
         _log.log(level, "%s: %s", self._login.client_id, error.message)
         with self._changed:
