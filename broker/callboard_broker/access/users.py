@@ -174,6 +174,11 @@ class Users:
         """Return the name of the user, enabled or not, that a client id is bound to."""
         return self._file.load().by_client_id.get(client_id)
 
+    def is_node(self, name: str) -> bool:
+        """Tell whether this is the user, enabled or not, of a node that has a credential of its own."""
+        record = self._load().get(name)
+        return record is not None and record.role == Role.NODE and record.client_id == name
+
     def rights(self, role: str) -> frozenset[Right]:
         """Return what a role may do over HTTP; nothing if there is no such role."""
         rule = self.roles.find(role)
@@ -257,8 +262,7 @@ class Users:
         record = replace(_made(Role.NODE, password), client_id=node, certificate=certificate)
         with self.locked():
             records = self._load()
-            found = records.get(node)
-            if node in set(Role) or (found is not None and found.client_id != node):
+            if node in set(Role) or (node in records and not self.is_node(node)):
                 raise Conflict(f"there is a user {node!r} that is no node's; give the node another id")
             self._save({**records, node: record})
 

@@ -24,6 +24,7 @@ __all__ = [
     "of_nodes",
     "remove_old",
     "same",
+    "was_followed",
 ]
 
 
@@ -85,6 +86,17 @@ def latest(connection: Connection, node: str) -> EnrolmentRecord | None:
     """Return the last one in which a node was let in."""
     accepted = EnrolmentRow.state == EnrolmentState.ACCEPTED
     return _first(connection, and_(EnrolmentRow.node == node, accepted))
+
+
+def was_followed(connection: Connection, record: EnrolmentRecord) -> bool:
+    """Return whether, after it was decided about this one, another one was let in under the same id."""
+    followed = and_(
+        EnrolmentRow.node == record.node,
+        EnrolmentRow.number != record.number,
+        EnrolmentRow.decided > record.decided,
+        EnrolmentRow.authority.is_not(None),
+    )
+    return _first(connection, followed) is not None
 
 
 def of_nodes(connection: Connection) -> dict[str, EnrolmentRecord]:

@@ -354,6 +354,51 @@ def test_an_operator_revokes_what_was_let_in(board: Board, machine: Machine) -> 
         board.desk.revoke(board.desk.items()[0].number, "ann")
 
 
+def test_a_node_whose_user_was_removed_is_not_let_in_by_asking_again(board: Board, machine: Machine) -> None:
+    code = board.code()
+    machine.join(code)
+    board.users.remove("greenhouse")  # as an admin does under People, who knows of no enrolment
+    with pytest.raises(Conflict, match="ask for a new one"):
+        machine.ask(code)
+    assert board.users.names() == ["viewer"]
+
+
+def test_a_ticket_does_not_bring_back_a_user_that_was_removed(board: Board, machine: Machine) -> None:
+    ticket = machine.wait(board.code(ask=True)).ticket
+    board.desk.decide(board.desk.items()[0].number, "ann", accept=True)
+    board.desk.collect(ticket)
+    board.users.remove("greenhouse")
+    with pytest.raises(NotFound):
+        board.desk.collect(ticket)
+    assert board.users.names() == ["viewer"]
+
+
+def test_a_machine_that_another_one_has_replaced_does_not_get_its_place_back_by_asking_again(
+    board: Board, machine: Machine
+) -> None:
+    code = board.code()
+    machine.join(code)
+    board.now += 60
+    got = Machine(board).join(board.code(id="greenhouse"))
+    board.now += 60
+    with pytest.raises(Conflict, match="ask for a new one"):
+        machine.ask(code)
+    assert board.users.verify("greenhouse", got.password)
+
+
+def test_a_person_is_not_replaced_by_a_node_although_bound_to_a_client_id_of_the_same_name(
+    board: Board, machine: Machine
+) -> None:
+    board.users.put("greenhouse", Role.ADMIN, "a long password", client_id="greenhouse")
+    with pytest.raises(Conflict, match="no node's"):
+        machine.ask(board.code(id="greenhouse"))
+    with pytest.raises(Conflict, match="no node's"):
+        board.users.enrol("greenhouse", "another password")
+    found = board.users.verify("greenhouse", "a long password")
+    assert found is not None
+    assert found.role == Role.ADMIN
+
+
 def test_a_disabled_node_is_not_let_in_by_asking_again(board: Board, machine: Machine) -> None:
     code = board.code()
     machine.join(code)

@@ -219,8 +219,14 @@ class EnrolmentDesk:
     # ---- inside
 
     def _is_over(self, found: EnrolmentRecord) -> bool:
-        """Tell whether the time in which an answer can be asked for again has passed."""
-        return found.decided is not None and found.decided < self._clock() - _AGAIN
+        """Tell whether an answer cannot be asked for again: too long ago, or the credential is gone or another's since."""
+        if found.decided is None:
+            return False
+        if found.authority is not None and not self._users.is_node(found.node):
+            return True
+        with self._database.read() as connection:
+            followed = enrolments.was_followed(connection, found)
+        return followed or found.decided < self._clock() - _AGAIN
 
     def _join(self, token: str, address: str, now: float) -> JoinRecord:
         wait = self._brake.wait(address, now)
@@ -265,7 +271,7 @@ class EnrolmentDesk:
 
     def _known(self, node: str) -> Known:
         owner = self._users.owner(node)
-        person = node in {*Role, BOARD} or (node in self._users.names() and owner != node)
+        person = node in {*Role, BOARD} or (node in self._users.names() and not self._users.is_node(node))
         with self._database.read() as connection:
             found = enrolments.latest(connection, node)
         return Known(
