@@ -31,7 +31,7 @@ from callboard_nodes.install import venvs
 from callboard_nodes.install.layout import ROLLBACK, SLOTS, USER, Layout
 from callboard_nodes.install.venvs import SlotError
 from callboard_nodes.update import rollback
-from callboard_nodes.update.checking import Here, check, target_of, wheels_for
+from callboard_nodes.update.checking import Here, check, check_allowed, target_of, wheels_for
 from callboard_nodes.update.rollback import ENDS, UNDER_WAY, Book, Entry, Journal, Placed, begin_trial
 
 __all__ = ["Applying", "Request", "main"]
@@ -90,12 +90,13 @@ class Applying:
         if not _is_there(file):
             return
         try:
-            word = _read(file, 100).decode("ascii", errors="replace").strip()
-            file.unlink(missing_ok=True)
+            with self.book.their_rights():
+                word = _read(file, 100).decode("ascii", errors="replace").strip()
+            self._remove(file)
             if word not in _ORDERS or word not in self._settings(self.layout.config).node.allow:
                 raise Forbidden(f"{word!r} is not in node.allow")
         except CallboardError as error:
-            file.unlink(missing_ok=True)
+            self._remove(file)
             _log.error("an order is not carried out: %s", error.message)
             return
         self._run(_ORDERS[word])
@@ -121,7 +122,9 @@ class Applying:
         if not _is_there(self.layout.request):
             return None
         try:
-            request = parse(Request, _read(self.layout.request, _REQUEST_BYTES))
+            with self.book.their_rights():
+                text = _read(self.layout.request, _REQUEST_BYTES)
+            request = parse(Request, text)
         except CallboardError as error:
             self._drop(error.message)
             return None
@@ -157,6 +160,7 @@ class Applying:
             numbers=pins["numbers"],
             folders=folders_of(settings),
         )
+        check_allowed(manifest, settings.node.allow)
         check(manifest, here)
         if not pins["key"]:
             self.book.pin(key=request.key)
@@ -177,7 +181,9 @@ class Applying:
             raise Failed(f"the update needs {needed // 2**20} MiB on the disk, and {free // 2**20} are free")
         for number, one in enumerate(files):
             name = one.name if one.name.endswith(".whl") else f"new-{number}"
-            _copy_checked(self.layout.inbox / one.sha256, self.book.work / name, one)
+            with self.book.their_rights():
+                fetched = _open_fetched(self.layout.inbox / one.sha256, one)
+            _copy_checked(fetched, self.book.work / name, one)
         venvs.sync_folder(self.book.work)
 
     def _refuse(self, request: Request, reason: str) -> Journal:
@@ -195,8 +201,17 @@ class Applying:
 
     def _clear_inbox(self) -> None:
         """Remove the request, which would start this again, and then what was fetched for it."""
-        with suppress(FileNotFoundError):
-            self.layout.request.unlink()
+        self._remove(self.layout.request)
+
+    def _remove(self, path: Path) -> None:
+        """Remove what the node has put down, whatever it is: as long as it is there, this is started again."""
+        with self.book.their_rights():
+            try:
+                path.unlink(missing_ok=True)
+            except IsADirectoryError:
+                shutil.rmtree(path, ignore_errors=True)
+            except OSError as error:
+                _log.error("%s cannot be removed: %s", path, error.strerror)
 
     # -- applying ----------------------------------------------------------------------------------------------
 
@@ -325,14 +340,17 @@ def _read(path: Path, most: int) -> bytes:
     return data
 
 
-def _copy_checked(source: Path, target: Path, wanted: Content) -> None:
-    """Copy a content that must be what was signed."""
-    found, size = hashlib.sha256(), 0
+def _open_fetched(source: Path, wanted: Content) -> int:
     try:
-        handle = _open(source)
+        return _open(source)
     except OSError as error:
         raise BadRequest(f"{wanted.name} was not fetched: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as file, target.open("xb") as copy:
+
+
+def _copy_checked(source: int, target: Path, wanted: Content) -> None:
+    """Copy a content, opened already, that must be what was signed."""
+    found, size = hashlib.sha256(), 0
+    with os.fdopen(source, "rb") as file, target.open("xb") as copy:
         while (block := file.read(_BLOCK)) and size <= wanted.size:
             found.update(block)
             size += len(block)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -15,7 +15,7 @@ from packaging.version import Version
 from callboard_core.errors import BadRequest, Conflict, Forbidden
 from callboard_core.updates import Content, Manifest
 
-__all__ = ["Here", "check", "target_of", "wheels_for"]
+__all__ = ["Here", "check", "check_allowed", "target_of", "wheels_for"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,17 @@ def check(manifest: Manifest, here: Here) -> None:
         case "files":
             for one in manifest.files:
                 target_of(one, here.folders)
+
+
+def check_allowed(manifest: Manifest, allow: Collection[str]) -> None:
+    """Return if a node whose ``node.allow`` this is lets itself be changed so.
+
+    Raises:
+        Forbidden: it does not; the message says what is missing.
+    """
+    need = "update" if manifest.kind == "release" else "push"
+    if need not in allow:
+        raise Forbidden(f"this node does not allow it: {need} is not in its node.allow")
 
 
 def _check_release(manifest: Manifest, here: Here) -> None:

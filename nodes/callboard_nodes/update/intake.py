@@ -21,7 +21,7 @@ from callboard_core.artifacts import HttpArtifacts
 from callboard_core.callee import Callee, Request
 from callboard_core.calls.artifacts import BYTES, ArtifactRef
 from callboard_core.cards import ActionCard
-from callboard_core.errors import CallboardError, Conflict, Forbidden
+from callboard_core.errors import CallboardError, Conflict
 from callboard_core.link import Link
 from callboard_core.messages import Level, State, parse, read_args
 from callboard_core.presence import Presence
@@ -32,7 +32,7 @@ from callboard_core.updates import UPDATE, Content, Manifest, Report, Signed, St
 from callboard_nodes.install.layout import Layout
 from callboard_nodes.update.apply import Request as Handover
 from callboard_nodes.update.apply import folders_of
-from callboard_nodes.update.checking import Here, check, wheels_for
+from callboard_nodes.update.checking import Here, check, check_allowed, wheels_for
 from callboard_nodes.update.rollback import ENDS, Book, Journal
 
 __all__ = ["Desk", "Intake", "board_key", "report_of"]
@@ -164,7 +164,7 @@ class Intake:
 
     def _accept(self, signed: Signed) -> Report:
         manifest = open_signed(signed, self._key())
-        self._check_allowed(manifest)
+        check_allowed(manifest, self._settings.node.allow)
         journal = self._book.read()
         if journal is not None and journal.id == signed.id:
             return report_of(journal)
@@ -180,11 +180,6 @@ class Intake:
         write_private(self._wanted, signed.model_dump_json())
         _log.info("update %s is accepted: %s %d", signed.id, manifest.kind, manifest.number)
         return _fetching(signed, manifest, 0.0)
-
-    def _check_allowed(self, manifest: Manifest) -> None:
-        need = "update" if manifest.kind == "release" else "push"
-        if need not in self._settings.node.allow:
-            raise Forbidden(f"this node does not allow it: {need} is not in its node.allow")
 
     def _here(self) -> Here:
         return Here(

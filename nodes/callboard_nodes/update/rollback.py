@@ -157,7 +157,8 @@ class Book:
         self.home = root / "opt" / "callboard"
         self.folder = self.home / "update"
         self.work = self.folder / "work"
-        self.health = root / "var" / "lib" / "callboard" / "update" / "healthy.json"
+        self._state = root / "var" / "lib" / "callboard"
+        self.health = self._state / "update" / "healthy.json"
         self._journal = self.folder / "journal.json"
         self._history = self.folder / "history.jsonl"
         self._pins = self.folder / "pins.json"
@@ -173,6 +174,17 @@ class Book:
                 yield False
             else:
                 yield True
+
+    @contextlib.contextmanager
+    def their_rights(self) -> Iterator[None]:
+        """Act with the rights of the node's user, whose state folder it is: no link in there leads root astray."""
+        try:
+            found = self._state.lstat()
+        except FileNotFoundError:
+            yield
+            return
+        with rights((found.st_uid, found.st_gid)):
+            yield
 
     def read(self) -> Journal | None:
         """Return the journal; None when there was no update yet, or it cannot be understood."""
@@ -253,7 +265,9 @@ def begin_trial(book: Book, journal: Journal, run: Callable[..., bool]) -> Journ
         return book.write(journal.after("failed", reason=f"it cannot be put in place: {error}"))
     if not journal.restart:
         return book.write(journal.after("placed"))
-    book.health.unlink(missing_ok=True)
+    # What cannot be removed is no mark of this update.
+    with book.their_rights(), contextlib.suppress(OSError):
+        book.health.unlink(missing_ok=True)
     run("restart", _NODE)
     return book.write(journal.after("switched", boot=_boot(), boots=1, since=_since_boot()))
 
@@ -316,7 +330,8 @@ def _judge(book: Book, journal: Journal, now: float) -> Journal | None:
 
 def _is_well(book: Book, journal: Journal) -> bool:
     try:
-        mark = json.loads(_read_small(book.health))
+        with book.their_rights():
+            mark = json.loads(_read_small(book.health))
     except (OSError, ValueError):
         return False
     if not isinstance(mark, dict) or mark.get("id") != journal.id:

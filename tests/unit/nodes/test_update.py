@@ -386,6 +386,56 @@ def test_nothing_else_is_an_order(machine, tmp_path):
     assert not os.path.lexists(machine.layout.power)
 
 
+def test_root_asks_its_own_settings_whether_updates_are_allowed(machine):
+    machine.layout.config.write_text('[node]\nallow = ["restart", "push"]\n')
+    machine.ask("release", "0.2.0", b"good")
+    machine.apply()
+    assert machine.book.read().reason == "this node does not allow it: update is not in its node.allow"
+    assert machine.running() == "0.1.0"
+    assert not machine.book.pins()["key"]
+
+
+@pytest.mark.parametrize("name", ["request.json", "power"])
+def test_a_folder_in_the_place_of_a_request_does_not_stay(machine, name):
+    (machine.layout.inbox / name / "inside").mkdir(parents=True)
+    machine.apply()
+    assert not (machine.layout.inbox / name).exists()
+
+
+@pytest.fixture
+def led_astray(machine, tmp_path):
+    """A machine whose node's user has put a link to a folder of root in the place of its inbox."""
+    tmp_path.chmod(0o755)
+    os.chown(machine.layout.state, 65534, 65534)
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    machine.layout.inbox.rename(tmp_path / "inbox")
+    machine.layout.inbox.symlink_to(secret)
+    return machine
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray")
+@pytest.mark.parametrize("name", ["request.json", "power"])
+def test_a_link_in_the_place_of_the_inbox_does_not_lead_root_to_what_only_root_reads(
+    led_astray, tmp_path, name
+):
+    (tmp_path / "secret" / name).write_text("of root")
+    led_astray.apply()
+    assert (tmp_path / "secret" / name).read_text() == "of root"
+    assert led_astray.book.read() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray")
+def test_a_link_in_the_place_of_the_inbox_makes_root_remove_no_mark_of_others(led_astray, tmp_path):
+    mark = tmp_path / "secret" / "healthy.json"
+    mark.write_text('{"id": "x"}')
+    led_astray.node = lambda: None
+    led_astray.book.write(Journal(id="x", number=1, kind="config", state="switching", within=0))
+    look_after(led_astray.book, run=led_astray.systemctl, clock=lambda: 1.0, boot=lambda: "1")
+    assert mark.exists()
+    assert led_astray.book.read().state == "rolled-back"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_the_nodes_group_can_still_read_its_settings_after_a_push(machine):
     os.chown(machine.layout.config, 0, 65534)
