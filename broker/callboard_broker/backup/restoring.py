@@ -190,4 +190,4 @@ def _give_to_owner(stage: Path, state: Path) -> None:
     owner = state.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
         for path in (stage, *stage.rglob("*")):
-            os.chown(path, owner.st_uid, owner.st_gid)
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
