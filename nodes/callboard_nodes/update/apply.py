@@ -250,6 +250,12 @@ class Applying:
                 f"the configuration makes {old.node.id} at {old.site} another node ({new.node.id} at {new.site}); "
                 "for that, flash or install it anew"
             )
+        wider = set(new.node.allow) - set(old.node.allow)
+        if wider and "update" not in old.node.allow:  # whom it allows that, decides about this machine anyway
+            raise Forbidden(
+                f"the configuration would have this node allow {', '.join(sorted(wider))}; where updates are not "
+                f"allowed, only {self.layout.config} on the machine itself can add to node.allow"
+            )
         mode, owner = 0o640, (0, self._owner[1]) if self._owner is not None else None
         with suppress(OSError):
             found = self.layout.config.stat()

@@ -220,7 +220,8 @@ class Intake:
         journal = self._book.read()
         if journal is not None:
             self._tell(report_of(journal))
-        if journal is not None and journal.state in {"switching", "trial"}:
+        # Before that, the process that is to be replaced may still run.
+        if journal is not None and journal.state == "trial":
             self._prove(journal)
         return self._layout.request.exists() or (journal is not None and journal.state not in ENDS)
 

@@ -395,6 +395,24 @@ def test_root_asks_its_own_settings_whether_updates_are_allowed(machine):
     assert not machine.book.pins()["key"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (["push"], ["push", "reboot", "update"], "would have this node allow reboot, update"),
+        (["push", "log"], ["push"], ""),
+        (["push", "update"], ["push", "update", "log"], ""),
+    ],
+)
+def test_who_may_push_but_not_update_cannot_push_that_he_may(machine, old, new, says):
+    machine.node = lambda: None
+    machine.layout.config.write_text(f"[node]\nallow = {json.dumps(old)}\n")
+    machine.ask("config", content=f"[node]\nallow = {json.dumps(new)}\n".encode())
+    machine.apply()
+    journal = machine.book.read()
+    assert (journal.state, says in journal.reason) == ("failed" if says else "trial", True)
+    assert json.dumps(old if says else new) in machine.layout.config.read_text()
+
+
 @pytest.mark.parametrize("name", ["request.json", "power"])
 def test_a_folder_in_the_place_of_a_request_does_not_stay(machine, name):
     (machine.layout.inbox / name / "inside").mkdir(parents=True)

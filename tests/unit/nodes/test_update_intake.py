@@ -87,3 +87,17 @@ def test_a_node_that_has_it_already_says_so_at_once(layout):
 def test_an_update_for_other_nodes_is_refused(layout):
     with pytest.raises(Forbidden, match="for other nodes"):
         take(intake(layout), signed(nodes=["elsewhere"]))
+
+
+def test_the_process_that_an_update_is_about_to_replace_does_not_say_that_the_update_is_well(layout):
+    found, book = intake(layout), Book(layout.root)
+    found._desk.presence = SimpleNamespace(state=lambda *_: None)
+    found._desk.link.round_trip = lambda _: SimpleNamespace(result=lambda: None)
+    found._since = 0.0  # on the board since the machine was started
+    switching = Journal(id="new.pi", number=7, kind="config", state="switching", well_for=0.0)
+    book.write(switching)
+    found._turn()
+    assert not layout.health.exists()
+    book.write(switching.after("switched"))
+    found._turn()
+    assert layout.health.exists()
