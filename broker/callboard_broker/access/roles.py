@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,10 @@ def _check(pattern: str, kind: str) -> None:
     levels = filled.split("/")
     if wrong:
         problem = f"{{{wrong[0]}}} is none of {', '.join(f'{{{name}}}' for name in _PLACEHOLDERS)}"
-    elif not pattern or len(pattern) > _LONGEST or "\0" in pattern or set(filled) & set("{}"):
-        problem = f"expected a topic filter of at most {_LONGEST} characters"
+    elif not pattern or len(pattern) > _LONGEST or not _is_one_line(pattern) or set(filled) & set("{}"):
+        problem = (
+            f"expected a topic filter of at most {_LONGEST} characters, none of them a control character"
+        )
     elif "#" in "".join(levels[:-1]) or any(len(one) > 1 and set(one) & set("+#") for one in levels):
         problem = "+ and # stand for whole levels, # only for the last ones"
     elif filled.startswith("$") and (kind != "subscribe" or levels[0] != "$SYS"):
@@ -153,6 +156,11 @@ def _check(pattern: str, kind: str) -> None:
     else:
         return
     raise BadRequest(f"{kind}: {pattern!r}: {problem}")
+
+
+def _is_one_line(pattern: str) -> bool:
+    """Brokers keep their rules in lines: what goes into one must not begin another."""
+    return not any(unicodedata.category(one) in {"Cc", "Zl", "Zp"} for one in pattern)
 
 
 def _row(rule: Rule) -> dict[str, Any]:
