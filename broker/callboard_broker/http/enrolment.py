@@ -100,9 +100,8 @@ def joins(_person: Commander, use: Use) -> Joins:
 def make_join(wanted: Join, person: Commander, use: Use) -> MadeJoin:
     """Make a join code. It is shown this once."""
     made = use.join_codes.make(wanted, person.username)
-    use.audit.note(
-        person.username, "join.make", made.name, detail=f"{made.uses} uses, for {made.id or 'any id'}"
-    )
+    whose = f"for {made.uses} machine{'s' * (made.uses > 1)}, with {made.id or 'any id'}"
+    use.audit.note(person.username, "join.make", made.name, detail=whose)
     return made
 
 

@@ -166,7 +166,7 @@ def _page() -> None:
         _form(session)
         show_trouble()
         _result()
-    live(tag("div", tag("h2", "Waiting to be let in"), class_="cb-section"), key="waiting_heading")
+    live(tag("div", tag("h2", "Machines that asked"), class_="cb-section"), key="waiting_heading")
     _waiting(session)
 
 
