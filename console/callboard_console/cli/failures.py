@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from callboard_console.cli.output import plain
 from callboard_core.errors import BadRequest, CallboardError
 
 __all__ = ["FAILED", "USAGE", "describe"]
@@ -34,4 +35,4 @@ def describe(error: CallboardError | OSError) -> tuple[str, int]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return plain(" ".join(text.split()))

@@ -8,7 +8,7 @@ import typer
 
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, connect
-from callboard_console.cli.output import print_json, table
+from callboard_console.cli.output import plain, print_json, table
 from callboard_console.cli.reaching import reaching
 from callboard_core.errors import NotFound, TimedOut, Unavailable
 
@@ -77,4 +77,4 @@ def _ask(link: Link, node: str, action: str, timeout: float, **args: Any) -> Any
 
 def _print(found: Any) -> None:
     for line in found["lines"]:
-        print(line, flush=True)
+        print(plain(line), flush=True)

@@ -10,8 +10,10 @@ from typing import Any
 
 from callboard_core.errors import BadRequest
 
-__all__ = ["age", "print_json", "span", "table", "value_text"]
+__all__ = ["age", "plain", "print_json", "span", "table", "value_text"]
 
+#: What moves a terminal's cursor, colours it or turns its writing round, and what ends a line.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _STEPS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
@@ -42,6 +44,11 @@ def age(seconds: float) -> str:
     return f"{max(seconds, 0.0):.0f} s"
 
 
+def plain(text: str) -> str:
+    """Return what somebody else wrote as one line that only says something: it must not command the terminal."""
+    return _CONTROL.sub(lambda found: " " if found[0] in "\t\n\r" else "\N{REPLACEMENT CHARACTER}", text)
+
+
 def span(text: str) -> float:
     """Return the seconds that ``90s``, ``15m``, ``12h`` or ``30d`` stand for.
 
@@ -62,7 +69,7 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, empty: s
         rows: one mapping per line.
         empty: what to say when there are none.
     """
-    lines = [[str(row.get(column, "")) for column in columns] for row in rows]
+    lines = [[plain(str(row.get(column, ""))) for column in columns] for row in rows]
     if not lines:
         print(empty, file=sys.stderr)
         return

@@ -12,7 +12,7 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.board_http import open_board, path
 from callboard_console.cli.context import Access
-from callboard_console.cli.output import age, print_json, table
+from callboard_console.cli.output import age, plain, print_json, table
 from callboard_console.cli.reaching import reaching
 from callboard_core.errors import BadRequest, Failed
 
@@ -149,7 +149,7 @@ def _watched(api: BoardApi, found: dict[str, Any], *, as_json: bool) -> dict[str
         for one in found["nodes"]:
             line = _line(one)
             if said.get(one["node"]) != line and not as_json:
-                print(f"{one['node']}: {line}", flush=True)
+                print(plain(f"{one['node']}: {line}"), flush=True)
             said[one["node"]] = line
         if found["state"] != "running" and not any(
             one["stage"] in {"sent", "fetching", "installing", "trial"} for one in found["nodes"]
@@ -158,7 +158,7 @@ def _watched(api: BoardApi, found: dict[str, Any], *, as_json: bool) -> dict[str
         time.sleep(_LOOK)
         found = api.get(path("updates", found["id"]))
     if not as_json:
-        print(f"{found['state']}{': ' if found['reason'] else ''}{found['reason']}")
+        print(plain(f"{found['state']}{': ' if found['reason'] else ''}{found['reason']}"))
     return found
 
 

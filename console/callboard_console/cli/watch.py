@@ -11,7 +11,7 @@ import typer
 
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, connect, read_directory
-from callboard_console.cli.output import print_json, value_text
+from callboard_console.cli.output import plain, print_json, value_text
 from callboard_console.cli.reaching import reaching
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _print(
             if as_json:
                 print_json(record, indent=None)
             else:
-                print(line_of(record, _unit(directory, record)), flush=True)
+                print(plain(line_of(record, _unit(directory, record))), flush=True)
             printed += 1
     except KeyboardInterrupt:
         return

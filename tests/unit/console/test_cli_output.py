@@ -3,7 +3,7 @@ import json
 import pytest
 
 from callboard_console.cli.addresses import is_local, url
-from callboard_console.cli.output import age, print_json, table, value_text
+from callboard_console.cli.output import age, plain, print_json, table, value_text
 from callboard_console.cli.watch import line_of, read_message, wanted
 from callboard_core.link import Message
 
@@ -33,6 +33,21 @@ def test_an_age_is_shown_as_people_read_it(seconds: float, text: str):
 def test_a_table_in_a_pipe_is_tab_separated(capsys: pytest.CaptureFixture[str]):
     table(["a", "b"], [{"a": 1, "b": None}, {"a": "x"}], empty="none")
     assert capsys.readouterr().out == "a\tb\n1\tNone\nx\t\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_a_stranger_calls_his_machine_does_not_command_the_operators_terminal(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    table(["host", "key"], [{"host": "\x1b[2Ka\x1b]0;b\x07\x9b1A\n\u202ec", "key": "0f"}], empty="none")
+    shown = capsys.readouterr().out
+    assert not [one for one in ("\x1b[2K", "\x1b]0", "\x07", "\x9b", "\u202e") if one in shown]
+    assert len(shown.splitlines()) == 2
+
+
+def test_a_line_of_a_strangers_log_stays_one_line():
+    assert plain("one\rtwo\x1b[1A") == "one two\N{REPLACEMENT CHARACTER}[1A"
 
 
 def test_an_empty_table_says_so_on_standard_error(capsys: pytest.CaptureFixture[str]):
