@@ -133,7 +133,9 @@ def begin(
     if as_json:
         print_json(found)
     elif not watch:
-        print(f"update {found['id']}: {_about(found)} to {len(found['nodes'])} nodes; see `callboard update`")
+        count = len(found["nodes"])
+        to = f"{count} node{'s' * (count != 1)}"
+        print(f"update {found['id']}: {_about(found)} to {to}; see `callboard update`")
     bad = [one for one in found["nodes"] if one["stage"] in _BAD]
     if watch and (bad or found["state"] == "paused"):
         raise Failed(
