@@ -5,7 +5,7 @@
 
 Board and machines share one machine. ``callboard node --join`` counts from the start of the process, so with Python's own
 start and imports; a ``Node`` in a program that runs already counts from the code. Each of the many is a thread here that makes
-its key, enrols and connects; what limits them is the board's hashing of passwords (argon2), two at a time.
+its key, enrols and connects; the board lets two in at a time.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ class TestJoining:
     def test_the_board_is_told_the_token_and_never_the_key(self, board, store):
         joining(board.code(), store).run()
         *asked, (method, path, _, wish) = board.told
-        assert {path for _, path, _, _ in asked} == {"/api/v1/trust/ca"}
+        assert [path for _, path, _, _ in asked] == ["/api/v1/trust/ca"]
+        assert board.met == 2, "the token takes the connection in which the board has proved who it is"
         assert (method, path) == ("POST", "/api/v1/enrol")
         assert (wish["token"], wish["id"], wish["label"], wish["host"]) == (TOKEN, "pi", "Pi", "raspberrypi")
         assert "PRIVATE KEY" not in board.secrets_told()

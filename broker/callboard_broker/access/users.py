@@ -58,7 +58,13 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """One user as stored. ``mosquitto`` is the same password in the form that broker can check."""
+    """One user as stored, its password in one of the first two forms.
+
+    Attributes:
+        argon2: of a password that somebody may have chosen; empty if there is the other form.
+        sha256: of one that the board made, in hex: what is random enough not to be guessed needs no slow hash.
+        mosquitto: the same password in the form that broker can check.
+    """
 
     role: str
     argon2: str
@@ -66,6 +72,12 @@ class _Record:
     disabled: bool = False
     client_id: str = ""
     certificate: str = ""
+    sha256: str = ""
+
+    @property
+    def secret(self) -> str:
+        """What changes with the password."""
+        return self.argon2 or self.sha256
 
     def user(self, name: str) -> User:
         """Say whose it is."""
@@ -197,8 +209,8 @@ class Users:
     def verify(self, username: str, password: str) -> User | None:
         """Return whose credential this is, or None.
 
-        The first success costs an argon2 verification (about 20 ms, so call it off the event loop), later ones
-        microseconds. Every refusal costs one argon2 verification, whatever the reason, so that its duration
+        The first success costs an argon2 verification (about 20 ms, so call it off the event loop), later ones and
+        those of enrolled nodes microseconds. Every refusal costs one argon2 verification, whatever the reason, so that its duration
         does not tell which names exist.
 
         Raises:
@@ -208,10 +220,14 @@ class Users:
         if known is not None:
             return known
         record = self._load().get(username)
-        right = _check(record.argon2 if record else _nobody(), password)
-        if not right or record is None or self.find(username) is None:
+        enabled = self.find(username) is not None
+        if record is not None and enabled and hmac.compare_digest(_sha256(password), record.sha256):
+            right = True
+        else:
+            right = _check((record.argon2 if record else "") or _nobody(), password)
+        if not right or record is None or not enabled:
             return None
-        self._fast[username] = (record.argon2, self._mark(password))
+        self._fast[username] = (record.secret, self._mark(password))
         return record.user(username)
 
     def recall(self, username: str, password: str) -> User | None:
@@ -222,7 +238,7 @@ class Users:
         """
         record = self._load().get(username)
         known_hash, known_mark = self._fast.get(username, ("", b""))
-        if record is None or record.argon2 != known_hash:
+        if record is None or record.secret != known_hash:
             return None
         if not hmac.compare_digest(self._mark(password), known_mark):
             return None
@@ -253,13 +269,20 @@ class Users:
 
         Args:
             node: the node's id, which is the user's name too.
-            password: in clear.
+            password: in clear; at least 128 random bits, since its hash is a fast one.
             certificate: SHA-256 of its DER in lower-case hex; earlier ones are worthless from now on.
 
         Raises:
             Conflict: a user of this name exists and is no node's.
         """
-        record = replace(_made(Role.NODE, password), client_id=node, certificate=certificate)
+        record = _Record(
+            Role.NODE.value,
+            argon2="",
+            mosquitto=mosquitto.hash_password(password),
+            client_id=node,
+            certificate=certificate,
+            sha256=_sha256(password),
+        )
         with self.locked():
             records = self._load()
             if node in set(Role) or (node in records and not self.is_node(node)):
@@ -281,7 +304,7 @@ class Users:
             NotFound: there is no such user.
         """
         made = _made("", password)
-        self._change(name, argon2=made.argon2, mosquitto=made.mosquitto)
+        self._change(name, argon2=made.argon2, mosquitto=made.mosquitto, sha256="")
 
     def change_role(self, name: str, role: str) -> None:
         """Give a user another role; its sessions end.
@@ -337,7 +360,7 @@ class Users:
         found = self._load().get(name)
         if found is None or self.find(name) is None:
             return ""
-        text = f"{found.role} {found.argon2} {found.client_id} {self.roles.mark(found.role)}"
+        text = f"{found.role} {found.secret} {found.client_id} {self.roles.mark(found.role)}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @contextmanager
@@ -366,9 +389,15 @@ def _private_folder(path: Path) -> None:
 def _parse(rows: Mapping[str, Any]) -> _Known:
     records = {name: _Record(**row) for name, row in rows.items()}
     for record in records.values():
-        if not all(isinstance(text, str) for text in (record.role, record.argon2, record.client_id)):
+        if not all(
+            isinstance(text, str) for text in (record.role, record.argon2, record.sha256, record.client_id)
+        ):
             raise TypeError("a role, hash or client id is no text")
     return _Known.of(records)
+
+
+def _sha256(password: str) -> str:
+    return hashlib.sha256(password.encode(errors="surrogatepass")).hexdigest()
 
 
 def _check(argon2_hash: str, password: str) -> bool:

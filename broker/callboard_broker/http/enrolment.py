@@ -30,7 +30,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["enrolment"])
 
-#: Each takes a core for a password's hash; the others wait here instead of holding the threads of other requests.
+#: Each takes a core for a while; the others wait here instead of holding the threads of other requests.
 _turn = asyncio.Semaphore(AT_ONCE)
 
 _WAITING = 202

@@ -7,7 +7,7 @@ import json
 import ssl
 import time
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from callboard_core.addresses import split_address
@@ -68,6 +68,30 @@ class Peer:
     address: str
     context: ssl.SSLContext
     credential: Credential | None = None
+    _open: list[http.client.HTTPSConnection] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+
+    def prove(self) -> None:
+        """Return only if who answers is who it should be; the next request takes the same connection.
+
+        Raises:
+            NotTheBoard: the context does not know who answers.
+            WrongClock: it would, at another time.
+            Unavailable: nobody answers.
+        """
+        connection = self._connection()
+        try:
+            connection.connect()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._failure(error) from None
+        self._open.append(connection)
+
+    def close(self) -> None:
+        """Close a connection that no request has taken."""
+        while self._open:
+            self._open.pop().close()
 
     def get(self, path: str) -> str:
         """Return the text that is there.
@@ -85,24 +109,31 @@ class Peer:
         return self._ask("POST", path, json.dumps(body).encode())
 
     def _ask(self, method: str, path: str, body: bytes | None) -> str:
-        host, port = split_address(self.address)
-        connection = http.client.HTTPSConnection(host, port, timeout=REACH, context=self.context)
+        if not self._open:
+            self.prove()
+        connection = self._open.pop()
         try:
-            connection.connect()
             connection.sock.settimeout(ANSWER)
             connection.request(method, path, body, self._headers(body))
             answer = connection.getresponse()
             text = answer.read(_MOST).decode(errors="replace")
-        except ssl.SSLError as error:
-            raise explain_tls(self.address, error) from None
         except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Unavailable(f"{self.address} does not answer: {why.lower()}") from None
+            raise self._failure(error) from None
         finally:
             connection.close()
         if answer.status >= 400:  # noqa: PLR2004 - client and server errors begin here
             raise _told(self.address, answer.status, text)
         return text
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        host, port = split_address(self.address)
+        return http.client.HTTPSConnection(host, port, timeout=REACH, context=self.context)
+
+    def _failure(self, error: Exception) -> CallboardError:
+        if isinstance(error, ssl.SSLError):
+            return explain_tls(self.address, error)
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unavailable(f"{self.address} does not answer: {why.lower()}")
 
     def _headers(self, body: bytes | None) -> dict[str, str]:
         headers = {"Accept": "application/json"}

@@ -6,6 +6,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -112,9 +113,11 @@ class Joining:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _attempt(self) -> Enrolment:
-        board = self._reach()
-        self._patient = True
-        draft = self._drafts.read() or self._drafts.write(Draft.new())
+        with closing(self._reach()) as board:
+            self._patient = True
+            return self._enrol(board, self._drafts.read() or self._drafts.write(Draft.new()))
+
+    def _enrol(self, board: Peer, draft: Draft) -> Enrolment:
         answer = self._apply(board, draft)
         while isinstance(answer, Pending):
             draft = self._drafts.write(draft.waiting(answer.ticket))
@@ -156,7 +159,7 @@ class Joining:
                 continue
             tried.add(address)
             try:
-                return Peer(address, self._verified(address))
+                return self._verified(address)
             except (Unavailable, NotTheBoard) as error:
                 failures.append(error)
             if self._stop.is_set():
@@ -172,8 +175,8 @@ class Joining:
         except CallboardError as error:
             _log.debug("nothing was found beside the code's addresses: %s", error)
 
-    def _verified(self, address: str) -> ssl.SSLContext:
-        """Return a context that trusts the authority that the code names, if ``address`` has a server of it."""
+    def _verified(self, address: str) -> Peer:
+        """Return who answers at ``address`` if the authority that the code names has certified it."""
         try:
             bundle = Peer(address, unverified_context()).get(_AUTHORITY)
             named = [der for der in certificates_in(bundle) if fingerprint(der) == self._code.authority]
@@ -184,10 +187,10 @@ class Joining:
                 f"what answers at {address} is not the board that made this join code: its certificate authority "
                 "has another fingerprint; nothing was sent to it"
             )
-        context = pinned_context(ssl.DER_cert_to_PEM_cert(named[0]))
+        board = Peer(address, pinned_context(ssl.DER_cert_to_PEM_cert(named[0])))
         # Anybody can pass on an authority; only the board holds a key that it has certified.
-        Peer(address, context).get(_AUTHORITY)
-        return context
+        board.prove()
+        return board
 
     # -- small things ------------------------------------------------------------------------------------------
 

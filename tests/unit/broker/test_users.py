@@ -47,16 +47,19 @@ def test_only_the_first_success_costs_an_argon2_verification(users: Users, monke
     assert asked == ["correct horse"]
 
 
-@pytest.mark.parametrize("name", ["anna", "nobody", "disabled"])
+@pytest.mark.parametrize("name", ["anna", "nobody", "disabled", "pi-1", "pi-2"])
 def test_every_refusal_costs_one_argon2_verification(
     users: Users, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     users.put("disabled", Role.VIEWER, "right")
-    users.disable("disabled")
+    users.enrol("pi-1", "the node's")
+    users.enrol("pi-2", "right")
+    for one in ("disabled", "pi-2"):
+        users.disable(one)
     assert users.verify("anna", "correct horse")
     asked: list[str] = []
     monkeypatch.setattr("callboard_broker.access.users._check", lambda h, p: asked.append(p) or p == "right")
-    assert users.verify(name, "right" if name == "disabled" else "wrong") is None
+    assert users.verify(name, "right" if name in {"disabled", "pi-2"} else "wrong") is None
     assert len(asked) == 1
 
 
@@ -89,6 +92,22 @@ def test_an_enrolled_node_is_found_by_name_password_certificate_and_client_id(us
     assert user == User("pi-1", Role.NODE, client_id="pi-1", certificate="ab" * 32)
     assert users.find("pi-1") == users.find_certificate("ab" * 32) == user
     assert users.owner("pi-1") == "pi-1"
+
+
+def test_a_nodes_password_needs_no_slow_hash_until_a_person_chooses_another(
+    users: Users, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+    monkeypatch.setattr("callboard_broker.access.users._check", lambda h, p: asked.append(p) or p == "chosen")
+    users.enrol("pi-1", "secret")
+    before = users.mark("pi-1")
+    assert users.verify("pi-1", "secret")
+    assert asked == []
+    users.change_password("pi-1", "chosen")
+    assert users.mark("pi-1") != before, "its session is dropped"
+    assert users.verify("pi-1", "secret") is None
+    assert users.verify("pi-1", "chosen")
+    assert asked == ["secret", "chosen"]
 
 
 def test_a_new_enrolment_makes_the_old_credential_worthless(users: Users):
@@ -134,7 +153,7 @@ def test_a_node_cannot_be_enrolled_under_the_name_of_somebody_else(users: Users,
 def test_a_file_from_before_client_ids_is_read_unchanged(users: Users):
     rows = json.loads(users.path.read_text())
     for row in rows.values():
-        del row["client_id"], row["certificate"]
+        del row["client_id"], row["certificate"], row["sha256"]
     users.path.write_text(json.dumps(rows))
     found = Users(users.path).verify("anna", "correct horse")
     assert found == User("anna", Role.OPERATOR)

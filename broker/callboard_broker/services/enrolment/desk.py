@@ -40,7 +40,7 @@ __all__ = ["AT_ONCE", "EnrolmentDesk", "Tell"]
 
 _log = logging.getLogger(__name__)
 
-#: Machines that should be let in at the same time: each takes a core for its password's hash.
+#: Machines that should be let in at the same time: each takes a core for hashes and signatures.
 AT_ONCE = 2
 #: Machines that may wait for an operator's word; more are turned away.
 MOST_PENDING = 100
@@ -60,7 +60,7 @@ class Tell(Protocol):
 
 
 class EnrolmentDesk:
-    """Safe from any thread; blocks for as long as password hashes and the database take.
+    """Safe from any thread; blocks for as long as hashes and the database take.
 
     Args:
         database: where codes and machines are kept.
