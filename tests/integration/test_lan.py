@@ -356,8 +356,11 @@ def test_who_waits_is_seen_live_without_secrets_and_let_in_by_an_operator(board:
         assert (answer.status_code, answer.json()["by"]) == (200, "operator")
         assert client.get(f"/api/v1/enrol/{ticket}").json()["state"] == "accepted"
         assert json.loads(watch.message().payload)["data"]["state"] == "accepted"
-        audited = board.up.get("/api/v1/audit?limit=20", "admin")["items"]
-        assert {"enrol.pending", "enrol.accepted"} <= {row["what"] for row in audited}
+
+        def audited() -> set[str]:
+            return {row["what"] for row in board.up.get("/api/v1/audit?limit=20", "admin")["items"]}
+
+        eventually(lambda: audited() >= {"enrol.pending", "enrol.accepted"}, "both in the audit log")
 
 
 def test_a_disabled_node_is_out_with_certificate_and_password(board: LanBoard, tmp_path: Path) -> None:
