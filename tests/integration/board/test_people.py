@@ -380,10 +380,10 @@ def test_refused_log_ins_are_in_the_log_and_wrong_paths_are_not(board: BoardProc
         refused(mallory.post("/api/v1/jobs", json={}), "unauthorized")
     entry = noted(admin, what="login", who="mallory")
     assert (entry["result"], entry["origin"]) == ("unauthorized", "127.0.0.1")
-    httpx.post(f"{board.url}/api/v1/nowhere")
+    httpx.post(f"{board.url}/api/v1/no-such-path")
     assert admin.post("/api/v1/session", json={"username": "admin", "password": password("admin")}).is_success
     assert noted(admin, what="login", who="admin")["result"] == "ok"
-    assert not entries(admin, subject="nowhere")
+    assert not entries(admin, subject="no-such-path")
 
 
 def test_every_change_over_http_is_in_the_log_with_its_result(board: BoardProcess, admin: httpx.Client):
