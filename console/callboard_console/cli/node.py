@@ -37,7 +37,8 @@ def node(
     username: options.Username = None,
     password_file: options.PasswordFile = None,
     node_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Node id. [default: this machine's name]")
+        str | None,
+        typer.Option("--id", "--node-id", metavar="ID", help="Node id. [default: this machine's name]"),
     ] = None,
     label: Annotated[str | None, typer.Option(help="What people read.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag to find it by (may be repeated).")] = None,

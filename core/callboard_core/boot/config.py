@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from callboard_core.errors import BadRequest
-from callboard_core.topics import ID_PATTERN
+from callboard_core.topics import ID_PATTERN, check_id
 
 __all__ = ["Bus", "CardConfig", "Wifi", "psk"]
 
@@ -59,8 +59,15 @@ def _user(name: str) -> str:
     return name
 
 
+def _id(text: str) -> str:
+    try:
+        return check_id(text)
+    except BadRequest as error:
+        raise ValueError(error.message) from None
+
+
 Line = Annotated[str, AfterValidator(_one_line)]
-Id = Annotated[str, Field(pattern=rf"^{ID_PATTERN}$")]
+Id = Annotated[str, AfterValidator(_id), Field(json_schema_extra={"pattern": f"^{ID_PATTERN}$"})]
 
 
 class _Part(BaseModel):

@@ -12,6 +12,7 @@ from typer.main import get_command
 from callboard_console.cli.failures import describe
 from callboard_console.cli.main import app
 from callboard_core.errors import BadRequest, Conflict, Failed, NotFound
+from callboard_core.settings import load_settings
 from callboard_nodes.group import GroupFailed
 
 HEAVY = {
@@ -82,6 +83,14 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]):
     assert done.returncode == 2
     assert "Error" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["up", "node"])
+def test_an_id_that_is_none_is_told_with_an_option_that_there_is(verb: str, tmp_path: Path):
+    with pytest.raises(BadRequest, match="Change --node-id"):
+        load_settings(env={}, flags={"state": tmp_path, "node.id": "Not An Id"})
+    command = get_command(app).commands[verb]
+    assert any("--node-id" in option.opts for option in command.params)
 
 
 def test_completion_can_be_shown_for_bash():

@@ -61,7 +61,7 @@ def test_every_column_is_read(tmp_path):
         ("", "no column id"),
         ("id\n", "no rows"),
         ("id,country\na,GB\nb,England\n", r"row 3 \(b\), country"),
-        ("id\na\nBad Id\n", r"row 3 \(Bad Id\), id"),
+        ("id\na\nBad Id\n", r"row 3 \(Bad Id\), id: .*try 'bad-id'"),
         ("id\na\nb\na\n", "row 4, column id: a is in row 2 already"),
         ("id,wifi,wifi_password,country\na,home,short,GB\n", r"row 2 \(a\), a Wi-Fi passphrase"),
         ("id,wifi\na,home\n", r"row 2 \(a\), the card: Wi-Fi stays off without a country"),
