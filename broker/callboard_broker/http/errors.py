@@ -24,7 +24,7 @@ from callboard_core.errors import (
     Unauthorized,
 )
 
-__all__ = ["ErrorAnswer", "answer", "http", "install"]
+__all__ = ["ErrorAnswer", "answer", "http", "install", "unexpected"]
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(CallboardError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(Exception, unexpected)
 
 
 async def _ours(_request: Request, error: Exception) -> JSONResponse:
@@ -103,7 +103,8 @@ async def http(request: Request, error: Exception) -> JSONResponse:
     return answer(kind(detail), error.headers, error.status_code)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def unexpected(request: Request, error: Exception) -> JSONResponse:
+    """Answer, and log, what nobody has foreseen."""
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return answer(Failed(f"{type(error).__name__} in the board; its log has the details"))
 

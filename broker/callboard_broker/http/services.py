@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from callboard_broker.http import artifacts, errors
 from callboard_broker.http.context import Reader, Services, Use, asking_commander, services
@@ -122,7 +122,7 @@ async def call(request: Request, service: str) -> Response:
 class Shortcut:
     """Answers calls of services before the framework looks for their route, which takes longer than the call."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: FastAPI) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +130,7 @@ class Shortcut:
         if scope["type"] != "http" or not scope["path"].startswith(_PATH):
             await self._app(scope, receive, send)
             return
+        scope["app"] = self._app
         request = Request(scope, receive, send)
         try:
             response = await _called(request, scope["path"][len(_PATH) :])
@@ -139,6 +140,8 @@ class Shortcut:
             response = await errors.http(request, error)
         except CallboardError as error:
             response = errors.answer(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is an answer
+            response = await errors.unexpected(request, error)
         await response(scope, receive, send)
 
 

@@ -51,6 +51,7 @@ class Audit:
         self._alike: dict[tuple[str, ...], list[int]] = {}
         self._left_out = 0
         self._last = 0
+        self._submitted = False  # what waits will be written
 
     def load(self, connection: Connection) -> None:
         """Go on where the last run ended."""
@@ -126,10 +127,13 @@ class Audit:
                 self._append(record)
             else:
                 self._left_out += record.count
+            if self._submitted:
+                return
+            self._submitted = True
         try:
             self._notes.submit("audit", self._save)
         except Overloaded:
-            return  # it waits here; the next one that is noted takes it along
+            self._submitted = False  # it waits here; the next one that is noted takes it along
 
     def _append(self, record: AuditRecord) -> None:
         self._last += 1
@@ -139,6 +143,7 @@ class Audit:
         # What was written counts as written once it is found there: this job is run again if its transaction fails.
         stored = audit.last_id(connection)
         with self._lock:
+            self._submitted = False
             self._alike.clear()
             self._waiting = [record for record in self._waiting if record.id > stored]
             if self._left_out:
@@ -151,6 +156,8 @@ class Audit:
 
 
 def _clean(text: str) -> str:
+    if text.isascii() and "\0" not in text and len(text) <= _TEXT:
+        return text  # nearly always
     # PostgreSQL stores no NUL, and no half of a surrogate pair can be written.
     clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
     return clean if len(clean) <= _TEXT else clean[: _TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"

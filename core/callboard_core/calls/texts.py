@@ -31,6 +31,7 @@ _DEEPEST = 32
 _MOST = 64
 _ABSENT = object()
 _ANYTHING: list[Schema] = [{}]
+_NO_TYPES: frozenset[str] = frozenset()
 
 
 class ArgumentReader:
@@ -103,9 +104,9 @@ def _listed(value: Any) -> list[Any]:
 
 def _types(schema: Schema) -> frozenset[str]:
     wanted = schema.get("type")
-    if not isinstance(wanted, str | list):
-        return frozenset()
-    return frozenset([wanted] if isinstance(wanted, str) else [one for one in wanted if isinstance(one, str)])
+    if isinstance(wanted, str):
+        return frozenset((wanted,))
+    return frozenset(one for one in wanted if isinstance(one, str)) if isinstance(wanted, list) else _NO_TYPES
 
 
 def _read(options: list[Schema], text: str, root: Schema) -> Any:
@@ -115,7 +116,7 @@ def _read(options: list[Schema], text: str, root: Schema) -> Any:
         ):
             if text == value or text == json.dumps(value):
                 return value
-    types = frozenset[str]().union(*map(_types, options))
+    types = _NO_TYPES.union(*map(_types, options))
     if not types and not any("enum" in one or "const" in one for one in options):
         return _from_json(text, text)
     for kind in ("null", "boolean", "integer", "number", "object"):

@@ -10,10 +10,15 @@ import pytest
 from callboard_broker.services.audit import APART, WAITING, Audit, Wanted
 from callboard_broker.store import audit as store
 from callboard_broker.store.database import Database
+from callboard_core.errors import Overloaded
 
 
 class Notes(dict):
+    full = False
+
     def submit(self, key, job) -> None:
+        if self.full:
+            raise Overloaded("no room")
         self[key] = job
 
 
@@ -76,6 +81,24 @@ def test_what_finds_no_room_is_counted(log: Log):
     log.write()
     full = log.audit.find(Wanted(what="audit.full"), limit=10)
     assert [record.count for record in full] == [7]
+
+
+def test_what_the_writer_had_no_room_for_is_written_with_the_next_note(log: Log):
+    log.notes.full = True
+    log.audit.note("ann", "login", "ann")
+    assert not log.notes
+    log.notes.full = False
+    log.audit.note("ben", "login", "ben")
+    log.write()
+    assert [record.who for record in log.all()] == ["ann", "ben"]
+
+
+def test_after_every_write_the_next_note_is_written_too(log: Log):
+    for who in ("ann", "ben", "cleo"):
+        log.audit.note(who, "login", who)
+        log.audit.note(who, "user.add", who)
+        log.write()
+    assert [record.who for record in log.all()] == ["ann", "ann", "ben", "ben", "cleo", "cleo"]
 
 
 def test_a_write_that_fails_loses_and_repeats_nothing(log: Log):

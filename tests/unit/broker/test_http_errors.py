@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from callboard_broker.http.errors import install
+from callboard_broker.http.services import Shortcut
 
 
 class Body(BaseModel):
@@ -64,3 +65,18 @@ def test_a_body_that_will_not_do_is_told_what_it_lacks(content: bytes, message: 
     status, error, _ = ask("POST", "/things", content=content, headers={"content-type": "application/json"})
     assert (status, error["code"]) == (400, "bad_request")
     assert error["message"].startswith(message)
+
+
+def test_a_call_of_a_service_that_nobody_has_foreseen_fails_like_everything_else():
+    app = FastAPI()
+    app.state.services = "none that answer"
+
+    async def request() -> httpx.Response:
+        transport = httpx.ASGITransport(Shortcut(app))
+        async with httpx.AsyncClient(transport=transport, base_url="http://board") as client:
+            return await client.get("/api/v1/services/texture")
+
+    answer = asyncio.run(request())
+    assert answer.status_code == 500
+    message = "AssertionError in the board; its log has the details"
+    assert answer.json() == {"error": {"code": "failed", "message": message}}
