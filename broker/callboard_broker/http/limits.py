@@ -66,7 +66,8 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._limit:
-                await self._swallow(receive)
+                if message.get("more_body", False):  # else nothing more comes, and waiting would never end
+                    await self._swallow(receive)
                 # The one exception that the framework's parser of bodies lets pass.
                 raise HTTPException(
                     TooLarge.http_status, self._too_large(read).message, {"Connection": "close"}
