@@ -54,7 +54,9 @@ class Listener:
         """Yield events as they come, None after ``every`` seconds of silence; ends when let go."""
         while True:
             try:
-                found = await asyncio.wait_for(self._queue.get(), every)
+                # Not `wait_for`: before Python 3.12 that loses a cancellation that comes together with an event.
+                async with asyncio.timeout(every):
+                    found = await self._queue.get()
             except TimeoutError:
                 yield None
                 continue

@@ -134,7 +134,9 @@ class Renewing:
     async def _run(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._reason.wait(), _EVERY)
+                # Not `wait_for`: before Python 3.12 that loses a cancellation that comes together with a reason.
+                async with asyncio.timeout(_EVERY):
+                    await self._reason.wait()
                 await asyncio.sleep(random.uniform(0, _SPREAD))  # noqa: S311 - it only spreads
             except TimeoutError:
                 _log.debug("looking after the enrolment once more")

@@ -102,7 +102,8 @@ class Runner:
         )
         if delay is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._stop.wait()
         return restart.failures
 
     async def _run_process(self, began: float) -> int:
