@@ -11,6 +11,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from callboard_broker.http.errors import answer
+from callboard_core.errors import BadRequest
 from callboard_core.trust.serving import Listening
 
 try:
@@ -29,7 +31,7 @@ LONGEST_HEAD = 65_536
 
 
 class _Impatient:
-    """Closes a connection on which no whole request head arrives in time."""
+    """Closes a connection on which no whole request head arrives in time, or one that is none."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
@@ -39,6 +41,18 @@ class _Impatient:
         """Begin to wait."""
         super().connection_made(transport)  # type: ignore[misc]
         self.loop.call_later(FIRST_REQUEST, self._give_up)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request of HTTP's, in the form of every other error."""
+        body = bytes(answer(BadRequest(msg)).body)
+        head = (
+            "HTTP/1.1 400 Bad Request",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            "connection: close",
+        )
+        self.transport.write("\r\n".join((*head, "", "")).encode() + body)
+        self.transport.close()
 
     def _give_up(self) -> None:
         if self.cycle is None and not self.transport.is_closing():

@@ -484,3 +484,12 @@ class TestEvents:
             eventually(let_go, timeout=60)
             assert operator.get("/api/v1/me").is_success
         assert board.metrics()["history_readings_dropped_total"] == 0
+
+
+def test_what_is_no_request_is_refused_in_the_form_of_every_other_error(board):
+    host, port = board.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as rude:
+        rude.sendall(b"no request of HTTP's\r\n\r\n")
+        head, _, body = b"".join(iter(lambda: rude.recv(65_536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert json.loads(body)["error"]["code"] == "bad_request"
