@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from callboard_core.wheels import gather
 from callboard_nodes.install import venvs
 from callboard_nodes.install.venvs import SlotError, current, fill, make, self_test
-from callboard_nodes.install.wheels import gather
 
 
 @pytest.fixture(scope="module")

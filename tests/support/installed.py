@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
+from callboard_core.wheels import gather
 from callboard_nodes.install.layout import Layout
 from callboard_nodes.install.setup import Plan, install
-from callboard_nodes.install.wheels import gather
 from support.systemd import Supervisor
 from support.up import Up, clean_environment, eventually, running_board
 from support.wheels import as_version

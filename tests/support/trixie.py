@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 
-from callboard_nodes.install.wheels import pack
+from callboard_core.wheels import pack
 
 ROOT = Path(__file__).parents[2]
 SUITE, PYTHON, MIRROR = "trixie", "3.13", "http://deb.debian.org/debian"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from callboard_nodes.install.wheels import write_wheel
+from callboard_core.wheels import write_wheel
 
 __all__ = ["as_version"]
 

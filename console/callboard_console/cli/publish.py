@@ -74,7 +74,7 @@ def _packed(api: BoardApi) -> list[dict[str, Any]]:
     """Wheels of what runs here; they fit machines like this one."""
     import tempfile
 
-    from callboard_nodes.install.wheels import gather
+    from callboard_core.wheels import gather
 
     with tempfile.TemporaryDirectory(prefix="callboard-wheels-") as folder:
         return send_files(api, gather(Path(folder)))

@@ -19,10 +19,10 @@ from typing import Any
 
 from callboard_core.errors import BadRequest, Failed, Forbidden
 from callboard_core.settings import load_settings
+from callboard_core.wheels import gather
 from callboard_nodes.install import units, venvs
 from callboard_nodes.install.layout import SLOTS, USER, Layout
 from callboard_nodes.install.venvs import SlotError
-from callboard_nodes.install.wheels import gather
 from callboard_nodes.update import rollback
 
 __all__ = ["Installed", "Plan", "install", "interpreter", "settings_text", "uninstall"]

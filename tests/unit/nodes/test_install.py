@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from callboard_core import wheels
 from callboard_core.errors import NotFound
-from callboard_nodes.install import units, wheels
+from callboard_nodes.install import units
 from callboard_nodes.install.layout import SLOTS, Layout
 from callboard_nodes.install.venvs import SlotError, current, fill, make, point
 

@@ -13,6 +13,7 @@ from callboard_console.web.sessions import Session
 from callboard_console.web.views import add_node as view
 from callboard_console.web.views.add_node import TIMES, Card, Wish
 from callboard_console.web.views.markup import tag
+from callboard_console.web.views.parts import heading
 from callboard_console.web.views.words import plain
 from callboard_core.boot import Bus, Format, boot_zip
 from callboard_core.errors import CallboardError
@@ -152,11 +153,8 @@ def _page() -> None:
     if session is None:
         return
     live(
-        tag(
-            "header",
-            tag("h1", "Add node", class_="cb-word"),
-            tag("p", "A join code lets a machine in once it has made sure that this is the right board."),
-            class_="cb-head",
+        heading(
+            "Add node", "A join code lets a machine in once it has made sure that this is the right board."
         ),
         key="add_heading",
     )

@@ -12,7 +12,7 @@ from callboard_console.web.live import live
 from callboard_console.web.pages.shared import timezone
 from callboard_console.web.sessions import Session
 from callboard_console.web.views import audit as view
-from callboard_console.web.views.markup import tag
+from callboard_console.web.views.parts import heading
 from callboard_console.web.views.words import plain
 from callboard_core.errors import CallboardError
 
@@ -73,12 +73,7 @@ def _page() -> None:
     if session is None:
         return
     live(
-        tag(
-            "header",
-            tag("h1", "Audit", class_="cb-word"),
-            tag("p", "Who did what, from where, and what came of it, the newest first."),
-            class_="cb-head",
-        ),
+        heading("Audit", "Who did what, from where, and what came of it, the newest first."),
         key="audit_heading",
     )
     if not session.may_admin:

@@ -15,7 +15,7 @@ from callboard_console.web.live import live
 from callboard_console.web.pages.shared import ask_next, ask_now, attempt, show_trouble
 from callboard_console.web.sessions import Session
 from callboard_console.web.views import people as view
-from callboard_console.web.views.markup import tag
+from callboard_console.web.views.parts import heading
 from callboard_console.web.views.words import plain
 from callboard_core.errors import CallboardError
 
@@ -203,12 +203,7 @@ def _page() -> None:
     if session is None:
         return
     live(
-        tag(
-            "header",
-            tag("h1", "People", class_="cb-word"),
-            tag("p", "Who may use this board, and what each may do. Every change is in the audit log."),
-            class_="cb-head",
-        ),
+        heading("People", "Who may use this board, and what each may do. Every change is in the audit log."),
         key="people_heading",
     )
     if not session.may_admin:

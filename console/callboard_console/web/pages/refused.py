@@ -8,7 +8,7 @@ from callboard_console.web import runtime
 from callboard_console.web.live import live
 from callboard_console.web.pages.shared import follow, timezone
 from callboard_console.web.views import refused as view
-from callboard_console.web.views.markup import tag
+from callboard_console.web.views.parts import heading
 from callboard_core.errors import CallboardError
 
 
@@ -34,11 +34,8 @@ def _table() -> None:
 
 
 live(
-    tag(
-        "header",
-        tag("h1", "Refused", class_="cb-word"),
-        tag("p", "Messages the board could not take. They stop nothing; whoever sent them should know."),
-        class_="cb-head",
+    heading(
+        "Refused", "Messages the board could not take. They stop nothing; whoever sent them should know."
     ),
     key="refused_heading",
 )

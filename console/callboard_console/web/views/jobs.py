@@ -10,6 +10,7 @@ from callboard_console.web.farm import Page
 from callboard_console.web.views import parts, schema, words
 from callboard_console.web.views.farm import bar, eta, job_link
 from callboard_console.web.views.markup import Markup, join, tag
+from callboard_console.web.views.parts import heading
 from callboard_core.farm.reports import JobReport
 from callboard_core.farm.states import JobState
 
@@ -62,7 +63,7 @@ def summary(page: Page) -> Markup:
     said = words.count(page.total, "job")
     if len(page.items) < page.total:
         said += f"; the first {len(page.items)} are shown"
-    return tag("header", tag("h1", "Jobs", class_="cb-word"), tag("p", said), class_="cb-head")
+    return heading("Jobs", said)
 
 
 def table(

@@ -1,4 +1,4 @@
-"""Pieces of markup that several pages share: status words, level chips, sparklines, empty states."""
+"""Pieces of markup that several pages share: status words, level chips, sparklines, headings, empty states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from callboard_console.web.views import words
 from callboard_console.web.views.markup import EMPTY, Child, Markup, join, tag
 from callboard_core.messages import Level, StatusName
 
-__all__ = ["TONES", "banner", "copyable", "empty", "level_tone", "sparkline", "status", "user_box"]
+__all__ = ["TONES", "banner", "copyable", "empty", "heading", "level_tone", "sparkline", "status", "user_box"]
 
 #: Colour family of each status; the word is always written beside it.
 TONES: dict[StatusName | None, str] = {
@@ -62,6 +62,11 @@ def sparkline(points: Sequence[float], *, tone: str = "accent") -> Markup:
         preserveAspectRatio="none",
         aria_hidden="true",
     )
+
+
+def heading(title: str, said: str) -> Markup:
+    """The head of a page: its name, and one line below it."""
+    return tag("header", tag("h1", title, class_="cb-word"), tag("p", said), class_="cb-head")
 
 
 def empty(title: str, *lines: Child) -> Markup:
