@@ -287,6 +287,25 @@ async def test_cancelling_during_an_upload_ends_the_attempt(mosquitto, farm, tmp
         await node.state("simulated", "idle")
 
 
+async def test_what_the_board_takes_back_in_an_answer_is_stopped_and_its_log_and_end_are_told(
+    mosquitto, farm, tmp_path
+):
+    farm.lease = 0.3
+    commands = [{"name": "talk", "argv": ["/bin/sh", "-c", "echo begun; sleep 60", "sh", "{output}"]}]
+    async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=commands) as node:
+        given = assignment("command", args={"name": "talk"})
+        waits = assignment("command", args={"name": "talk"})
+        await node.assign("command", given)
+        await asyncio.to_thread(farm.wait, given.attempt, "started")
+        await node.assign("command", waits)
+        farm.taken_back |= {given.attempt, waits.attempt}
+        for attempt in (given.attempt, waits.attempt):
+            assert (await asyncio.to_thread(farm.end, attempt)).what == "cancelled"
+        lines = [line for one in farm.events[given.attempt] if one.what == "log" for line in one.lines]
+        assert "begun" in lines
+        await node.state("command", "idle")
+
+
 async def test_an_input_whose_copy_here_was_damaged_is_fetched_again(mosquitto, farm, tmp_path):
     copies = [{"name": "copy", "argv": ["/bin/cp", "{main}", "{output}"]}]
     async with farm_node(mosquitto.endpoint, tmp_path, slots="command=1", commands=copies) as node:

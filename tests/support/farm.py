@@ -83,6 +83,7 @@ class Farm:
         self.calls: list[AttemptCall] = []
         self.events: dict[str, list[Any]] = {}
         self.unwanted: set[str] = set()
+        self.taken_back: set[str] = set()
         self.silent = False
         self.beats: dict[str, int] = {}
         self.on_event: Callable[[str, Any], object] = lambda attempt, event: None
@@ -114,7 +115,7 @@ class Farm:
             self._changed.notify_all()
         for event in call.events:
             self.on_event(call.attempt, event)
-        return as_args(AttemptReply(seq=len(known), lease=self.lease))
+        return as_args(AttemptReply(seq=len(known), lease=self.lease, cancel=call.attempt in self.taken_back))
 
     def what(self, attempt: str) -> list[str]:
         """The kinds of an attempt's events, without log and progress."""

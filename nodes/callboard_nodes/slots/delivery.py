@@ -76,12 +76,13 @@ def is_stale(error: CallboardError) -> bool:
 
 
 class Delivery:
-    """Delivers one attempt; runs until all is delivered or the board does not want it.
+    """Delivers one attempt; runs until all is delivered or the board does not know it.
 
     Args:
         journal: where the events are.
         office: the way to the board.
-        on_stale: called when the board does not want the attempt.
+        on_cancelled: called when the board wants the attempt stopped; how it ended is still told.
+        on_stale: called when the board does not know the attempt; nothing more is told.
         on_lost: called with why a file will never be stored.
         on_trouble: called when there is something in the way, or nothing any more.
 
@@ -94,14 +95,15 @@ class Delivery:
         journal: Journal,
         office: Office,
         *,
+        on_cancelled: Callable[[], object],
         on_stale: Callable[[], object],
         on_lost: Callable[[Entry, CallboardError], object],
         on_trouble: Callable[[], object],
     ) -> None:
         self.journal = journal
         self.trouble: str | None = None
-        self._office, self._on_stale, self._on_lost = office, on_stale, on_lost
-        self._on_trouble = on_trouble
+        self._office, self._on_cancelled, self._on_stale = office, on_cancelled, on_stale
+        self._on_lost, self._on_trouble = on_lost, on_trouble
         self._lease = journal.assignment.lease
         self._told = asyncio.get_running_loop().time()
         self._turn = asyncio.Lock()
@@ -193,8 +195,8 @@ class Delivery:
                 self._sooner.set()
             self._told, self._lease = asyncio.get_running_loop().time(), reply.lease
             self.journal.acknowledge(reply.seq)
-        if reply.cancel:
-            self._withdraw()
+        if reply.cancel and not self.journal.ended:
+            self._on_cancelled()
 
     async def _store(self, entry: Entry) -> None:
         """Store the files of an event, and put references in their places.

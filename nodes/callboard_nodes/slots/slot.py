@@ -271,6 +271,7 @@ class Slot:
         delivery = Delivery(
             journal,
             self._office,
+            on_cancelled=lambda: self._cancel(attempt),
             on_stale=lambda: self._stale(attempt),
             on_lost=lambda entry, error: self._run_of(attempt, lambda run: run.lose(entry, error)),
             on_trouble=self._show,

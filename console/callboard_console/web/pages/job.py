@@ -69,7 +69,7 @@ def _draw(session: Session, api: FarmApi, job: Job) -> None:
         )
     )
     if opened:
-        _log(api, job, opened)
+        _log(api, job, opened, tried)
 
 
 def _frames(session: Session, api: FarmApi, job: Job, tried: list[Attempt]) -> None:
@@ -94,14 +94,16 @@ def _again(session: Session, job: Job, step: str, frame: int) -> None:
     _do(session, job, "requeue", what="frames", frames=str(frame), step=step)
 
 
-def _log(api: FarmApi, job: Job, opened: str) -> None:
+def _log(api: FarmApi, job: Job, opened: str, tried: list[Attempt]) -> None:
     try:
         attempt_id, _, frame = opened.partition("@")
         text = api.log(job.job, attempt_id, int(frame) if frame else None, limit=_LOG_LIMIT)
     except CallboardError as error:
         st.caption(plain(str(error)))
         return
-    st.code(text or "Nothing was printed.", language=None, height=320)
+    over = all(one.ended is not None for one in tried if one.id == attempt_id)
+    nothing = "Nothing was printed." if over else "Its lines come when it has ended."
+    st.code(text or nothing, language=None, height=320)
 
 
 def _orders(session: Session, job: Job) -> None:
