@@ -16,6 +16,11 @@ __all__ = ["CHUNK", "Plain", "Tls", "Wire", "peer_user", "same_user"]
 
 #: Bytes read at a time, and when the last ones were as many.
 SMALL, CHUNK = 16 * 1024, 256 * 1024
+#: Seconds for which what usually comes at once is looked for again and again. To be woken up takes longer than most calls
+#: do, above all where the processor has gone to sleep meanwhile, and costs more of its time.
+SPIN = 100e-6
+#: Whether there is a processor left on which the other side can work meanwhile.
+_MAY_SPIN = (os.cpu_count() or 1) > 1
 _TIMEVAL = struct.Struct("ll")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (Linux, unix(7), SO_PEERCRED)
 
@@ -57,6 +62,7 @@ class Plain:
 
     def __init__(self, sock: socket.socket, patience: float) -> None:
         self._socket, self._patience, self._size = sock, patience, SMALL
+        self._brisk = False  # the last bytes came so soon that the next ones are worth a spin
         sock.settimeout(None)
         seconds, rest = divmod(patience, 1.0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(int(seconds), int(rest * 1e6)))
@@ -72,14 +78,23 @@ class Plain:
 
     def read(self, timeout: float) -> bytes | None:
         """See :class:`Wire`."""
-        if timeout != self._patience and not self._poll(timeout * 1000):
+        began = monotonic()
+        is_here = self._brisk and timeout > SPIN and self._spin(began + SPIN)
+        if not is_here and timeout != self._patience and not self._poll(timeout * 1000):
             return None
         try:
             data = self._receive(self._size)
         except BlockingIOError:
             return None
+        self._brisk = _MAY_SPIN and monotonic() - began < 2 * SPIN
         self._size = CHUNK if len(data) == self._size else SMALL
         return data
+
+    def _spin(self, until: float) -> bool:
+        while not self._poll(0):
+            if monotonic() > until:
+                return False
+        return True
 
     def write(self, data: bytes | memoryview) -> int:
         """See :class:`Wire`."""
