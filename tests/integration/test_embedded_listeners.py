@@ -94,6 +94,35 @@ def test_a_client_certificate_logs_its_common_name_in(certificates: Certificates
             assert without.connect("me three").code == 5
 
 
+@pytest.mark.parametrize("kind", ["tcp", "ws"])
+def test_an_authority_that_was_withdrawn_is_trusted_no_more_without_a_restart(
+    certificates: Certificates, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "old").mkdir()
+    old, bundle = Certificates(tmp_path / "old"), tmp_path / "bundle.pem"
+    bundle.write_text(certificates.ca.read_text() + old.ca.read_text())
+    listener = _secure(certificates, "server", cafile=str(bundle), type=kind)
+    asks = p.connect("me", level=4) if kind == "tcp" else b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    shown = _trusting(certificates)
+    shown.load_cert_chain(*old.issue("viewer"))
+    with embedded_engine(config={"listeners": {"it": listener}}) as engine:
+
+        def is_let_in() -> bool:
+            with (
+                socket.create_connection(engine.address("it"), 30) as plain,
+                shown.wrap_socket(plain, server_hostname="localhost") as secure,
+            ):
+                secure.sendall(asks)
+                try:
+                    return bool(secure.recv(1))
+                except ssl.SSLError:
+                    return False
+
+        assert is_let_in()
+        bundle.write_text(certificates.ca.read_text())
+        wait_until(lambda: not is_let_in(), 30)
+
+
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 async def test_websocket_clients_publish_and_subscribe(certificates: Certificates, secure: bool) -> None:
     listener = _secure(certificates, "server") if secure else {"bind": "127.0.0.1:0"}

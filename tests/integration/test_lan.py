@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from callboard_broker.access.authority import Authority
 from callboard_core.discovery import find_board
+from callboard_core.runtime import Mqtt
 from callboard_core.trust import JoinCode, is_in_bundle, pinned_context, unverified_context
 from callboard_core.trust.keys import new_key, signing_request
 from support import packets as p
@@ -450,6 +451,48 @@ def _check_rotating(board: LanBoard, here: Machine, off: Machine, old_ca: Path, 
         machine.keep(renewed["certificate"])
         with board.wire(machine.context(renewed["bundle"])) as wire:
             assert wire.connect(machine.id).code == 0
+
+
+def _shown(at: Mqtt, bundle: str) -> str:
+    """The certificate that is shown to who trusts a bundle; nothing where it does not convince."""
+    try:
+        with (
+            socket.create_connection((at.host, at.port), 30) as plain,
+            pinned_context(bundle).wrap_socket(plain) as secure,
+        ):
+            return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True) or b"")
+    except OSError:
+        return ""
+
+
+def test_mosquitto_shows_what_convinces_on_every_listener_when_the_old_authority_is_gone(
+    tmp_path: Path,
+) -> None:
+    with lan_board(tmp_path, engine="mosquitto") as board:
+        server = board.up.state / "trust" / "server.pem"
+        board.enrol(tmp_path, "off")
+        with board.wire(pinned_context(board.bundle)) as stays:
+            assert stays.connect("stays", username="viewer", password=board.up.password("viewer")).code == 0
+            board.up.cli("trust", "rotate", "--yes")
+            eventually(
+                lambda: _shown(board.mqtts, board.bundle) in server.read_text(), "the new one over MQTTS"
+            )
+            assert _shown(board.wss, board.bundle), "both authorities are trusted"
+            assert stays.is_quiet()
+        refused = board.up.cli("trust", "rotate", "--finish", "--yes", check=False)
+        assert (refused.returncode, "off" in refused.stderr) == (1, True)
+        board.up.cli("trust", "rotate", "--finish", "--give-up", "--yes")
+        eventually(
+            lambda: _shown(board.wss, board.bundle), "a certificate that convinces over WebSocket", every=0.5
+        )
+        assert _shown(board.mqtts, board.bundle)
+        eventually(lambda: board.up.nodes().get("board") == "ready", "the board is back")
+
+        def audited() -> list[str]:
+            found = board.up.get("/api/v1/audit?what=trust.finish", "admin")["items"]
+            return [row["detail"] for row in found]
+
+        eventually(lambda: audited() == ["given up: off"], "who was given up, in the audit log")
 
 
 def test_a_rotation_asks_first(board: LanBoard) -> None:

@@ -12,11 +12,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["Pair", "certify_node", "certify_server", "cross_sign", "new_authority", "pem_of"]
+__all__ = [
+    "Pair",
+    "certify_node",
+    "certify_server",
+    "cross_sign",
+    "is_issued_by",
+    "new_authority",
+    "pem_of",
+]
 
 _BEGIN = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _AUTHORITY_DAYS = 20 * 365.25
@@ -80,6 +89,24 @@ def certify_node(authority: Pair, key: ec.EllipticCurvePublicKey, node: str) -> 
     return _machine(authority, subject, key, ExtendedKeyUsageOID.CLIENT_AUTH).sign(
         authority.key, hashes.SHA256()
     )
+
+
+def is_issued_by(certificate: str, bundle: str) -> bool:
+    """Tell whether one of the authorities of a PEM text has issued the first certificate of another.
+
+    Raises:
+        ValueError: one of the texts holds no certificate, or a damaged one.
+    """
+    own = x509.load_pem_x509_certificates(certificate.encode())[0]
+    return any(_is_issuer(one, own) for one in x509.load_pem_x509_certificates(bundle.encode()))
+
+
+def _is_issuer(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, InvalidSignature):  # another name; another key
+        return False
+    return True
 
 
 def pem_of(*certificates: x509.Certificate) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from callboard_broker.access import Role, Users
 from callboard_broker.access.authority import TrustFiles
+from callboard_broker.access.certificates import is_issued_by
 from callboard_broker.access.mosquitto import access_file
 from callboard_broker.engine import credential_for, endpoint_of
 from callboard_broker.engine.keeper import Keeper
@@ -128,6 +129,9 @@ class MosquittoEngine:
         self._following: asyncio.Task[None] | None = None
         self._stopping = False
         self._runs = asyncio.Event()
+        # Held while one process takes the place of another.
+        self._restarting = asyncio.Lock()
+        self._shown = ""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -137,7 +141,37 @@ class MosquittoEngine:
     async def start(self) -> None:
         """Write the files, start the program, return once it accepts connections."""
         self._write_files()
-        self._process = await asyncio.create_subprocess_exec(
+        try:
+            await self._launch()
+        except BaseException:
+            await self.stop()
+            raise
+        self._following = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """End the program: it saves its store and goes; if it does not, it is killed."""
+        self._stopping = True
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        await self._end()
+
+    async def wait(self) -> None:
+        """Return when stopped; raise when the program ended by itself."""
+        while self._process is not None:
+            process = self._process
+            code = await process.wait()
+            async with self._restarting:
+                if self._stopping:
+                    return
+                if process is self._process:
+                    raise Failed(f"mosquitto ended with {code}: {self._last_words()}")
+
+    async def _launch(self) -> None:
+        """Start the program, and return once it accepts connections."""
+        self._runs.clear()
+        self._shown = self._trust.server.read_text() if self._settings.lan.enabled else ""
+        process = self._process = await asyncio.create_subprocess_exec(
             self._program,
             "-c",
             str(self._folder / "mosquitto.conf"),
@@ -146,24 +180,16 @@ class MosquittoEngine:
             stderr=asyncio.subprocess.PIPE,
             preexec_fn=dying_with_parent(),
         )
-        self._log = asyncio.create_task(self._read_log(self._process))
-        try:
-            await self._accepting(self._process)
-        except BaseException:
-            await self.stop()
-            raise
+        self._log = asyncio.create_task(self._read_log(process))
+        await self._accepting(process)
         credential = credential_for(self._settings, Role.BOARD)
-        self._keeper = Keeper(self.endpoint, self._settings.site, credential, self._process.pid)
+        self._keeper = Keeper(self.endpoint, self._settings.site, credential, process.pid)
         self._keeper.start()
-        self._following = asyncio.create_task(self._follow(self._process))
 
-    async def stop(self) -> None:
-        """End the program: it saves its store and goes; if it does not, it is killed."""
-        self._stopping = True
-        if self._following is not None:
-            self._following.cancel()
-        if self._keeper is not None:
-            await asyncio.to_thread(self._keeper.stop)
+    async def _end(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await asyncio.to_thread(keeper.stop)
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -176,34 +202,43 @@ class MosquittoEngine:
         if self._log is not None:
             await self._log
 
-    async def wait(self) -> None:
-        """Return when stopped; raise when the program ended by itself."""
-        if self._process is None:
-            return
-        code = await self._process.wait()
-        if not self._stopping:
-            raise Failed(f"mosquitto ended with {code}: {self._last_words()}")
+    async def _restart(self) -> None:
+        async with self._restarting:
+            await self._end()
+            try:
+                await self._launch()
+            except BaseException:
+                await self._end()
+                raise
 
-    async def _follow(self, process: asyncio.subprocess.Process) -> None:
+    async def _follow(self) -> None:
         """Tell it of users, roles and certificates that have changed.
 
         On SIGHUP it reads its files again, disconnects whoever's password is not valid any more, and asks the new rules
-        about everything that the others send and are sent. A new certificate is shown to new clients; the WebSocket
-        listener keeps the old one until a restart.
+        about everything that the others send and are sent. A new certificate is shown to new clients, but by its
+        WebSocket listener only after a restart: it is restarted once that one shows a certificate of an authority that
+        is trusted no more.
         """
-        server = [TrustFiles.of(self._settings.state).server] if self._settings.lan.enabled else []
+        server = [self._trust.server, self._trust.bundle] if self._settings.lan.enabled else []
         seen = stamps(server)
-        while process.returncode is None:
+        while self._process is not None and self._process.returncode is None:
             await asyncio.sleep(_LOOK)
             try:
                 found, changed = stamps(server), self._users.marks() != self._marks
                 if changed:
                     self._write_users()
-                if changed or found != seen:
-                    seen = found
-                    process.send_signal(signal.SIGHUP)
-            except (CallboardError, OSError) as error:
+                if found != seen and not is_issued_by(self._shown, self._trust.bundle.read_text()):
+                    print("mosquitto: restarted, to show its new certificate over WebSocket too", flush=True)  # noqa: T201
+                    await self._restart()
+                elif changed or found != seen:
+                    self._process.send_signal(signal.SIGHUP)
+                seen = found
+            except (CallboardError, OSError, ValueError) as error:
                 log.error("%s", error)  # noqa: TRY400 - the message says all; what was in force stays in force
+
+    @property
+    def _trust(self) -> TrustFiles:
+        return TrustFiles.of(self._settings.state)
 
     def _write_files(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from callboard_console.cli import options
 from callboard_console.cli.context import Access
 from callboard_console.cli.output import print_json
 from callboard_console.cli.reaching import reaching
+from callboard_core.errors import Conflict
 
 __all__ = ["trust"]
 
@@ -46,10 +48,18 @@ def rotate(
     finish: Annotated[
         bool, typer.Option("--finish", help="End the rotation: trust the old authority no more.")
     ] = False,
+    give_up: Annotated[
+        bool,
+        typer.Option(
+            "--give-up", help="With --finish: also if nodes have not renewed; those have to join again."
+        ),
+    ] = False,
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
     """Replace the authority. Nodes renew by themselves, those that are off when they are back; then finish it.
+
+    --yes spares the question where nobody is lost; nodes that have not renewed are given up only with --give-up.
 
     Example: callboard trust rotate --yes   and, once `callboard trust show` names no node: callboard trust rotate --finish
     """
@@ -57,25 +67,38 @@ def rotate(
 
     with open_board(access, "admin") as board:
         found = board.get("/api/v1/trust")
+        late = found["not_renewed"] if finish else []
+        if late and not give_up:
+            raise Conflict(_lost(late))
         if not yes:
-            typer.confirm(_question(found, finish=finish), abort=True, err=True)
+            typer.confirm(_question(late, finish=finish), abort=True, err=True)
+        elif late:
+            print(f"given up: {', '.join(late)}", file=sys.stderr)
         if finish:
-            found = board.post("/api/v1/trust/finish", {"force": yes or bool(found["not_renewed"])})
+            found = board.post("/api/v1/trust/finish", {"force": give_up})
         else:
             found = board.post("/api/v1/trust/rotate", {})
     _print(found, as_json=as_json)
 
 
-def _question(found: dict[str, Any], *, finish: bool) -> str:
+def _lost(late: list[str]) -> str:
+    return (
+        f"not renewed yet, {len(late)} in all: {', '.join(late)}; switch them on and wait until `callboard trust show` "
+        "names none, or add --give-up: they then have to join again"
+    )
+
+
+def _question(late: list[str], *, finish: bool) -> str:
     if not finish:
         return (
             "Replace the authority? Nodes renew by themselves. Whoever was given its certificate (browsers, other MQTT "
             "clients) needs the new one before you finish"
         )
-    late = found["not_renewed"]
     if not late:
         return "Trust the old authority no more? Every node has renewed"
-    return f"Trust the old authority no more? These have not renewed and have to join again: {_names(late)}"
+    return (
+        f"Trust the old authority no more? These have not renewed and have to join again: {', '.join(late)}"
+    )
 
 
 def _names(nodes: list[str]) -> str:

@@ -10,7 +10,6 @@ import logging
 import ssl
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import websockets
@@ -23,6 +22,7 @@ with warnings.catch_warnings():
     from amqtt.errors import BrokerError, PluginError, PluginLoadError
     from amqtt.plugins.authentication import FileAuthPlugin
 
+from callboard_broker.engine.embedded.certificates import ListenerContext
 from callboard_broker.engine.embedded.door import Door
 from callboard_broker.engine.embedded.external import serve_external
 from callboard_broker.engine.embedded.plugins import PluginGrant, plugin_session
@@ -39,7 +39,6 @@ from callboard_broker.mqtt.topics import is_filter, split_share
 from callboard_broker.mqtt.tree import Subscription
 from callboard_core.errors import BadRequest
 from callboard_core.listening import explain
-from callboard_core.trust.serving import stamps
 
 # Their chatter about their own states says nothing about ours; WebSocket handshakes fail for every port scanner.
 logging.getLogger("transitions").setLevel(logging.WARNING)
@@ -75,7 +74,7 @@ class Host(Broker):  # type: ignore[misc]
         except (DaciteError, PluginError, PluginLoadError, OSError, ValueError) as error:
             raise BadRequest(f"the broker's configuration: {error or type(error).__name__}") from error
         self._door: Door | None = None
-        self._contexts: list[tuple[ssl.SSLContext, ListenerConfig]] = []
+        self._contexts: list[ListenerContext] = []
 
     def open_to(self, door: Door) -> None:
         """Say where sockets go."""
@@ -199,39 +198,36 @@ class Host(Broker):  # type: ignore[misc]
         await serve_external(reader, writer, self.door)
 
     def _create_ssl_context(self, listener: ListenerConfig) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
         if listener.certfile is None:
             raise BrokerError("a listener with ssl needs certfile and keyfile")
         try:
-            context.load_cert_chain(listener.certfile, listener.keyfile)
-            if listener.cafile or listener.capath or listener.cadata:
-                context.load_verify_locations(listener.cafile, listener.capath, listener.cadata)
-                context.verify_mode = ssl.CERT_OPTIONAL
+            made = ListenerContext(
+                listener.certfile,
+                listener.keyfile,
+                cafile=listener.cafile,
+                capath=listener.capath,
+                cadata=listener.cadata,
+            )
         except OSError as error:
             raise BadRequest(
                 f"the broker cannot use certificate {listener.certfile} with key {listener.keyfile}: "
                 f"{error.strerror or error}; correct mqtt.amqtt.listeners"
             ) from error
-        self._contexts.append((context, listener))
-        return context
+        self._contexts.append(made)
+        return made.context
 
     def reload_certificates(self) -> None:
-        """Read certificates again; connections stay, new ones see the new certificate.
+        """Read certificates again; connections stay, new ones see the new certificates and authorities.
 
         Raises:
-            OSError: one cannot be read or does not fit its key; that listener keeps the old one.
+            OSError: one cannot be read or does not fit its key; that listener keeps the old ones.
         """
-        for context, listener in self._contexts:
-            context.load_cert_chain(listener.certfile, listener.keyfile)
-            if listener.cafile:
-                context.load_verify_locations(listener.cafile)  # adds what is new
+        for context in self._contexts:
+            context.renew()
 
-    def certificate_stamps(self) -> list[tuple[int, int]]:
+    def certificate_stamps(self) -> list[list[tuple[int, int]]]:
         """Return something that is another once a certificate file is."""
-        listeners = [listener for _, listener in self._contexts]
-        files = [file for one in listeners for file in (one.certfile, one.cafile) if file]
-        return stamps(map(Path, files))
+        return [context.stamps() for context in self._contexts]
 
     # ---- what amqtt would do itself
 

@@ -12,9 +12,6 @@ from callboard_core.errors import Conflict
 
 __all__ = ["Rotation", "Standing"]
 
-#: Names in a message.
-_NAMED = 10
-
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -80,10 +77,9 @@ class Rotation:
         """
         late = self._desk.not_renewed()
         if self._keys.authority.old_fingerprint is not None and late and not force:
-            shown = ", ".join(late[:_NAMED]) + (", …" if len(late) > _NAMED else "")
             raise Conflict(
-                f"{len(late)} nodes have not renewed their certificate yet: {shown}; switch them on, or give them up "
-                "with --yes: they then have to join again"
+                f"not renewed yet: {', '.join(late)}; switch them on, or give them up with --give-up: "
+                "they then have to join again"
             )
         self._keys.authority.finish(self._keys.names())
         for node in late:
