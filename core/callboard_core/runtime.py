@@ -73,6 +73,7 @@ class Lan(_Part):
         https: the HTTP API.
         console: the console's URL.
         ca: the certificate by which they know the board.
+        bind: the address on which all of it listens.
     """
 
     mqtts: Mqtt | None = None
@@ -80,6 +81,7 @@ class Lan(_Part):
     https: Mqtt
     console: Mqtt | None = None
     ca: Path
+    bind: str = "0.0.0.0"
 
 
 class CredentialAt(_Part):

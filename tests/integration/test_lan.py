@@ -24,7 +24,7 @@ from callboard_core.trust import JoinCode, is_in_bundle, pinned_context, unverif
 from callboard_core.trust.keys import new_key, signing_request
 from support import packets as p
 from support.lanboard import LOOPBACK, LanBoard, Machine, lan_board
-from support.up import Up, eventually, prepare_board
+from support.up import CALLBOARD, Up, eventually, prepare_board
 from support.wire import Wire
 
 pytestmark = pytest.mark.timeout(300)
@@ -402,6 +402,29 @@ def test_revoking_a_node_ends_its_session(board: LanBoard, tmp_path: Path) -> No
         assert wire.connect("leaving").code != 0
     with board.http("leaving", machine.got.password) as client:
         assert client.post("/api/v1/enrol/renew", json={"csr": machine.csr()}).status_code == 401
+
+
+# ---- what the board says of itself
+
+
+def test_status_and_doctor_look_at_every_encrypted_listener(either: LanBoard) -> None:
+    parts = {"mqtts", "wss", "https"} | ({"console-https"} if either.lan.console else set())
+    answers = either.up.json("status")["answers"]
+    assert {part: answers[part] for part in parts} == dict.fromkeys(parts, "ok")
+    told = {check["what"]: check for check in either.up.json("doctor")["checks"]}
+    assert all(told[part]["ok"] for part in parts), told
+    assert "names 127.0.0.1" in told["https"]["found"]
+    assert told["plain ports"]["ok"], told["plain ports"]
+
+
+def test_doctor_says_when_the_certificate_lacks_a_name_that_others_use(board: LanBoard) -> None:
+    env = board.up.env | {"CALLBOARD_LAN_NAMES": '["board.example"]'}
+    command = [*CALLBOARD, "doctor", "--state", str(board.up.state), "--json"]
+    told = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert told.returncode == 1
+    found = {check["what"]: check["found"] for check in json.loads(told.stdout)["checks"] if not check["ok"]}
+    assert set(found) == {"mqtts", "wss", "https", "console-https"}
+    assert "does not name board.example" in found["wss"]
 
 
 # ---- rotation

@@ -124,6 +124,7 @@ def _lan_of(settings: Settings) -> runtime.Lan | None:
         https=at("https", lan.http_port),
         console=at("https", lan.console_port) if settings.console.enabled else None,
         ca=TrustFiles.of(settings.state).authority,
+        bind=lan.bind,
     )
 
 

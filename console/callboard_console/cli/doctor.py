@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from callboard_core.runtime import Runtime
     from callboard_core.settings import Settings
 
-__all__ = ["Check", "doctor"]
+__all__ = ["Check", "doctor", "plain_ports"]
 
 #: Free bytes below which a board that keeps history should worry.
 _LOW_DISK = 200_000_000
@@ -95,9 +96,10 @@ def _checks(settings: Settings, access: Access) -> list[Callable[[], Check]]:
         return [*checks, lambda: Check("board here", ok=False, found=message)]
     if runtime is None:
         checks += [lambda: _port("mqtt", settings.mqtt.port), lambda: _port("http", settings.http.port)]
-        checks += [lambda: _port("console", settings.console.port)]
+        checks += [lambda: _port("console", settings.console.port), *_lan_ports(settings)]
     else:
-        checks += [lambda: _parts(runtime)]
+        checks += [lambda: _parts(runtime), lambda: plain_ports(runtime)]
+        checks += _encrypted(settings, runtime)
     return [
         *checks,
         lambda: _reach(settings),
@@ -160,6 +162,59 @@ def _port(name: str, port: int) -> Check:
     if holder is None:
         return Check(f"{name} port", ok=True, found=f"{port or 'any'} is free")
     return Check(f"{name} port", ok=False, found=f"{port} is taken by {holder}")
+
+
+def _lan_ports(settings: Settings) -> list[Callable[[], Check]]:
+    lan = settings.lan
+    ports = {
+        "mqtts": lan.mqtt_port,
+        "wss": lan.ws_port,
+        "https": lan.http_port,
+        "console-https": lan.console_port,
+    }
+    return [partial(_port, name, port) for name, port in ports.items()] if lan.enabled else []
+
+
+def _encrypted(settings: Settings, runtime: Runtime) -> list[Callable[[], Check]]:
+    """Look at the encrypted listeners with the eyes of other machines."""
+    if runtime.lan is None:
+        return []
+    from callboard_broker.access.names import lan_hosts
+    from callboard_console.cli.encrypted import look, verdict
+
+    hosts = lan_hosts(settings.lan.model_copy(update={"bind": runtime.lan.bind}))
+    return [partial(Check, seen.part, *verdict(seen, hosts)) for seen in look(runtime.lan)]
+
+
+def plain_ports(runtime: Runtime) -> Check:
+    """See whether what is not encrypted can be reached on an address that other machines know."""
+    from urllib.parse import urlsplit
+
+    from callboard_broker.access.names import own_addresses
+    from callboard_console.cli.status import connects
+    from callboard_core.addresses import join_address
+    from callboard_core.listening import is_loopback
+
+    urls = {"mqtt": runtime.mqtt.url, "http": runtime.http.url}
+    urls |= {"console": runtime.console.url} if runtime.console else {}
+    own = own_addresses()
+    outside = [address for address in own if not is_loopback(address)]
+    here = {name: at for name, url in urls.items() if (at := urlsplit(url)).hostname in {*own, "localhost"}}
+    ports = {name: at.port for name, at in here.items() if at.port and at.scheme in {"mqtt", "http"}}
+    found = [
+        f"{name} at {join_address(address, port)}"
+        for name, port in ports.items()
+        for address in outside
+        if connects(address, port) == "ok"
+    ]
+    if found:
+        return Check(
+            "plain ports",
+            ok=False,
+            found=f"not encrypted, and open to other machines: {', '.join(found)}; start the board with --lan instead "
+            "of --bind (mqtt.bind, http.bind, console.bind)",
+        )
+    return Check("plain ports", ok=True, found=f"only this machine reaches {', '.join(ports)}")
 
 
 def _parts(runtime: Runtime) -> Check:

@@ -10,6 +10,7 @@ import typer
 
 from callboard_console.cli import options
 from callboard_console.cli.context import load
+from callboard_console.cli.encrypted import Seen, look
 from callboard_console.cli.output import age, print_json, table
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from callboard_core.runtime import Runtime
 
-__all__ = ["probe", "status"]
+__all__ = ["connects", "probe", "status"]
 
 #: Seconds between two looks while waiting.
 _EVERY = 0.1
@@ -52,12 +53,18 @@ def status(
 def probe(runtime: Runtime) -> dict[str, str]:
     """Ask each part of a board for a sign of life; returns ``ok`` or what is wrong, by part."""
     answers = {
-        "mqtt": _connects(runtime.mqtt.host, runtime.mqtt.port),
+        "mqtt": connects(runtime.mqtt.host, runtime.mqtt.port),
         "http": _answers(f"{runtime.http.url}/healthz"),
     }
     if runtime.console is not None:
         answers["console"] = _answers(runtime.console.url)
+    if runtime.lan is not None:
+        answers |= {seen.part: _of(seen) for seen in look(runtime.lan)}
     return answers
+
+
+def _of(seen: Seen) -> str:
+    return f"{seen.at}: {seen.fault}" if seen.fault else "ok"
 
 
 def _look(folder: Path) -> tuple[Runtime | None, dict[str, str]]:
@@ -98,7 +105,8 @@ def _show(folder: Path, runtime: Runtime | None, answers: dict[str, str], *, as_
             typer.echo(f"{part}: {answer}", err=True)
 
 
-def _connects(host: str, port: int) -> str:
+def connects(host: str, port: int) -> str:
+    """Return ``ok`` if somebody listens there, else what is wrong."""
     import socket
 
     try:
