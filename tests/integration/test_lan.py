@@ -148,6 +148,16 @@ def test_the_printed_join_code_is_good_for_this_board(board: LanBoard) -> None:
     assert is_in_bundle(bundle, code.authority)
 
 
+def test_whoever_pins_the_board_is_told_its_ports_without_a_login(either: LanBoard) -> None:
+    with either.http() as nobody:
+        told = nobody.get("/api/v1/trust/reach").json()
+    assert told == {
+        "site": "callboard",
+        "mqtt_port": either.mqtts.port,
+        "http_port": either.lan.https.port,
+    }
+
+
 def test_a_search_tells_the_encrypted_ports(board: LanBoard) -> None:
     found = find_board("callboard", 20, port=int(board.up.env["CALLBOARD_DISCOVERY_PORT"]), mdns=False)
     assert (found.mqtts, found.https) == (board.mqtts.port, board.lan.https.port)

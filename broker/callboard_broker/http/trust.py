@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from callboard_broker.http.context import Admin, Reader, Use
 from callboard_broker.services.enrolment.rotation import Standing
+from callboard_core.trust.enrolment import Reach
 
 __all__ = ["router"]
 
@@ -36,6 +37,12 @@ class Finish(BaseModel):
 def authorities(use: Use) -> str:
     """Return the certificates by which this board is known, as PEM; no log-in is needed. Compare their fingerprints."""
     return use.keys.authority.bundle
+
+
+@router.get("/reach", summary="Where other machines connect")
+def reach(use: Use) -> Reach:
+    """Return the site and the ports of the encrypted listeners; no log-in is needed, a search of the network tells as much."""
+    return use.keys.reach()
 
 
 @router.get("", summary="How the authority is")

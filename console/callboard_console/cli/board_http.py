@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from callboard_console.cli.context import Access, connect, find_board, find_credential
+from callboard_console.cli.context import Access, connect, elsewhere, find_board, find_credential
 from callboard_core.errors import CallboardError, TimedOut, Unavailable, error_from_code
 
 if TYPE_CHECKING:
+    import ssl
     from http.client import HTTPResponse
 
     from callboard_core.artifacts import HttpArtifacts
@@ -41,6 +42,7 @@ class BoardApi:
 
     url: str
     credential: Credential
+    tls: ssl.SSLContext | None = None
 
     def get(self, where: str, **query: Any) -> Any:
         """Return what is there."""
@@ -68,7 +70,7 @@ class BoardApi:
         """Return what sends and fetches files."""
         from callboard_core.artifacts import HttpArtifacts
 
-        return HttpArtifacts(self.url, self.credential)
+        return HttpArtifacts(self.url, self.credential, tls=self.tls)
 
     @contextmanager
     def _answer(
@@ -78,9 +80,12 @@ class BoardApi:
         from urllib.parse import urlsplit
 
         base = urlsplit(self.url)
-        secure = base.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(base.hostname or "", base.port, timeout=_TIMEOUT)
+        host = base.hostname or ""
+        connection = (
+            http.client.HTTPSConnection(host, base.port, timeout=_TIMEOUT, context=self.tls)
+            if base.scheme == "https"
+            else http.client.HTTPConnection(host, base.port, timeout=_TIMEOUT)
+        )
         try:
             connection.request(method, base.path.rstrip("/") + where + _query(query), *self._content(body))
             answer = connection.getresponse()
@@ -136,9 +141,9 @@ def open_board(access: Access, role: str) -> Iterator[BoardApi]:
         Unavailable: the board does not answer.
     """
     settings = access.settings()
-    url = _own_url(settings)
-    if url is not None:
-        yield BoardApi(url, find_credential(access, settings, role, find_board(settings)))
+    place = _place(settings)
+    if place is not None:
+        yield BoardApi(place[0], find_credential(access, settings, role, find_board(settings)), place[1])
         return
     with open_board_and_link(access, role) as (api, _):
         yield api
@@ -152,14 +157,18 @@ def open_board_and_link(access: Access, role: str) -> Iterator[tuple[BoardApi, L
     settings = access.settings()
     with connect(access, role) as link:
         credential = find_credential(access, settings, role, find_board(settings))
-        yield BoardApi(_own_url(settings) or BoardHttp(link)(), credential), link
+        url, tls = _place(settings) or (BoardHttp(link)(), None)
+        yield BoardApi(url, credential, tls), link
 
 
-def _own_url(settings: Settings) -> str | None:
-    """The address of the board that runs here, unless another one was named."""
+def _place(settings: Settings) -> tuple[str, ssl.SSLContext | None] | None:
+    """Where the API of the board is that runs here or that is known, and what proves it; None if its card has to tell."""
     from callboard_core.runtime import read_runtime
 
-    if settings.node.board:
-        return None
-    runtime = read_runtime(settings.state)
-    return runtime.http.url if runtime is not None else None
+    runtime = read_runtime(settings.state) if not settings.node.board else None
+    if runtime is not None:
+        return runtime.http.url, None
+    known = elsewhere(settings)
+    if known is not None:
+        return settings.node.http or known.url(find_board(settings).host), known.context()
+    return (settings.node.http, None) if settings.node.http else None

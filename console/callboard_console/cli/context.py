@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from callboard_core.errors import NotFound, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
+    from callboard_console.cli.known import Known
     from callboard_core.directory import Directory
     from callboard_core.link import Credential, Endpoint, Link
     from callboard_core.settings import Loaded, Settings
@@ -19,6 +20,7 @@ __all__ = [
     "Access",
     "check_own",
     "connect",
+    "elsewhere",
     "find_board",
     "find_credential",
     "given_credential",
@@ -44,8 +46,12 @@ class Access:
     password_file: Path | None = None
 
     def settings(self) -> Settings:
-        """Return the settings in force."""
-        return load(self.config, {"state": self.state, "site": self.site, "node.board": self.board}).value
+        """Return the settings in force; the site is that of the board that is known, unless one was set."""
+        loaded = load(self.config, {"state": self.state, "site": self.site, "node.board": self.board})
+        known = elsewhere(loaded.value)
+        if known is None or loaded.sources["site"] != "default":
+            return loaded.value
+        return loaded.value.model_copy(update={"site": known.site})
 
 
 def load(config: Path | None, flags: Mapping[str, Any]) -> Loaded[Settings]:
@@ -59,8 +65,20 @@ def load(config: Path | None, flags: Mapping[str, Any]) -> Loaded[Settings]:
     return load_settings(file=config, flags=flags)
 
 
+def elsewhere(settings: Settings) -> Known | None:
+    """Return the board on another machine that is meant and known by its authority, if one is."""
+    from callboard_console.cli.known import known_board
+    from callboard_core.runtime import read_runtime
+
+    if settings.node.board:
+        from callboard_core.link import Endpoint
+
+        return known_board(settings) if Endpoint.parse(settings.node.board).tls else None
+    return known_board(settings) if read_runtime(settings.state) is None else None
+
+
 def find_board(settings: Settings, *, timeout: float = FIND_TIMEOUT) -> Endpoint:
-    """Return the board's address: what is set, else the board that runs on this machine, else what answers.
+    """Return the board's address: what is set, else the board of this machine, else the one it knows, else what answers.
 
     Raises:
         NotFound: no board runs here, and looking for one is switched off.
@@ -74,6 +92,9 @@ def find_board(settings: Settings, *, timeout: float = FIND_TIMEOUT) -> Endpoint
     runtime = read_runtime(settings.state)
     if runtime is not None:
         return Endpoint.parse(runtime.mqtt.url)
+    known = elsewhere(settings)
+    if known is not None:
+        return known.endpoint
     if not settings.discovery.enabled:
         raise NotFound(
             "no board runs here and discovery is switched off; name one with --board mqtt://HOST:PORT"
@@ -143,8 +164,8 @@ def check_own(settings: Settings, name: str) -> Path:
     own = credential_file(settings.state, name)
     if not own.exists():
         raise NotFound(
-            f"no password for user {name!r}: copy {own.name} from the board's state folder "
-            "and name it with --password-file"
+            f"no password for user {name!r}: say who you are with --username, and name a file with the password with "
+            f"--password-file (on the board it is {own.name} in its state folder)"
         )
     return own
 
@@ -179,10 +200,11 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
     settings = access.settings()
     endpoint = find_board(settings)
     credential = find_credential(access, settings, role, endpoint)
-    link = Link(
-        client_id=f"cli-{secrets.token_hex(4)}", endpoint=endpoint, site=settings.site, credential=credential
-    )
-    link.artifacts = HttpArtifacts.of(link, credential, settings.node.http)
+    known = elsewhere(settings)
+    tls, url = (known.context(), known.url(endpoint.host)) if known is not None else (None, "")
+    name = f"cli-{secrets.token_hex(4)}"
+    link = Link(client_id=name, endpoint=endpoint, site=settings.site, credential=credential, tls=tls)
+    link.artifacts = HttpArtifacts.of(link, credential, settings.node.http or url, tls=tls)
     link.start()
     try:
         _wait_connected(link, credential, endpoint, timeout)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from callboard_core.runtime import Lan
 
-__all__ = ["Seen", "look", "verdict"]
+__all__ = ["Seen", "handshake", "look", "verdict"]
 
 #: Seconds a listener has for its handshake.
 _ANSWER = 4.0
@@ -55,10 +55,11 @@ def look(lan: Lan) -> list[Seen]:
     except (OSError, CallboardError) as error:
         fault = f"the authorities in {lan.ca.parent} cannot be read ({error}); restart the board, which mends them"
         return [Seen(part, join_address(*at), fault) for part, at in there.items()]
-    return [_look(part, at, context) for part, at in there.items()]
+    return [handshake(part, at, context) for part, at in there.items()]
 
 
-def _look(part: str, at: tuple[str, int], context: SSLContext) -> Seen:
+def handshake(part: str, at: tuple[str, int], context: SSLContext) -> Seen:
+    """Connect to one listener, and return what it showed; ``context`` decides whether it convinces."""
     import socket
     import ssl
 
@@ -70,7 +71,10 @@ def _look(part: str, at: tuple[str, int], context: SSLContext) -> Seen:
         ):
             shown: Any = secure.getpeercert()
     except ssl.SSLCertVerificationError as error:
-        fault = f"its certificate does not convince who trusts this board ({error.verify_message}); restart the board"
+        fault = (
+            f"its certificate does not convince who trusts this board ({error.verify_message}); restart the board, "
+            "and where it was pinned pin it again"
+        )
         return Seen(part, where, fault)
     except ssl.SSLError as error:
         return Seen(part, where, f"no TLS with it ({error.reason or error}); see whose port it is")

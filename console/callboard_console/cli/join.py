@@ -59,7 +59,8 @@ def make(
     Example: callboard join --id greenhouse --expires 1d
     """
     if context.invoked_subcommand is not None:
-        if access != Access():
+        sources = map(context.get_parameter_source, context.params)
+        if any(source is not None and source.name == "COMMANDLINE" for source in sources):
             raise BadRequest(f"write the options after `join {context.invoked_subcommand}`")
         return
     from callboard_core.trust.enrolment import MadeJoin

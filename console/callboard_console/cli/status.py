@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from callboard_console.cli import options
-from callboard_console.cli.context import load
+from callboard_console.cli.context import Access, elsewhere, find_board
 from callboard_console.cli.encrypted import Seen, look
 from callboard_console.cli.output import age, print_json, table
+from callboard_console.cli.reaching import reaching
+from callboard_core.errors import CallboardError, NotFound
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from callboard_console.cli.known import Known
+    from callboard_core.link import Endpoint
     from callboard_core.runtime import Runtime
+    from callboard_core.settings import Settings
 
 __all__ = ["connects", "probe", "status"]
 
@@ -26,28 +31,71 @@ _EVERY = 0.1
 _ANSWER = 2.0
 
 
+@reaching
 def status(
     *,
+    access: Access,
     wait: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0, help="Wait this long for it to be ready.")
     ] = None,
-    state: options.State = None,
-    config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say how the board of this machine is. Exit code 0 when it is ready.
+    """Say how the board of this machine is, or the one that it knows elsewhere. Exit code 0 when it is ready.
 
     Example: callboard status --wait 30 && echo it is up
     """
-    folder = load(config, {"state": state}).value.state
+    settings = access.settings()
     deadline = time.monotonic() + (wait or 0.0)
-    runtime, answers = _look(folder)
+    known = elsewhere(settings)
+    if known is not None:
+        _elsewhere(settings, known, deadline, as_json=as_json)
+        return
+    if access.board is not None:
+        raise NotFound(
+            f"{access.board} is not known by its authority; pin it first (`callboard trust pin`), or ask on its machine"
+        )
+    runtime, answers = _look(settings.state)
     while not _good(runtime, answers) and time.monotonic() < deadline:
         time.sleep(_EVERY)
-        runtime, answers = _look(folder)
-    _show(folder, runtime, answers, as_json=as_json)
+        runtime, answers = _look(settings.state)
+    _show(settings.state, runtime, answers, as_json=as_json)
     if not _good(runtime, answers):
         raise typer.Exit(1)
+
+
+def _elsewhere(settings: Settings, known: Known, deadline: float, *, as_json: bool) -> None:
+    """Say how a board on another machine is: whether it proves itself, and is well."""
+    mqtts = find_board(settings)
+    answers = _ask(known, mqtts)
+    while set(answers.values()) != {"ok"} and time.monotonic() < deadline:
+        time.sleep(_EVERY)
+        answers = _ask(known, mqtts)
+    ready = set(answers.values()) == {"ok"}
+    if as_json:
+        where = {"mqtts": str(mqtts), "https": known.url(mqtts.host)}
+        print_json({"site": known.site, **where, "ready": ready, "answers": answers})
+    else:
+        word = "ready" if ready else "not ready"
+        typer.echo(f"{word}: site {known.site}, {mqtts}, {known.url(mqtts.host)}, known by its authority")
+        for part, answer in answers.items():
+            if answer != "ok":
+                typer.echo(f"{part}: {answer}", err=True)
+    if not ready:
+        raise typer.Exit(1)
+
+
+def _ask(known: Known, mqtts: Endpoint) -> dict[str, str]:
+    from callboard_console.cli.encrypted import handshake
+    from callboard_core.addresses import join_address
+    from callboard_nodes.enrolment import Peer
+
+    context = known.context()
+    seen = handshake("mqtts", (mqtts.host, mqtts.port), context)
+    try:
+        Peer(join_address(mqtts.host, known.http_port), context).get("/healthz")
+    except CallboardError as error:
+        return {"mqtts": _of(seen), "https": error.message}
+    return {"mqtts": _of(seen), "https": "ok"}
 
 
 def probe(runtime: Runtime) -> dict[str, str]:

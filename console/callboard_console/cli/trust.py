@@ -41,6 +41,38 @@ def show(*, access: Access, as_json: options.Json = False) -> None:
 
 
 @trust.command()
+def pin(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="CODE|HOST[:PORT]", help="A join code, which stays good, or where HTTPS answers."
+        ),
+    ],
+    *,
+    fingerprint: Annotated[
+        str,
+        typer.Option(
+            metavar="HEX", help="Of its authority, as `trust show` prints it there; not with a code."
+        ),
+    ] = "",
+    state: options.State = None,
+    config: options.Config = None,
+) -> None:
+    """Know a board on another machine by its authority: later commands here talk to it, encrypted, and to nobody else.
+
+    Example: callboard trust pin 192.168.1.10 --fingerprint 3f0c…
+    """
+    from callboard_console.cli.context import load
+    from callboard_console.cli.known import fetch, keep
+
+    folder = load(config, {"state": state}).value.state
+    known = fetch(where, fingerprint)
+    kept = keep(folder, known)
+    print(f"the board of site {known.site} at {known.url()} is known by its authority ({kept})")
+    print("log in with --username and --password-file, or CALLBOARD_USERNAME and CALLBOARD_PASSWORD_FILE")
+
+
+@trust.command()
 @reaching
 def rotate(
     *,

@@ -23,6 +23,7 @@ __all__ = [
     "JoinView",
     "MadeJoin",
     "Pending",
+    "Reach",
     "Renew",
     "Renewed",
 ]
@@ -38,6 +39,14 @@ def _id(value: str) -> str:
 NodeId = Annotated[str, AfterValidator(_id), Field(json_schema_extra={"pattern": f"^{ID_PATTERN}$"})]
 _Request = Annotated[str, Field(max_length=16_384, description="PKCS 10, PEM")]
 _Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Reach(Payload):
+    """Where the encrypted listeners of a board are, on the host that tells this."""
+
+    site: NodeId
+    mqtt_port: _Port | None = Field(description="MQTT over TLS; null where the broker is not the board's own")
+    http_port: _Port = Field(description="HTTPS")
 
 
 class EnrolmentState(StrEnum):

@@ -1,6 +1,6 @@
 """Enrolment, the node's side: joining a board with a join code, what is kept of it, and its renewal."""
 
-from callboard_nodes.enrolment.https import NotTheBoard, Peer, WrongClock
+from callboard_nodes.enrolment.https import NotTheBoard, Peer, WrongClock, verified
 from callboard_nodes.enrolment.invitation import Inviting, read_invitation, scrub
 from callboard_nodes.enrolment.joining import Applicant, Joining
 from callboard_nodes.enrolment.renewal import Renewal, Renewing
@@ -22,4 +22,5 @@ __all__ = [
     "WrongClock",
     "read_invitation",
     "scrub",
+    "verified",
 ]

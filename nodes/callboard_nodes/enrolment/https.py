@@ -12,15 +12,20 @@ from typing import Any
 
 from callboard_core.addresses import split_address
 from callboard_core.errors import (
+    BadRequest,
     CallboardError,
     Failed,
     Forbidden,
+    NotFound,
     Unavailable,
     error_from_code,
 )
 from callboard_core.link import Credential
+from callboard_core.trust import certificates_in, fingerprint, pinned_context, unverified_context
 
-__all__ = ["NotTheBoard", "Peer", "WrongClock", "explain_tls"]
+__all__ = ["NotTheBoard", "Peer", "WrongClock", "explain_tls", "verified"]
+
+_AUTHORITY = "/api/v1/trust/ca"
 
 #: Seconds to reach a machine, and to have its answer.
 REACH, ANSWER = 4.0, 30.0
@@ -143,6 +148,30 @@ class Peer:
             both = f"{self.credential.username}:{self.credential.password}".encode()
             headers["Authorization"] = f"Basic {b64encode(both).decode('ascii')}"
         return headers
+
+
+def verified(address: str, authority: str) -> Peer:
+    """Return who answers at ``address`` if it is certified by the authority with this fingerprint.
+
+    Raises:
+        NotTheBoard: it is somebody else; nothing was sent to it.
+        WrongClock: it would be, at another time.
+        Unavailable: nobody answers.
+    """
+    try:
+        bundle = Peer(address, unverified_context()).get(_AUTHORITY)
+        named = [der for der in certificates_in(bundle) if fingerprint(der) == authority]
+    except (BadRequest, NotFound, Failed):
+        named = []
+    if not named:
+        raise NotTheBoard(
+            f"what answers at {address} is not the board that was meant: its certificate authority has another "
+            "fingerprint; nothing was sent to it"
+        )
+    board = Peer(address, pinned_context(ssl.DER_cert_to_PEM_cert(named[0])))
+    # Anybody can pass on an authority; only the board holds a key that it has certified.
+    board.prove()
+    return board
 
 
 def _told(address: str, status: int, text: str) -> CallboardError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -15,7 +14,6 @@ from pydantic import TypeAdapter, ValidationError
 from callboard_core.addresses import join_address
 from callboard_core.discovery import Found
 from callboard_core.errors import (
-    BadRequest,
     CallboardError,
     Failed,
     NotFound,
@@ -24,10 +22,10 @@ from callboard_core.errors import (
     Unavailable,
 )
 from callboard_core.messages import describe
-from callboard_core.trust import JoinCode, certificates_in, fingerprint, pinned_context, unverified_context
+from callboard_core.trust import JoinCode
 from callboard_core.trust.enrolment import Enrol, Enrolled, Pending
 from callboard_nodes.enrolment.draft import Draft, Drafts
-from callboard_nodes.enrolment.https import NotTheBoard, Peer, WrongClock
+from callboard_nodes.enrolment.https import NotTheBoard, Peer, WrongClock, verified
 from callboard_nodes.enrolment.store import Enrolment, Store
 from callboard_nodes.enrolment.whereabouts import Search
 
@@ -39,7 +37,7 @@ _log = logging.getLogger("callboard.enrolment")
 _PASSING = (Unavailable, Overloaded, TimedOut, NotTheBoard)
 #: Seconds between two tries: the first pause, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
-_AUTHORITY, _ENROL = "/api/v1/trust/ca", "/api/v1/enrol"
+_ENROL = "/api/v1/enrol"
 
 _Answer: TypeAdapter[Enrolled | Pending] = TypeAdapter(Enrolled | Pending)
 
@@ -159,7 +157,7 @@ class Joining:
                 continue
             tried.add(address)
             try:
-                return self._verified(address)
+                return verified(address, self._code.authority)
             except (Unavailable, NotTheBoard) as error:
                 failures.append(error)
             if self._stop.is_set():
@@ -174,23 +172,6 @@ class Joining:
                     yield join_address(found.host, found.https)
         except CallboardError as error:
             _log.debug("nothing was found beside the code's addresses: %s", error)
-
-    def _verified(self, address: str) -> Peer:
-        """Return who answers at ``address`` if the authority that the code names has certified it."""
-        try:
-            bundle = Peer(address, unverified_context()).get(_AUTHORITY)
-            named = [der for der in certificates_in(bundle) if fingerprint(der) == self._code.authority]
-        except (BadRequest, NotFound, Failed):
-            named = []
-        if not named:
-            raise NotTheBoard(
-                f"what answers at {address} is not the board that made this join code: its certificate authority "
-                "has another fingerprint; nothing was sent to it"
-            )
-        board = Peer(address, pinned_context(ssl.DER_cert_to_PEM_cert(named[0])))
-        # Anybody can pass on an authority; only the board holds a key that it has certified.
-        board.prove()
-        return board
 
     # -- small things ------------------------------------------------------------------------------------------
 

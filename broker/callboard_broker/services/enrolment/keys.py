@@ -10,7 +10,7 @@ from callboard_broker.access.names import lan_hosts, server_names
 from callboard_core.addresses import join_address
 from callboard_core.errors import Conflict
 from callboard_core.settings import Settings
-from callboard_core.trust.enrolment import BoardFacts
+from callboard_core.trust.enrolment import BoardFacts, Reach
 
 __all__ = ["Keys"]
 
@@ -47,6 +47,20 @@ class Keys:
                 f"the broker {self._settings.mqtt.engine} is not this board's own: "
                 "make the credentials of nodes there"
             )
+
+    def reach(self) -> Reach:
+        """Return where the encrypted listeners are.
+
+        Raises:
+            Conflict: there are none.
+        """
+        lan = self._settings.lan
+        if not lan.enabled:
+            raise Conflict("no other machine can reach this board; start it with `callboard up --lan`")
+        ours = not self._settings.mqtt.engine.startswith(("mqtt://", "mqtts://"))
+        return Reach(
+            site=self._settings.site, mqtt_port=lan.mqtt_port if ours else None, http_port=lan.http_port
+        )
 
     def addresses(self) -> list[str]:
         """Return where the board answers HTTPS, as ``host:port``, the best first."""
