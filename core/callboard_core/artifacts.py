@@ -229,9 +229,10 @@ class HttpArtifacts:
         if size > LIMIT:
             raise TooLarge(f"{size} bytes are over the limit of {LIMIT} for an artifact")
         tries = _Tries(self._patience, "store")
+        asks = size > _BLOCK  # to send what little there is costs less than to ask first
         while True:
             try:
-                offset = self._offset(sha256, size)
+                offset = self._offset(sha256, size) if asks else 0
                 if isinstance(offset, ArtifactRef):
                     if progress is not None:
                         progress(size, size)
@@ -240,10 +241,12 @@ class HttpArtifacts:
                 file.seek(offset)
                 found = self._send(file, sha256, offset, size, content_type, progress)
             except _PASSING as error:
+                asks = True
                 tries.pause(error)
             else:
                 if found is not None:
                     return found
+                asks = True
 
     def _offset(self, sha256: str, size: int) -> int | ArtifactRef:
         """Ask from which byte on to send; if the board has it all, return how it is referred to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
@@ -83,10 +83,8 @@ def make_app(use: Services) -> ASGIApp:
     )
     app.state.services = use
     errors.install(app)
-    api = APIRouter(prefix="/api/v1")
     for noun in _NOUNS:
-        api.include_router(noun.router)
-    app.include_router(api)
+        app.include_router(noun.router, prefix="/api/v1")
     app.include_router(health.router)
     app.openapi = _described(app, use)  # type: ignore[method-assign]  # the way FastAPI documents
     return _in_front(app, use)

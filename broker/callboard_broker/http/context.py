@@ -102,30 +102,37 @@ _header = APIKeyHeader(
 )
 
 
-def bearer(header: Annotated[str | None, Depends(_header)]) -> str | None:
+async def _services(request: Request) -> Services:
+    return services(request)
+
+
+# Dependencies are coroutines: the framework sends all others through a thread, which costs more than what they do.
+
+
+async def bearer(header: Annotated[str | None, Depends(_header)]) -> str | None:
     """Return the bearer token of a request, if it has one."""
     scheme, _, value = (header or "").partition(" ")
     return value.strip() if scheme.lower() == "bearer" else None
 
 
-def _asker(
+async def _asker(
     request: Request,
     header: Annotated[str | None, Depends(_header)],
-    use: Annotated[Services, Depends(services)],
+    use: Annotated[Services, Depends(_services)],
 ) -> Person:
-    person = _identified(request, header, use)
+    person = await _identified(request, header, use)
     _tell_audit(request, person)
     return person
 
 
-def _identified(request: Request, header: str | None, use: Services) -> Person:
+async def _identified(request: Request, header: str | None, use: Services) -> Person:
     scheme, _, value = (header or "").partition(" ")
     match scheme.lower():
         case "bearer":
             return use.logins.identify(value.strip())
         case "basic":
             username, password = _unpack(value.strip())
-            return use.logins.verify(username, password, address(request))
+            return await asyncio.to_thread(use.logins.verify, username, password, address(request))
     raise Unauthorized("log in: send a bearer token, or a user name and password (HTTP Basic)")
 
 
@@ -147,19 +154,19 @@ def _unpack(value: str) -> tuple[str, str]:
     return username, password
 
 
-def _reader(person: Annotated[Person, Depends(_asker)]) -> Person:
+async def _reader(person: Annotated[Person, Depends(_asker)]) -> Person:
     if not person.may_read:
         raise Forbidden(f"{_whose(person)} cannot use HTTP; ask with viewer, operator or admin")
     return person
 
 
-def _commander(person: Annotated[Person, Depends(_reader)]) -> Person:
+async def _commander(person: Annotated[Person, Depends(_reader)]) -> Person:
     if not person.may_command:
         raise Forbidden(f"{_whose(person)} can only read; this needs operator or admin")
     return person
 
 
-def _admin(person: Annotated[Person, Depends(_reader)]) -> Person:
+async def _admin(person: Annotated[Person, Depends(_reader)]) -> Person:
     if not person.may_admin:
         raise Forbidden(f"{_whose(person)} cannot administer; this needs admin")
     return person
@@ -176,28 +183,23 @@ async def asking_commander(request: Request) -> Person:
         Unauthorized: nobody who is known.
         Forbidden: somebody who may not.
     """
-    use, header = services(request), request.headers.get("authorization", "")
-    scheme, _, value = header.partition(" ")
-    if scheme.lower() == "bearer":
-        person = use.logins.identify(value.strip())
-        _tell_audit(request, person)
-        return _commander(_reader(person))
-    return _commander(_reader(await asyncio.to_thread(_asker, request, header, use)))
+    person = await _asker(request, request.headers.get("authorization"), services(request))
+    return await _commander(await _reader(person))
 
 
-def _depositor(person: Annotated[Person, Depends(_asker)]) -> Person:
+async def _depositor(person: Annotated[Person, Depends(_asker)]) -> Person:
     if not person.may_command and person.role not in _MACHINES:
         raise Forbidden(f"{_whose(person)} can only fetch artifacts; storing needs node, operator or admin")
     return person
 
 
-def _fetcher(person: Annotated[Person, Depends(_asker)]) -> Person:
+async def _fetcher(person: Annotated[Person, Depends(_asker)]) -> Person:
     if not person.may_read and person.role not in _MACHINES:
         raise Forbidden(f"{_whose(person)} cannot fetch artifacts")
     return person
 
 
-Use = Annotated[Services, Depends(services)]
+Use = Annotated[Services, Depends(_services)]
 Asker = Annotated[Person, Depends(_asker)]
 Reader = Annotated[Person, Depends(_reader)]
 Admin = Annotated[Person, Depends(_admin)]

@@ -22,6 +22,9 @@ __all__ = ["Child", "Guard", "Limits", "Lines"]
 
 #: Seconds for the last lines to arrive once a process has ended.
 _DRAIN = 0.5
+#: Bytes that are read at a time; and seconds until more is read, unless there was as much: what prints line by line would
+#: otherwise wake us up for each of them, and wait while we have the processor.
+_READ, _PAUSE = 65_536, 0.01
 #: Longest line that is kept whole, in characters.
 _LONGEST = 8192
 _OURS = ("CALLBOARD_", "PYTHON", "VIRTUAL_ENV")
@@ -134,6 +137,7 @@ class Child:
         self._lines = Lines()
         self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()
+        self._pause: asyncio.TimerHandle | None = None
         self.stopped = False
         read, write = os.pipe()
         try:
@@ -170,22 +174,32 @@ class Child:
         loop = asyncio.get_running_loop()
         os.set_blocking(read, False)
         self._out = read
-        loop.add_reader(read, self._read)
+        self._listen()
         ended = os.pidfd_open(self.pid)
         loop.add_reader(ended, self._reap, ended)
 
+    def _listen(self) -> None:
+        self._pause = None
+        asyncio.get_running_loop().add_reader(self._out, self._read)
+
     def _read(self) -> None:
         try:
-            data = os.read(self._out, 65536)
+            data = os.read(self._out, _READ)
         except BlockingIOError:
             return
         lines = self._lines.feed(data) if data else self._lines.end()
+        if data and len(data) < _READ:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._out)
+            self._pause = loop.call_later(_PAUSE, self._listen)
         for line in lines:
             self.heard(line)
         if not data:
             self._close()
 
     def _close(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
         asyncio.get_running_loop().remove_reader(self._out)
         os.close(self._out)
         self._closed.set()

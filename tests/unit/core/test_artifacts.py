@@ -26,7 +26,9 @@ from callboard_core.errors import (
 )
 from callboard_core.link import Credential
 
-DATA = b"content" * 1000
+#: More than is sent without asking.
+DATA = b"content" * 40_000
+SMALL = b"content" * 1000
 REF = ArtifactRef(
     sha256=hashlib.sha256(DATA).hexdigest(), size=len(DATA), type="a/b", url="http://elsewhere.invalid/x"
 )
@@ -145,6 +147,26 @@ def test_an_upload_asks_first_and_sends_what_is_missing():
     assert asked[1][2]["Content-Length"] == str(len(DATA) - 2000)
 
 
+def test_what_is_small_is_sent_without_asking():
+    ref = REF.model_copy(update={"sha256": hashlib.sha256(SMALL).hexdigest(), "size": len(SMALL)})
+    with (
+        server(says(201, ref.model_dump_json().encode())) as (url, asked),
+        HttpArtifacts(url) as store,
+    ):
+        assert store.put(SMALL) == ref
+    assert [(method, headers["Content-Length"]) for method, _, headers in asked] == [("PUT", str(len(SMALL)))]
+
+
+@pytest.mark.parametrize("first", [hangs_up, says(503), says(202, Upload_Offset="4000")])
+def test_what_is_small_and_did_not_get_through_is_asked_for(first):
+    with (
+        server(first, says(200, Content_Length=str(len(SMALL)), Content_Type="a/b")) as (url, asked),
+        HttpArtifacts(url) as store,
+    ):
+        assert store.put(SMALL).type == "a/b"
+    assert [method for method, _, _ in asked] == ["PUT", "HEAD"]
+
+
 def test_an_upload_that_somebody_else_takes_over_asks_again(tmp_path):
     body = b'{"error": {"code": "conflict", "message": "somebody else is sending this"}}'
     with (
@@ -153,7 +175,7 @@ def test_an_upload_that_somebody_else_takes_over_asks_again(tmp_path):
             says(409, body, Upload_Offset="10"),
             says(404, Upload_Offset="10"),
             says(202, Upload_Offset="4000"),
-            says(200, Content_Length="7000", Content_Type="image/png"),
+            says(200, Content_Length=str(len(DATA)), Content_Type="image/png"),
         ) as (url, asked),
         HttpArtifacts(url) as store,
     ):
