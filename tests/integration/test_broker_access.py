@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard_broker.access import Users, users_file
+from callboard_broker.access import Role, Users, users_file
 from callboard_core.topics import matches
 from support import packets as p
 from support.embedded import Certificates
@@ -281,6 +281,26 @@ def test_an_enrolled_nodes_id_and_credential_are_good_for_each_other_alone(tmp_p
             owner.publish(f"callboard/{ME}/status", b"x", qos=1)
             owner.publish(f"callboard/{OTHER}/status", b"x", qos=1)
             assert [m.topic for m in watch.backlog()] == [f"callboard/{ME}/status"]
+
+
+@pytest.mark.parametrize("target", ["far", "board", "board-history", "ann-laptop"])
+def test_nobody_pushes_another_identity_off_its_live_session(tmp_path: Path, target: str) -> None:
+    """A node, a user bound to an id, and every role, at another node, at the board, and at a bound user."""
+    owner = {"far": "far", "ann-laptop": "ann"}.get(target, "board")
+    secrets = {role: password(role) for role in ("viewer", "operator", "node", "admin", "board")}
+    secrets |= dict.fromkeys((ME, "far", "eve", "ann"), "secret")
+    with running("embedded", tmp_path, Options(access=True)) as engine:
+        users = _users(engine)
+        for node in (ME, "far"):
+            users.enrol(node, "secret")
+        for name in ("eve", "ann"):
+            users.put(name, Role.OPERATOR, "secret", client_id=f"{name}-laptop")
+        with engine.connect(target, username=owner, password=secrets[owner], keepalive=30) as live:
+            for thief in (ME, "eve", "viewer", "operator", "node", "admin"):
+                with Wire(engine.address) as wire:
+                    assert wire.connect(target, username=thief, password=secrets[thief]).code == 2
+                    assert wire.is_closed()
+            assert live.is_quiet()
 
 
 def _users(engine: Engine) -> Users:

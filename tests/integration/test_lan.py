@@ -279,6 +279,43 @@ def test_nobody_takes_a_nodes_id(board: LanBoard, machine: Machine, tmp_path: Pa
         assert owner.is_quiet()
 
 
+def test_on_mosquitto_who_takes_a_nodes_id_gets_none_of_its_rights_to_publish(
+    mosquitto_board: LanBoard, tmp_path: Path
+) -> None:
+    """Mosquitto ties no user to a client id, as SECURITY.md says: it lets the thief in, but not do what the node may."""
+    board = mosquitto_board
+    mine, yours = (board.enrol(tmp_path, name) for name in ("mine", "yours"))
+
+    def connected(client_id: str, username: str, secret: str) -> Wire | None:
+        wire = board.wire(pinned_context(board.bundle))
+        if wire.connect(client_id, username=username, password=secret).code == 0:
+            return wire
+        wire.close()
+        return None
+
+    def is_known() -> bool:
+        wire = connected("mine", "mine", mine.got.password)
+        if wire is not None:
+            wire.close()
+        return wire is not None
+
+    eventually(is_known, "mosquitto knows both")
+    owner = connected("yours", "yours", yours.got.password)
+    watch = connected("watch-thief", "admin", board.up.password("admin"))
+    assert owner is not None
+    assert watch is not None
+    watch.subscribe("callboard/yours/#")
+    watch.backlog()
+    thief = connected("yours", "mine", mine.got.password)
+    assert thief is not None
+    assert owner.is_closed()
+    for topic in ("status", "state/sensor/x", "event/x", "announce"):
+        thief.publish(f"callboard/yours/{topic}", b"stolen", qos=1)
+    assert not [message for message in watch.backlog() if message.payload == b"stolen"]
+    for wire in (owner, watch, thief):
+        wire.close()
+
+
 def test_over_http_a_node_is_no_more_than_a_node(board: LanBoard, machine: Machine) -> None:
     refused = ("/api/v1/nodes", "/api/v1/joins", "/api/v1/enrolments", "/api/v1/users", "/api/v1/trust")
     with board.http("greenhouse", machine.got.password) as client:
