@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,22 +39,31 @@ def _plain(text: str | None) -> str | None:
     return text
 
 
-Who = Annotated[str | None, AfterValidator(_plain), Query(max_length=200, description="a user name, exactly")]
-What = Annotated[
-    str | None,
-    AfterValidator(_plain),
-    Query(max_length=100, description="a verb, such as command, or user for user.*"),
-]
-Subject = Annotated[
-    str | None, AfterValidator(_plain), Query(max_length=500, description="a part of what it was done to")
-]
-Result = Annotated[
-    str | None,
-    AfterValidator(_plain),
-    Query(max_length=100, description="ok, an error code, or failed for all errors"),
-]
-Since = Annotated[float | None, Query(description="Unix seconds, inclusive")]
-Until = Annotated[float | None, Query(description="Unix seconds, exclusive")]
+def filters(
+    who: Annotated[
+        str | None, AfterValidator(_plain), Query(max_length=200, description="a user name, exactly")
+    ] = None,
+    what: Annotated[
+        str | None,
+        AfterValidator(_plain),
+        Query(max_length=100, description="a verb, such as command, or user for user.*"),
+    ] = None,
+    subject: Annotated[
+        str | None, AfterValidator(_plain), Query(max_length=500, description="a part of what it was done to")
+    ] = None,
+    result: Annotated[
+        str | None,
+        AfterValidator(_plain),
+        Query(max_length=100, description="ok, an error code, or failed for all errors"),
+    ] = None,
+    since: Annotated[float | None, Query(description="Unix seconds, inclusive")] = None,
+    until: Annotated[float | None, Query(description="Unix seconds, exclusive")] = None,
+) -> Wanted:
+    """Return which records a request is about."""
+    return Wanted(who, what, subject, result, since, until)
+
+
+Filters = Annotated[Wanted, Depends(filters)]
 
 
 class Entry(BaseModel):
@@ -82,12 +91,7 @@ class Entries(BaseModel):
 def entries(
     _person: Admin,
     use: Use,
-    who: Who = None,
-    what: What = None,
-    subject: Subject = None,
-    result: Result = None,
-    since: Since = None,
-    until: Until = None,
+    wanted: Filters,
     before: Annotated[
         int | None, Query(ge=0, le=_MOST, description="newest first, ids below this one")
     ] = None,
@@ -97,7 +101,6 @@ def entries(
     limit: Annotated[int, Query(ge=1, le=_PAGE)] = 100,
 ) -> Entries:
     """Return a page of the log, newest first."""
-    wanted = Wanted(who, what, subject, result, since, until)
     found = use.audit.find(wanted, before=before, after=after, limit=limit)
     more = found[-1].id if len(found) == limit else None
     return Entries(items=[Entry(**asdict(record)) for record in found], next=more)
@@ -112,16 +115,11 @@ def entries(
 def export(
     _person: Admin,
     use: Use,
-    who: Who = None,
-    what: What = None,
-    subject: Subject = None,
-    result: Result = None,
-    since: Since = None,
-    until: Until = None,
+    wanted: Filters,
     format: Annotated[Literal["csv", "jsonl"], Query()] = "csv",  # noqa: A002 - the name of the parameter
 ) -> StreamingResponse:
     """Stream everything that matches, oldest first, as CSV or as one JSON object per line."""
-    pages = _pages(use.audit, Wanted(who, what, subject, result, since, until))
+    pages = _pages(use.audit, wanted)
     kind, lines = ("text/csv", _csv(pages)) if format == "csv" else ("application/x-ndjson", _jsonl(pages))
     headers = {"Content-Disposition": f'attachment; filename="audit.{format}"', "Cache-Control": "no-store"}
     return StreamingResponse(lines, media_type=kind, headers=headers)

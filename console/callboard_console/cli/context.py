@@ -34,6 +34,9 @@ CONNECT_TIMEOUT = 5.0
 DIRECTORY_TIMEOUT = 10.0
 
 
+_CALLED = {"node.board": "--board"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """How the user said to reach the board; None means not said."""
@@ -47,22 +50,26 @@ class Access:
 
     def settings(self) -> Settings:
         """Return the settings in force; the site is that of the board that is known, unless one was set."""
-        loaded = load(self.config, {"state": self.state, "site": self.site, "node.board": self.board})
+        loaded = load(
+            self.config, {"state": self.state, "site": self.site, "node.board": self.board}, _CALLED
+        )
         known = elsewhere(loaded.value)
         if known is None or loaded.sources["site"] != "default":
             return loaded.value
         return loaded.value.model_copy(update={"site": known.site})
 
 
-def load(config: Path | None, flags: Mapping[str, Any]) -> Loaded[Settings]:
-    """Load the settings as this command line has them.
+def load(
+    config: Path | None, flags: Mapping[str, Any], called: Mapping[str, str] | None = None
+) -> Loaded[Settings]:
+    """Load the settings as this command line has them; ``called`` are the names of flags that have others elsewhere.
 
     Raises:
         BadRequest: a setting is unknown or wrong.
     """
     from callboard_core.settings import load_settings
 
-    return load_settings(file=config, flags=flags)
+    return load_settings(file=config, flags=flags, called=called)
 
 
 def elsewhere(settings: Settings) -> Known | None:

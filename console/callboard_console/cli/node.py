@@ -19,10 +19,19 @@ from callboard_core.errors import BadRequest
 if TYPE_CHECKING:
     from callboard_core.settings import Settings
 
-__all__ = ["node"]
+__all__ = ["CALLED", "node"]
 
 #: Options of the node that installing it writes into its settings.
 _KEPT = ("node.board", "node.id", "node.label", "node.tags", "node.keepalive")
+#: What people type for each setting here.
+CALLED = {
+    "node.board": "--board",
+    "node.id": "--id",
+    "node.label": "--label",
+    "node.tags": "--tag",
+    "node.keepalive": "--keepalive",
+    "node.join_file": "--join-file",
+}
 
 
 def node(
@@ -126,7 +135,7 @@ def node(
             extras=extra or [],
         )
         return
-    settings = load(config, flags).value
+    settings = load(config, flags, CALLED).value
     if join is not None:
         if file is not None and node_id is None:
             raise BadRequest(f"--join needs to know which node {file} is; name it with --id")

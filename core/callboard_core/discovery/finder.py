@@ -83,6 +83,6 @@ def _nobody(offers: Offers, timeout: float) -> str:
     seen = f" (others did: {', '.join(others)})" if others else ""
     ignored = f" ({offers.ignored} answers were not usable)" if offers.ignored else ""
     return (
-        f"{wanted} answered within {timeout:g} s{seen}{ignored}; start one with `callboard up`, or give its address "
-        "(--board mqtt://host:1883)"
+        f"{wanted} answered within {timeout:g} s{seen}{ignored}; start one with `callboard up`, name the "
+        "state folder of the one that runs here (--state), or give its address (--board mqtt://host:1883)"
     )

@@ -115,6 +115,7 @@ def load(
     flags: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
     env_ignored: Iterable[str] = (),
+    called: Mapping[str, str] | None = None,
 ) -> Loaded[_M]:
     """Fill ``model``; later layers win, key by key: defaults < file < environment < flags.
 
@@ -125,6 +126,7 @@ def load(
         flags: dotted key → value; a value of ``None`` means that the flag was not given.
         defaults: defaults that are only known at run time, dotted key → value.
         env_ignored: ``CALLBOARD_`` variables that are no settings.
+        called: dotted key → the flag's name at this command, where it is another than usual.
 
     Raises:
         BadRequest: a key is unknown or a value is wrong; the message names the key, the file, variable or flag
@@ -137,7 +139,7 @@ def load(
             (_Given(key, value, "default", "Change it") for key, value in (defaults or {}).items()),
             _from_file(model, file) if file is not None else (),
             _from_env(names, env or {}, frozenset(env_ignored)),
-            _from_flags(names, flags or {}),
+            _from_flags(names, flags or {}, called or {}),
         )
         for item in layer
     }
@@ -245,13 +247,13 @@ def _from_text(info: FieldInfo, text: str, name: str) -> Any:
     return text
 
 
-def _from_flags(names: _Names, flags: Mapping[str, Any]) -> Iterator[_Given]:
+def _from_flags(names: _Names, flags: Mapping[str, Any], called: Mapping[str, str]) -> Iterator[_Given]:
     for key, value in flags.items():
         if value is None:
             continue
         if key not in names.keys:
             raise BadRequest(f"unknown setting {key!r}{_did_you_mean(key, names.keys)}; correct or remove it")
-        flag = _flag(key, names.keys[key])
+        flag = called.get(key) or _flag(key, names.keys[key])
         yield _Given(key, value, f"flag {flag}", f"Change {flag}")
 
 

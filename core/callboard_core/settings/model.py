@@ -384,6 +384,7 @@ def load_settings(
     file: Path | None = None,
     env: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
+    called: Mapping[str, str] | None = None,
 ) -> Loaded[Settings]:
     """Load :class:`Settings` as every command does.
 
@@ -391,6 +392,7 @@ def load_settings(
         file: a TOML file that must exist; when ``None``, ``$CALLBOARD_CONFIG`` or, if there is one, the default file.
         env: the environment; this process's own when ``None``.
         flags: dotted key → value; ``None`` values are flags that were not given.
+        called: dotted key → the flag's name at this command, where it is another than usual.
 
     Raises:
         BadRequest: a key is unknown or a value is wrong; the message names it, its source and the remedy.
@@ -402,4 +404,6 @@ def load_settings(
         usual = default_config_file(env)
         file = usual if usual.exists() else None
     defaults = {"state": default_state_dir(env)}
-    return load(Settings, file=file, env=env, flags=flags, defaults=defaults, env_ignored=NO_SETTINGS)
+    return load(
+        Settings, file=file, env=env, flags=flags, called=called, defaults=defaults, env_ignored=NO_SETTINGS
+    )

@@ -80,18 +80,33 @@ def make_config(values: Mapping[str, Any]) -> CardConfig:
         values: fields of the config; and for Wi-Fi ``ssid``, ``passphrase`` and ``hidden``.
 
     Raises:
-        BadRequest: a value makes no sense; the message names its field.
+        BadRequest: values make no sense; the message names the field of each.
     """
     fields = {key: value for key, value in values.items() if key not in {"ssid", "passphrase", "hidden"}}
+    wrong = []
     try:
         if values.get("ssid"):
             hidden = bool(values.get("hidden"))
             fields["wifi"] = Wifi.of(values["ssid"], values.get("passphrase") or "", hidden=hidden)
-        return CardConfig(**fields)
+    except BadRequest as error:
+        wrong.append(error.message)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the card"
-        raise BadRequest(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        wrong += _faults(error)
+    try:
+        config = CardConfig(**fields)
+    except ValidationError as error:
+        wrong += _faults(error)
+    if wrong:
+        raise BadRequest("; ".join(wrong))
+    return config
+
+
+def _faults(error: ValidationError) -> list[str]:
+    """What is wrong with each field."""
+    return [
+        f"{'.'.join(map(str, one['loc'])) or 'the card'}: {one['msg'].removeprefix('Value error, ')}"
+        for one in error.errors(include_url=False)
+    ]
 
 
 def read_fleet(text: str, shared: Mapping[str, Any]) -> list[CardConfig]:
@@ -102,41 +117,49 @@ def read_fleet(text: str, shared: Mapping[str, Any]) -> list[CardConfig]:
         shared: what holds for every card.
 
     Raises:
-        BadRequest: anything is wrong; the message names row and column.
+        BadRequest: anything is wrong; the message names row and column of everything that is.
     """
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), restkey="")
     columns = [name.strip() for name in reader.fieldnames or []]
     unknown = [name for name in columns if name not in COLUMNS]
     if unknown or "id" not in columns or len(set(columns)) < len(columns):
-        what = f"unknown column {unknown[0]!r}" if unknown else "no column id, or one that is there twice"
+        many = f"unknown column{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown))}"
+        what = many if unknown else "no column id, or one that is there twice"
         raise BadRequest(f"row 1 of the table: {what}; the columns are {', '.join(COLUMNS)}")
     reader.fieldnames = columns
     rows: dict[str, int] = {}
-    configs = []
+    configs, wrong = [], []
     for row in reader:
-        config = _config(row, shared, reader.line_num)
-        if config.id in rows:
-            raise BadRequest(
-                f"row {reader.line_num}, column id: {config.id} is in row {rows[config.id]} already"
-            )
-        rows[config.id] = reader.line_num
-        configs.append(config)
+        number = reader.line_num
+        values, faults = _values(row, shared, number)
+        try:
+            configs.append(make_config(values))
+        except CallboardError as error:
+            faults.append(f"row {number} ({values.get('id') or 'no id'}), {error.message}")
+        name = str(values.get("id") or "")
+        if name and rows.setdefault(name, number) != number:
+            faults.append(f"row {number}, column id: {name} is in row {rows[name]} already")
+        wrong += faults
+    if wrong:
+        raise BadRequest("; ".join(wrong))
     if not configs:
         raise BadRequest("the table has no rows; write one for each card")
     return configs
 
 
-def _config(row: Mapping[str, Any], shared: Mapping[str, Any], number: int) -> CardConfig:
+def _values(
+    row: Mapping[str, Any], shared: Mapping[str, Any], number: int
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what a row says, and what is wrong with its cells."""
+    values, wrong = dict(shared), []
     if "" in row:
-        raise BadRequest(f"row {number}: it has more cells than there are columns; put quotes around commas")
-    values = dict(shared)
+        wrong.append(f"row {number}: it has more cells than there are columns; put quotes around commas")
     for name, cell in row.items():
+        if not name or not cell or not cell.strip():
+            continue
         field, read = COLUMNS[name]
         try:
-            values |= {field: read(cell.strip())} if cell and cell.strip() else {}
+            values[field] = read(cell.strip())
         except CallboardError as error:
-            raise BadRequest(f"row {number}, column {name}: {error.message}") from None
-    try:
-        return make_config(values)
-    except CallboardError as error:
-        raise BadRequest(f"row {number} ({values.get('id') or 'no id'}), {error.message}") from None
+            wrong.append(f"row {number}, column {name}: {error.message}")
+    return values, wrong

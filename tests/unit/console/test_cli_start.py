@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from callboard_console.cli.failures import describe
 from callboard_console.cli.main import app
+from callboard_console.cli.node import CALLED
 from callboard_core.errors import BadRequest, Conflict, Failed, NotFound
 from callboard_core.settings import load_settings
 from callboard_nodes.group import GroupFailed
@@ -91,6 +93,25 @@ def test_an_id_that_is_none_is_told_with_an_option_that_there_is(verb: str, tmp_
         load_settings(env={}, flags={"state": tmp_path, "node.id": "Not An Id"})
     command = get_command(app).commands[verb]
     assert any("--node-id" in option.opts for option in command.params)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--id", "Not An Id"], "--id"),
+        (["--keepalive", "0"], "--keepalive"),
+        (["--board", "http://x"], "--board"),
+    ],
+)
+def test_a_bad_option_of_a_node_is_named_as_it_was_typed(words: list[str], named: str):
+    done = CliRunner().invoke(app, ["node", *words])
+    assert isinstance(done.exception, BadRequest)
+    assert f"Change {named} " in f"{done.exception.message} "
+
+
+def test_every_option_of_a_node_is_called_as_it_is():
+    there = {name for option in get_command(app).commands["node"].params for name in option.opts}
+    assert set(CALLED.values()) <= there
 
 
 def test_completion_can_be_shown_for_bash():

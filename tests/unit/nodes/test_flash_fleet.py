@@ -77,6 +77,23 @@ def test_what_is_wrong_is_told_by_row_and_column(table, message):
         read_fleet(table, {})
 
 
+def test_everything_that_is_wrong_in_a_table_is_told_at_once():
+    table = "id,country,ssh_key,buses\nBad Id,England,,i2c\nfine,GB,,\nb,,/none.pub,uart\nfine,GB,,\n"
+    with pytest.raises(BadRequest) as told:
+        read_fleet(table, {})
+    said = told.value.message
+    for part in (
+        "row 2 (Bad Id), id:",
+        "country:",
+        "row 4, column ssh_key: cannot read /none.pub",
+        "row 4 (b), buses.0",
+        "row 5, column id: fine is in row 3 already",
+    ):
+        assert part in said
+    with pytest.raises(BadRequest, match="unknown columns 'colour', 'size'"):
+        read_fleet("id,colour,size\na,b,c\n", {})
+
+
 def test_keys_come_from_files_or_as_they_are(tmp_path):
     file = tmp_path / "authorized_keys"
     file.write_text(f"# mine\n{KEY}\n\n{KEY}2\n")
