@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from callboard_console.cli import options
-from callboard_console.cli.board_http import open_board, path
+from callboard_console.cli.admin import ask, confirm
+from callboard_console.cli.board_http import path
 from callboard_console.cli.context import Access
 from callboard_console.cli.output import print_json, table
 from callboard_console.cli.reaching import reaching
@@ -31,8 +32,7 @@ def ls(*, access: Access, as_json: options.Json = False) -> None:
 
     Example: callboard role ls
     """
-    with open_board(access, "admin") as api:
-        found = api.get(path("roles"))["items"]
+    found = ask(access, "GET", path("roles"))["items"]
     if as_json:
         print_json(found)
         return
@@ -56,8 +56,7 @@ def show(*, access: Access, name: Name, as_json: options.Json = False) -> None:
 
     Example: callboard role show operator
     """
-    with open_board(access, "admin") as api:
-        found: dict[str, Any] = api.get(path("roles", name))
+    found: dict[str, Any] = ask(access, "GET", path("roles", name))
     if as_json:
         print_json(found)
         return
@@ -101,8 +100,7 @@ def add(
         "http": http or [],
         "note": note,
     }
-    with open_board(access, "admin") as api:
-        made = api.send("PUT", path("roles", name), rule)
+    made = ask(access, "PUT", path("roles", name), rule)
     if as_json:
         print_json(made)
     else:
@@ -116,8 +114,6 @@ def rm(*, access: Access, name: Name, yes: options.Yes = False) -> None:
 
     Example: callboard role rm gardener
     """
-    with open_board(access, "admin") as api:
-        if not yes:
-            typer.confirm(f"Remove the role {name}?", abort=True, err=True)
-        api.send("DELETE", path("roles", name))
+    confirm(f"Remove the role {name}?", yes=yes)
+    ask(access, "DELETE", path("roles", name))
     print(f"role {name} is removed")

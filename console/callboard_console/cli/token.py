@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from callboard_console.cli import options
-from callboard_console.cli.board_http import open_board, path
+from callboard_console.cli.admin import ask, confirm
+from callboard_console.cli.board_http import path
 from callboard_console.cli.context import Access
 from callboard_console.cli.output import age, print_json, span, table
 from callboard_console.cli.reaching import reaching
@@ -36,8 +37,7 @@ def ls(
 
     Example: callboard token ls
     """
-    with open_board(access, "admin") as api:
-        found = api.get(path("tokens"), username=user)["items"]
+    found = ask(access, "GET", path("tokens"), username=user)["items"]
     if as_json:
         print_json(found)
         return
@@ -65,8 +65,7 @@ def add(
     """
     until = None if expires == "never" else time.time() + span(expires)
     body = {"username": user, "scope": scope, "expires": until, "note": note}
-    with open_board(access, "admin") as api:
-        made = api.post(path("tokens"), body)
+    made = ask(access, "POST", path("tokens"), body)
     if as_json:
         print_json(made)
         return
@@ -86,10 +85,8 @@ def rm(
 
     Example: callboard token rm 1a2b3c4d
     """
-    with open_board(access, "admin") as api:
-        if not yes:
-            typer.confirm(f"Remove the token {token_id}?", abort=True, err=True)
-        api.send("DELETE", path("tokens", token_id))
+    confirm(f"Remove the token {token_id}?", yes=yes)
+    ask(access, "DELETE", path("tokens", token_id))
     print(f"token {token_id} is removed")
 
 

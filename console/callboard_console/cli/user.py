@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from callboard_console.cli import options
-from callboard_console.cli.board_http import BoardApi, open_board, path
+from callboard_console.cli.admin import ask, confirm
+from callboard_console.cli.board_http import path
 from callboard_console.cli.context import Access
 from callboard_console.cli.output import print_json, table
 from callboard_console.cli.reaching import reaching
@@ -38,8 +39,7 @@ def ls(*, access: Access, as_json: options.Json = False) -> None:
 
     Example: callboard user ls
     """
-    with open_board(access, "admin") as api:
-        found = api.get(path("users"))["items"]
+    found = ask(access, "GET", path("users"))["items"]
     if as_json:
         print_json(found)
         return
@@ -65,7 +65,7 @@ def add(
     name: Name,
     role: Role = "viewer",
     client_id: Annotated[str, typer.Option(help="Bind it to this MQTT client id.")] = "",
-    ask: Ask = False,
+    ask_for_it: Ask = False,
     new_password_file: NewPassword = None,
     as_json: options.Json = False,
 ) -> None:
@@ -74,8 +74,8 @@ def add(
     Example: callboard user add ann --role operator
     """
     body = {"name": name, "role": role, "client_id": client_id}
-    with open_board(access, "admin") as api:
-        made = api.post(path("users"), body | _password(ask=ask, file=new_password_file))
+    body |= _password(typed=ask_for_it, file=new_password_file)
+    made = ask(access, "POST", path("users"), body)
     _show(made, f"user {name} is added with the role {made['user']['role']}", as_json=as_json)
 
 
@@ -85,7 +85,7 @@ def passwd(
     *,
     access: Access,
     name: Name,
-    ask: Ask = False,
+    ask_for_it: Ask = False,
     new_password_file: NewPassword = None,
     yes: options.Yes = False,
     as_json: options.Json = False,
@@ -94,10 +94,9 @@ def passwd(
 
     Example: callboard user passwd ann --ask
     """
-    given = _password(ask=ask, file=new_password_file)
-    with open_board(access, "admin") as api:
-        _confirm(f"End all sessions of {name} and replace its password?", yes=yes)
-        made = api.post(path("users", name, "password"), given)
+    given = _password(typed=ask_for_it, file=new_password_file)
+    confirm(f"End all sessions of {name} and replace its password?", yes=yes)
+    made = ask(access, "POST", path("users", name, "password"), given)
     _show(made, f"user {name} has a new password", as_json=as_json)
 
 
@@ -120,7 +119,7 @@ def disable(*, access: Access, name: Name, yes: options.Yes = False) -> None:
 
     Example: callboard user disable ann
     """
-    _confirm(f"Disable {name} and end all its sessions?", yes=yes)
+    confirm(f"Disable {name} and end all its sessions?", yes=yes)
     _change(access, name, {"disabled": True}, f"user {name} is disabled")
 
 
@@ -141,34 +140,23 @@ def rm(*, access: Access, name: Name, yes: options.Yes = False) -> None:
 
     Example: callboard user rm ann
     """
-    with open_board(access, "admin") as api:
-        _confirm(f"Remove user {name} and all its tokens?", yes=yes)
-        api.send("DELETE", path("users", name))
+    confirm(f"Remove user {name} and all its tokens?", yes=yes)
+    ask(access, "DELETE", path("users", name))
     print(f"user {name} is removed")
 
 
 def _change(access: Access, name: str, change: dict[str, Any], done: str) -> None:
-    with open_board(access, "admin") as api:
-        _patch(api, name, change)
+    ask(access, "PATCH", path("users", name), change)
     print(done)
 
 
-def _patch(api: BoardApi, name: str, change: dict[str, Any]) -> None:
-    api.send("PATCH", path("users", name), change)
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    if not yes:
-        typer.confirm(question, abort=True, err=True)
-
-
-def _password(*, ask: bool, file: Path | None) -> dict[str, str]:
+def _password(*, typed: bool, file: Path | None) -> dict[str, str]:
     """What was given as the new password; never on the command line, where other users can read it."""
     if file is not None:
         from callboard_core.settings import read_secret
 
         return {"password": read_secret(file)}
-    if ask:
+    if typed:
         return {"password": typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)}
     return {}
 

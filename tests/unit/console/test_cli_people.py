@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from callboard_console.cli import audit, site_role, token, user
+from callboard_console.cli import admin, audit
 from callboard_console.cli.main import app
 from callboard_console.cli.output import span
 from callboard_core.errors import BadRequest
@@ -30,7 +30,7 @@ class FakeBoard:
     def post(self, where: str, body: Any) -> Any:
         return self.send("POST", where, body)
 
-    def send(self, method: str, where: str, body: Any = None) -> Any:
+    def send(self, method: str, where: str, body: Any = None, _query: Any = None) -> Any:
         self.asked.append((method, where, body))
         return self.answer
 
@@ -44,7 +44,7 @@ def board(monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
         assert role == "admin"
         yield made
 
-    for module in (user, site_role, token, audit):
+    for module in (admin, audit):
         monkeypatch.setattr(module, "open_board", open_board)
     return made
 
