@@ -407,6 +407,31 @@ def test_without_the_broker_there_is_a_banner_and_the_page_still_works(tmp_path,
     broker.stop()
 
 
+SHOWN = "cells => cells.filter(cell => cell.offsetWidth).map(cell => cell.cellIndex)"
+
+
+def test_on_a_phone_every_cell_of_the_audit_log_stands_below_its_heading(house, browser):
+    with visitor(browser, house.url) as admin:
+        admin.page.set_viewport_size({"width": 390, "height": 900})
+        admin.log_in("admin", house.up.password("admin"), "/audit")
+        expect(admin.page.locator(".cb-audit tbody tr").first).to_be_visible()
+        heads = admin.page.locator(".cb-audit thead th").evaluate_all(SHOWN)
+        cells = admin.page.locator(".cb-audit tbody tr:first-child td").evaluate_all(SHOWN)
+    assert heads == cells == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("page", "search"), [("Jobs", "Search name, note or id"), ("Topics", "Search topics and payloads")]
+)
+def test_a_page_says_what_it_is_above_all_else(operator, page, search):
+    operator.open(page)
+    title = operator.page.get_by_role("heading", name=page, exact=True)
+    expect(title).to_be_visible()
+    field = operator.page.get_by_placeholder(search)
+    expect(field).to_be_visible()
+    assert title.bounding_box()["y"] < field.bounding_box()["y"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_of_every_page_are_kept(house, browser, scheme):
     if pictures_wanted() and scheme == "light":

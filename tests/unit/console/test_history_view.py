@@ -29,6 +29,7 @@ def test_booleans_are_steps_between_off_and_on():
     spec = history.chart(series(), title="Door", start=0, end=1, boolean=True)
     assert spec["series"][0]["step"] == "end"
     assert (spec["yAxis"]["min"], spec["yAxis"]["max"]) == (0, 1)
+    assert "rgba" in spec["yAxis"]["splitLine"]["lineStyle"]["color"], "as faint on dark ground as on light"
 
 
 def test_a_hole_in_the_data_is_a_hole_in_the_line():

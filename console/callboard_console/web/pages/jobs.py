@@ -15,6 +15,7 @@ from callboard_console.web.sessions import Session
 from callboard_console.web.views import jobs as view
 from callboard_console.web.views import parts
 from callboard_console.web.views.markup import EMPTY
+from callboard_console.web.views.parts import heading
 from callboard_console.web.views.words import count, plain
 from callboard_core.errors import CallboardError
 
@@ -56,13 +57,13 @@ def _table() -> None:
     except CallboardError as error:
         live(parts.empty("The board does not tell about its jobs.", str(error)), key="jobs_summary")
         return
-    live(view.summary(page), key="jobs_summary")
     show_trouble()
     filtered = (
         bool(st.session_state.get("jobs_query")) or (st.session_state.get("jobs_group") or "All") != "All"
     )
     shown = view.table(page, _picked(), timezone(), filtered=filtered, may_command=session.may_command)
     follow(live(shown, key=_KEY, on_act=_clicked))
+    live(view.summary(page), key="jobs_summary")
     if session.may_command:
         _mass(session, page)
 
@@ -104,6 +105,7 @@ def _sure(session: Session, do: str, ids: list[str]) -> None:
 
 
 def _page() -> None:
+    live(heading("Jobs", "What was asked of the farm, the newest first."), key="jobs_heading")
     session = runtime.session()
     left, middle, right = st.columns([0.3, 0.5, 0.2], vertical_alignment="center")
     left.text_input(

@@ -11,6 +11,7 @@ from callboard_console.web.sessions import Session
 from callboard_console.web.views import node as node_view
 from callboard_console.web.views import topics as view
 from callboard_console.web.views.markup import tag
+from callboard_console.web.views.parts import heading
 from callboard_console.web.views.words import plain
 from callboard_core.errors import BadRequest
 
@@ -108,6 +109,10 @@ def _sweep() -> None:
 
 def _page() -> None:
     _sweep()
+    live(
+        heading("Topics", "What the broker has retained: the cards, and the last value of everything."),
+        key="topics_heading",
+    )
     st.text_input(
         "Search",
         key="topics_query",

@@ -24,6 +24,7 @@ RANGES: dict[str, float] = {
 }
 
 _COLOUR = "#6574e8"  # readable on light and on dark ground
+_GRID = "rgba(128, 128, 128, 0.16)"  # as faint on both
 _GAP = 4.0  # a hole longer than this many usual intervals is drawn as a hole
 
 
@@ -74,6 +75,7 @@ def chart(
             "type": "value",
             "scale": not boolean,
             "name": unit,
+            "splitLine": {"lineStyle": {"color": _GRID}},
             **({"min": 0, "max": 1, "interval": 1} if boolean else {}),
         },
         "series": lines,

@@ -9,8 +9,7 @@ from typing import Any
 from callboard_console.web.farm import Page
 from callboard_console.web.views import parts, schema, words
 from callboard_console.web.views.farm import bar, eta, job_link
-from callboard_console.web.views.markup import Markup, join, tag
-from callboard_console.web.views.parts import heading
+from callboard_console.web.views.markup import EMPTY, Markup, join, tag
 from callboard_core.farm.reports import JobReport
 from callboard_core.farm.states import JobState
 
@@ -59,11 +58,13 @@ def allowed(do: str, jobs: Sequence[JobReport]) -> list[str]:
 
 
 def summary(page: Page) -> Markup:
-    """Return the heading."""
+    """Return how many jobs there are, for below the table; nothing where there are none."""
+    if not page.total:
+        return EMPTY
     said = words.count(page.total, "job")
     if len(page.items) < page.total:
         said += f"; the first {len(page.items)} are shown"
-    return heading("Jobs", said)
+    return tag("footer", said, class_="cb-pager")
 
 
 def table(
