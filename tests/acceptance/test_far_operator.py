@@ -99,6 +99,23 @@ def test_who_says_nothing_of_who_they_are_is_told_how(desk: Desk) -> None:
     assert "refuses user 'operator'" in desk("ls", "--username", "operator", user="viewer").stderr
 
 
+def test_where_a_node_has_joined_its_board_is_known(desk: Desk) -> None:
+    code, state = desk.up.cli("join").stdout.strip(), desk.folder / "joined"
+    command = ["ip", "netns", "exec", desk.network.namespace("desk"), *CALLBOARD, "node", "--join", code]
+    with (desk.folder / "joined.log").open("w") as log:
+        node = subprocess.Popen(
+            [*command, "--id", "far", "--state", str(state)], env=desk.env, stdout=log, stderr=log
+        )
+    try:
+        eventually(lambda: desk.up.nodes().get("far") == "ready", "the node on the board")
+        told = desk("ls", "nodes", user="viewer", state="joined")
+        assert "far" in told.stdout, told.stderr
+        assert desk("user", "ls", user="admin", state="joined").returncode == 0
+    finally:
+        node.terminate()
+        node.wait(60)
+
+
 def test_a_fingerprint_or_a_code_that_is_another_boards_pins_nothing(desk: Desk, tmp_path: Path) -> None:
     host, other = desk.network.machines["board"], Authority(tmp_path, "callboard")
     other.ensure(["localhost"])

@@ -95,11 +95,13 @@ def _pinned(state: Path) -> Known | None:
 
 
 def _joined(settings: Settings) -> Known | None:
-    if not (settings.node.state / "enrolment").exists():
+    folders = [settings.node.state, *sorted(settings.state.glob("nodes/*"))]
+    joined = next((folder for folder in folders if (folder / "enrolment").exists()), None)
+    if joined is None:
         return None
     from callboard_nodes.enrolment import Store
 
-    found = Store(settings.node.state).read()
+    found = Store(joined).read()
     if found is None:
         return None
     record = found.record
