@@ -51,7 +51,7 @@ def is_ready(up: Up) -> bool:
 
 
 def agent_version(up: Up) -> str:
-    return str(up.get(f"/api/v1/nodes/{NODE}")["version"])
+    return str(up.get(f"/api/v1/nodes/{NODE}")["card"]["version"])
 
 
 def epoch(up: Up) -> int:

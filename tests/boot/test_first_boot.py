@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,21 @@ from support.up import Up, eventually, running_board
 pytestmark = [needs_root, pytest.mark.timeout(1800)]
 
 STAGES = "cloud-init init --local && cloud-init init && cloud-init modules --mode=config && cloud-init modules --mode=final"
+#: How the documentation has a machine installed without a card; here from wheels, for there is no network.
+TOOLS = {
+    "pipx": "pipx install --python /usr/bin/python3 --pip-args '--no-index --find-links /srv/wheels' $wheel",
+    "uv": "uv tool install --python /usr/bin/python3 --no-index --find-links /srv/wheels $wheel",
+}
+GET_TOOL = """\
+python3 -m venv /srv/tools
+/srv/tools/bin/pip install --quiet --no-index --find-links /srv/wheels {tool}
+wheel=$(echo /srv/wheels/callboard-*.whl)
+"""
+INSTALL = """\
+$(command -v callboard) node --install --id greenhouse
+systemd-analyze verify /etc/systemd/system/callboard-*
+setpriv --reuid callboard --regid callboard --init-groups /opt/callboard/current/bin/callboard --version
+"""
 MOUNTS = """\
 mount -t proc proc "$0/proc"
 mount -t tmpfs run "$0/run"
@@ -223,3 +239,24 @@ def check_node(board: Up) -> None:
     assert node["status"] == "ready"
     enrolled = ask(board, "GET", "/api/v1/enrolments")["items"]
     assert [one["state"] for one in enrolled if one["id"] == "greenhouse"] == ["accepted"], enrolled
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_bare_debian_gets_the_service_from_pipx_or_uv_and_loses_it_again(
+    tool: str, machine: Machine, tmp_path: Path
+):
+    shutil.copytree(trixie.wheels(tmp_path / "wheels", *TOOLS), machine.root / "srv/wheels")
+    begin = "set -e; export HOME=/root PATH=/root/.local/bin:/srv/tools/bin:$PATH\n"
+    said = machine.run(begin + GET_TOOL.format(tool=tool) + TOOLS[tool] + "\n" + INSTALL)
+    assert f"callboard {version('callboard')}\n" in said
+    assert (machine.root / "etc/systemd/system/multi-user.target.wants/callboard-node.service").is_symlink()
+    assert 'id = "greenhouse"' in (machine.root / "etc/callboard/callboard.toml").read_text()
+    machine.run(begin + "callboard node --uninstall --yes")
+    left = (
+        "opt/callboard",
+        "etc/callboard",
+        "var/lib/callboard",
+        "etc/systemd/system/callboard-node.service",
+    )
+    assert not [path for path in left if (machine.root / path).exists()]
+    assert "callboard" not in (machine.root / "etc/passwd").read_text()

@@ -123,8 +123,9 @@ class Emulated:
     def __init__(self, made: Card, image: Path, folder: Path) -> None:
         self.serial = folder / "serial.log"
         self._monitor = folder / "monitor"
-        # Where the emulation is late, the kernel takes the timer for broken.
-        line = " ".join([*read_boot(image, "cmdline.txt").split(), "no_timer_check"])
+        # Where the emulation is late, the kernel takes the timer for broken. What services say is all that is seen of it.
+        more = ("no_timer_check", "systemd.journald.forward_to_console=1")
+        line = " ".join([*read_boot(image, "cmdline.txt").split(), *more])
         self._command = [
             *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi,tb-size=256"),
             *("-cpu", "Nehalem,-cx16", "-m", "1024", "-smp", "2", "-nographic", "-display", "none"),

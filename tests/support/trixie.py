@@ -87,10 +87,10 @@ def unpack(archive: Path, folder: Path) -> Path:
     return folder
 
 
-def wheels(folder: Path) -> Path:
-    """A folder with our own wheel and all it needs on that system."""
+def wheels(folder: Path, *more: str) -> Path:
+    """A folder with our own wheel and all it needs on that system, and with more programs if wanted."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needs = [*project["dependencies"], "pip"]
+    needs = [*project["dependencies"], "pip", *more]
 
     def make(draft: Path) -> None:
         draft.mkdir()
