@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--data", type=int, default=1_100)
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
-    config = CardConfig(id="bench", wifi=Wifi.of("bench", "password"), country="GB", join="CB1-X")
+    config = CardConfig(id="bench", wifi=Wifi.of("bench", "password"), country="GB", join="CB2-X")
     wheels = {f"wheel-{number}.whl": os.urandom(MIB) for number in range(16)}
     stages: dict[str, float] = {}
     plan = Plan(

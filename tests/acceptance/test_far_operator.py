@@ -122,7 +122,9 @@ def test_a_fingerprint_or_a_code_that_is_another_boards_pins_nothing(desk: Desk,
     refused = desk("trust", "pin", host, "--fingerprint", other.fingerprint, state="another")
     assert refused.returncode == 1
     assert "not the board that was meant" in refused.stderr
-    code = JoinCode("callboard", (f"{host}:8443",), other.fingerprint, "00" * 16, 2_000_000_000)
+    code = JoinCode(
+        "callboard", (f"{host}:8443",), other.fingerprint, other.update_key, "00" * 16, 2_000_000_000
+    )
     assert desk("trust", "pin", code.text, state="another").returncode == 1
     assert not (desk.folder / "another" / "board.json").exists()
     fits = desk.up.json("trust", "show")["fingerprint"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support.installed import BRIEF, CRASHES, LONG, RESTLESS, Place, machine
+from callboard_core.trust import JoinCode
+from support.installed import BRIEF, CRASHES, LONG, RESTLESS, Place, invitation, machine
 from support.up import eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -109,6 +110,17 @@ def test_a_file_is_pushed_and_only_where_the_node_takes_files(place, tmp_path):
     assert done.returncode == 1
     assert "not in a folder where this node takes files" in done.stdout + done.stderr
     assert not os.path.lexists("/etc/scene.txt")
+
+
+def test_updates_are_taken_while_the_authority_is_replaced(place, tmp_path):
+    before = json.loads(place.layout.pins.read_text())["key"]
+    place.up.cli("trust", "rotate", "--yes")
+    file = tmp_path / "rotated.txt"
+    file.write_text("hello")
+    place.send("push", "greenhouse", str(file))
+    assert (place.layout.state / "files" / "rotated.txt").read_text() == "hello"
+    after = JoinCode.parse(invitation(place.up))
+    assert (after.update_key, json.loads(place.layout.pins.read_text())["key"]) == (before, before)
 
 
 def test_operators_read_the_log_of_a_node_and_have_it_diagnosed(place):

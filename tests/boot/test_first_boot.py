@@ -175,7 +175,7 @@ def flash(board: Up, folder: Path, wheels: Path) -> None:
     system = ("--machine", "x86_64", "--python", trixie.PYTHON, "--wheels", str(wheels))
     wanted = ("--id", "greenhouse", "--label", "Greenhouse", "--tag", "garden", "--timezone", "Europe/Berlin")
     board.cli("flash", str(folder), *wanted, *system, timeout=300)
-    assert (folder / "callboard/join").read_text().startswith("CB1-")
+    assert (folder / "callboard/join").read_text().startswith("CB2-")
 
 
 def test_a_card_makes_a_debian_a_node_that_joins_over_tls_and_shows_its_sensors(
@@ -185,7 +185,7 @@ def test_a_card_makes_a_debian_a_node_that_joins_over_tls_and_shows_its_sensors(
     began = time.monotonic()
     machine.run(STAGES)
     print(f"cloud-init took {time.monotonic() - began:.1f} s")
-    check_installed(machine)
+    check_installed(machine, ask(board, "GET", "/api/v1/trust")["update_key"])
     log = tmp_path / "agent.log"
     with machine.service("callboard-node", log):
         began = time.monotonic()
@@ -212,7 +212,7 @@ def test_a_card_makes_a_debian_a_node_that_joins_over_tls_and_shows_its_sensors(
         )
 
 
-def check_installed(machine: Machine) -> None:
+def check_installed(machine: Machine, update_key: str) -> None:
     root = machine.root
     assert (root / "etc/hostname").read_text().strip() == "greenhouse"
     assert str((root / "etc/localtime").readlink()).endswith("Europe/Berlin")
@@ -221,6 +221,9 @@ def check_installed(machine: Machine) -> None:
     assert "NoCloud" in status["datasource"]
     assert str((root / "opt/callboard/current").readlink()) in {"a", "b"}
     assert (root / "etc/systemd/system/multi-user.target.wants/callboard-node.service").is_symlink()
+    # Root knows whose updates to take from the card, before the node has said a word.
+    trusted = json.loads((root / "opt/callboard/update/pins.json").read_text())
+    assert trusted == {"key": update_key, "numbers": {}}
     # What is secret has left the partition that anybody can read who holds the card.
     left = {path.name for path in (root / "boot/firmware/callboard").iterdir()}
     assert not {"join", "wheels", "setup.sh"} & left

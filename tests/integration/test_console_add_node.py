@@ -17,7 +17,7 @@ from support.console_page import ConsolePage
 
 MADE = {
     "name": "blue-owl", "uses": 1, "used": 0, "id": None, "ask": False, "made": NOW, "expires": NOW + 10**9,
-    "by": "operator", "code": "CB1-" + "A" * 160,
+    "by": "operator", "code": "CB2-" + "A" * 160,
 }  # fmt: skip
 WAITING = {
     "number": 7, "id": "greenhouse", "state": "pending", "reason": "its join code asks for an operator's yes",

@@ -78,7 +78,7 @@ def test_who_is_reading_while_it_is_changed_finds_a_whole_one(store):
 
 def test_a_used_code_is_overwritten_before_it_is_removed(tmp_path):
     file = tmp_path / "join"
-    file.write_text("CB1-SECRET\n")
+    file.write_text("CB2-SECRET\n")
     with file.open("rb") as before:
         scrub(file)
         assert before.read().strip(b"\0") == b""
@@ -91,7 +91,7 @@ def test_a_used_code_that_may_not_be_removed_is_emptied(tmp_path):
     folder = tmp_path / "etc"
     folder.mkdir()
     file = folder / "join"
-    file.write_text("CB1-SECRET\n")
+    file.write_text("CB2-SECRET\n")
     folder.chmod(0o500)
     try:
         scrub(file)

@@ -19,7 +19,7 @@ CONFIG = CardConfig(
     timezone="Europe/London",
     keyboard="gb",
     buses=["i2c"],
-    join="CB1-SECRET",
+    join="CB2-SECRET",
     instance="callboard-1",
 )
 #: The programs of Raspberry Pi OS only note what they are told.

@@ -10,7 +10,7 @@ from support import layers
 from support.root import needs_root
 
 pytestmark = needs_root
-CONFIG = CardConfig(id="greenhouse", buses=["i2c"], join="CB1-SECRET", ca="-----BEGIN CERTIFICATE-----\n")
+CONFIG = CardConfig(id="greenhouse", buses=["i2c"], join="CB2-SECRET", ca="-----BEGIN CERTIFICATE-----\n")
 #: An installer that notes what it is told. It makes the node's user, as the real one does.
 INSTALLER = """\
 import pathlib, subprocess, sys
@@ -70,7 +70,7 @@ def assert_installed(card):
     found = {file.name: file.read_text() for file in (card / "found").iterdir()}
     told = found["told"].splitlines()
     assert told[-1].startswith("node --install --wheels /var/tmp/callboard-setup.")
-    assert told[-1].endswith("JOIN CB1-SECRET")
+    assert told[-1].endswith("JOIN CB2-SECRET")
     assert found["owner"] == "root:callboard 640\n"
     assert 'id = "greenhouse"' in found["callboard.toml"]
     assert (found["callboard.conf"], found["ca.pem"]) == ("i2c-dev\n", CONFIG.ca)

@@ -138,7 +138,7 @@ def test_programs_of_this_machine_are_told_where_it_all_is(board: LanBoard) -> N
 
 
 def test_the_printed_join_code_is_good_for_this_board(board: LanBoard) -> None:
-    found = re.search(r"callboard node --join (CB1-\S+)", board.up.output)
+    found = re.search(r"callboard node --join (CB2-\S+)", board.up.output)
     assert found is not None
     code = JoinCode.parse(found[1])
     code.check()

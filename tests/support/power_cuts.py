@@ -59,7 +59,7 @@ class Machine:
         self.boots = 0
 
     def prepare(self) -> None:
-        """Version 0.1.0 runs in slot a; slot b holds rubbish that an earlier try has left."""
+        """Version 0.1.0 runs in slot a; slot b holds rubbish that an earlier try has left; root trusts a board."""
         make_slot(self.layout.slot("a"), "0.1.0")
         self.layout.slot("b").mkdir(parents=True)
         (self.layout.slot("b") / "half").touch()
@@ -67,12 +67,14 @@ class Machine:
         for folder in (self.layout.etc, self.layout.inbox):
             folder.mkdir(parents=True)
         self.layout.config.write_text(OLD_CONFIG)
+        self.book.trust(public_key_of(KEY))
 
     def ask(
         self, kind: str, version: str = "", content: bytes = b"", *, key: str = KEY, **more: Any
     ) -> Signed:
         """Put a signed request where the node puts it."""
-        name = f"callboard-{version}-py3-none-any.whl" if kind == "release" else "callboard.toml"
+        usual = f"callboard-{version}-py3-none-any.whl" if kind == "release" else "callboard.toml"
+        name = more.pop("name", usual)
         sha256 = hashlib.sha256(content).hexdigest()
         file = {"name": name, "sha256": sha256, "size": len(content), "path": more.pop("path", "")}
         chosen = {"site": "callboard", "number": 1, "within": 10, **more}
@@ -81,11 +83,11 @@ class Machine:
         ).model_dump_json()
         signed = Signed(id="one", manifest=manifest, signature=sign(key, manifest.encode()))
         (self.layout.inbox / sha256).write_bytes(content)
-        self.put(signed, key)
+        self.put(signed)
         return signed
 
-    def put(self, signed: Signed, key: str = KEY) -> None:
-        self.layout.request.write_text(Request(signed=signed, key=public_key_of(key)).model_dump_json())
+    def put(self, signed: Signed) -> None:
+        self.layout.request.write_text(Request(signed=signed).model_dump_json())
 
     def systemctl(self, *arguments: str) -> bool:
         match arguments:

@@ -29,6 +29,7 @@ from callboard_core.trust.keys import check_request, new_key, read_key
 #: What a wish to be let in is answered with: HTTP status and JSON, given how many were made before.
 Decide = Callable[[int, dict[str, Any]], tuple[int, dict[str, Any]]]
 TOKEN = "ab" * 16
+UPDATE_KEY = base64.b64encode(b"u" * 32).decode()
 PASSWORD = "only-for-the-right-board"
 
 
@@ -89,7 +90,7 @@ class StandIn:
 
     def code(self, *addresses: str, token: str = TOKEN, expires: int = 4_000_000_000) -> JoinCode:
         fingerprint = fingerprint_of_pem(pem_of(self.authority.certificate))
-        return JoinCode(self.site, addresses or (self.address,), fingerprint, token, expires)
+        return JoinCode(self.site, addresses or (self.address,), fingerprint, UPDATE_KEY, token, expires)
 
     def secrets_told(self) -> str:
         """Everything it was sent, to look for secrets in."""
@@ -101,7 +102,7 @@ class StandIn:
         certificate = certify_node(self.authority, check_request(wish["csr"]), wish["id"])
         return {
             "state": "accepted", "site": self.site, "id": wish["id"], "certificate": pem_of(certificate),
-            "password": PASSWORD, "bundle": self.bundle, "update_key": base64.b64encode(b"u" * 32).decode(),
+            "password": PASSWORD, "bundle": self.bundle, "update_key": UPDATE_KEY,
             "mqtt_port": self.port, "http_port": self.port, "addresses": [self.address],
         }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Join codes: all that a machine must know to join a board, as one text that can be pasted, typed or scanned.
 
-``CB1-`` and base32 (RFC 4648, without padding) of: site, addresses, SHA-256 of the board's authority, token, expiry
-(Unix seconds), and four bytes of SHA-256 over all that, which catch typing errors.
+``CB2-`` and base32 (RFC 4648, without padding) of: site, addresses, SHA-256 of the board's authority, the key of its updates,
+token, expiry (Unix seconds), and four bytes of SHA-256 over all that, which catch typing errors.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from callboard_core.topics import check_id
 
 __all__ = ["JoinCode"]
 
-_PREFIX = "CB1-"
+_PREFIX = "CB2-"
 _OTHER_VERSION = re.compile(r"CB(\d+)-")
 #: Longest code that is looked at, in characters; eight long names make about 900.
 _LONGEST = 4_000
 _MOST_ADDRESSES = 8
 #: What an address is, by the byte in front of it: a name (with its length), or an IP address.
 _NAME, _IPV4, _IPV6 = 0, 4, 6
-_AUTHORITY, _TOKEN, _CHECK = 32, 16, 4
+_AUTHORITY, _KEY, _TOKEN, _CHECK = 32, 32, 16, 4
 _LARGEST_TIME = 2**32 - 1
 _TRY_AGAIN = "copy it again, whole, or ask for a new one (`callboard join`)"
 
@@ -41,6 +41,7 @@ class JoinCode:
         site: the site's id.
         addresses: where the board answers HTTPS: ``192.168.1.2:8443``, ``[fd00::2]:8443`` or ``board.local:8443``.
         authority: SHA-256 of the board's certificate authority (DER), 64 hexadecimal digits.
+        update_key: what the board signs updates with: base64 of an Ed25519 public key. Root of the machine trusts this one.
         token: the secret that lets one machine in, 32 hexadecimal digits.
         expires: Unix seconds, by the board's clock.
 
@@ -51,6 +52,7 @@ class JoinCode:
     site: str
     addresses: tuple[str, ...]
     authority: str
+    update_key: str
     token: str = field(repr=False)
     expires: int
 
@@ -64,6 +66,8 @@ class JoinCode:
         for name, length in (("authority", _AUTHORITY), ("token", _TOKEN)):
             if not re.fullmatch(rf"[0-9a-f]{{{2 * length}}}", getattr(self, name)):
                 raise BadRequest(f"the {name} of a join code has {2 * length} hexadecimal digits")
+        if not _is_key(self.update_key):
+            raise BadRequest(f"the update_key of a join code is base64 of {_KEY} bytes")
         if not 0 <= self.expires <= _LARGEST_TIME:
             raise BadRequest("the expiry of a join code is a time before the year 2106")
 
@@ -88,10 +92,11 @@ class JoinCode:
         try:
             site = reader.take(reader.number(1)).decode()
             addresses = tuple(_read_addresses(reader))
-            authority, token = reader.take(_AUTHORITY).hex(), reader.take(_TOKEN).hex()
+            authority, key = reader.take(_AUTHORITY).hex(), base64.b64encode(reader.take(_KEY)).decode()
+            token = reader.take(_TOKEN).hex()
             expires = reader.number(4)
             reader.end()
-            return cls(site, addresses, authority, token, expires)
+            return cls(site, addresses, authority, key, token, expires)
         except (CallboardError, ValueError) as error:
             # The sum is right, so this was made by something else than us.
             raise BadRequest(f"the join code holds nonsense: {error}; {_TRY_AGAIN}") from None
@@ -113,7 +118,17 @@ class JoinCode:
         site = self.site.encode()
         yield bytes([len(site)]) + site + bytes([len(self.addresses)])
         yield from map(_pack_address, self.addresses)
-        yield bytes.fromhex(self.authority) + bytes.fromhex(self.token) + self.expires.to_bytes(4, "big")
+        yield bytes.fromhex(self.authority) + base64.b64decode(self.update_key)
+        yield bytes.fromhex(self.token) + self.expires.to_bytes(4, "big")
+
+
+def _is_key(text: str) -> bool:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:  # not base64, or not ASCII
+        return False
+    # One spelling of each key, as it is compared with what is pinned.
+    return len(raw) == _KEY and base64.b64encode(raw).decode() == text
 
 
 def _pack_address(address: str) -> bytes:
@@ -149,7 +164,7 @@ def _unpack(text: str) -> bytes:
         other = _OTHER_VERSION.match(compact)
         if other is not None:
             raise BadRequest(
-                f"this join code is of version {other[1]}, and this Callboard knows version 1; "
+                f"this join code is of version {other[1]}, and this Callboard knows version 2; "
                 "install the same version here as on the board"
             )
         raise BadRequest(f"this is no join code: one begins with {_PREFIX}; {_TRY_AGAIN}")

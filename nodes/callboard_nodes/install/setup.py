@@ -19,11 +19,13 @@ from typing import Any
 
 from callboard_core.errors import BadRequest, Failed, Forbidden
 from callboard_core.settings import load_settings
+from callboard_core.trust import JoinCode
 from callboard_core.wheels import gather
 from callboard_nodes.install import units, venvs
 from callboard_nodes.install.layout import SLOTS, USER, Layout
 from callboard_nodes.install.venvs import SlotError
 from callboard_nodes.update import rollback
+from callboard_nodes.update.rollback import Book
 
 __all__ = ["Installed", "Plan", "install", "interpreter", "settings_text", "uninstall"]
 
@@ -44,7 +46,7 @@ class Plan:
         layout: where.
         settings: of the node, by their keys without ``node.``; only used when there is no settings file yet.
         site: the site, if it is not the usual one.
-        join: a join code that the node is to use.
+        join: a join code that the node is to use, and that tells root whose updates to take.
         wheels: a folder of wheels; None for those of what runs here.
         extras: of the distribution, such as ``pi``.
         python: the interpreter; None for the system's.
@@ -85,6 +87,7 @@ def install(plan: Plan, say: Say = lambda _: None) -> Installed:
     """
     layout = plan.layout
     _check_root(layout)
+    code = JoinCode.parse(plan.join) if plan.join else None
     python = plan.python or interpreter()
     left = list(_make_user(plan, say))
     _make_folders(plan)
@@ -92,9 +95,15 @@ def install(plan: Plan, say: Say = lambda _: None) -> Installed:
     say("making the environment")
     version, slot = _make_slot(plan, python)
     rollback.to_file(layout.rollback, Path(rollback.__file__).read_bytes(), 0o755)
-    if plan.join:
+    book = Book(layout.root)
+    if code is not None:
+        # Root knows this from who installs, and takes no word of the node's own user for it.
+        book.trust(code.update_key)
         _write_join(plan)
-        layout.pins.unlink(missing_ok=True)
+    elif not book.pins()["key"]:
+        left.append(
+            "trusting a board's updates: for that, install with --join and a code from `callboard join`"
+        )
     say("writing the units of systemd")
     _write_units(plan, python)
     started, more = _start(layout)

@@ -21,9 +21,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from pydantic import Field
-
-from callboard_core.errors import BadRequest, CallboardError, Failed, Forbidden, Unauthorized
+from callboard_core.errors import BadRequest, CallboardError, Failed, Forbidden
 from callboard_core.messages import Payload, parse
 from callboard_core.settings import Settings, load_settings
 from callboard_core.updates import Content, Manifest, Signed, open_signed
@@ -31,7 +29,7 @@ from callboard_nodes.install import venvs
 from callboard_nodes.install.layout import ROLLBACK, SLOTS, USER, Layout
 from callboard_nodes.install.venvs import SlotError
 from callboard_nodes.update import rollback
-from callboard_nodes.update.checking import Here, check, check_allowed, target_of, wheels_for
+from callboard_nodes.update.checking import Here, check, check_allowed, check_trusted, target_of, wheels_for
 from callboard_nodes.update.rollback import ENDS, UNDER_WAY, Book, Entry, Journal, Placed, begin_trial
 
 __all__ = ["Applying", "Request", "main"]
@@ -52,7 +50,6 @@ class Request(Payload):
     """What the node has fetched and asks root to apply."""
 
     signed: Signed
-    key: str = Field(max_length=200, description="the board's update key, as the node knows it")
 
 
 class Applying:
@@ -130,8 +127,7 @@ class Applying:
             return None
         try:
             manifest = self._checked(request)
-            wanted = wheels_for(manifest.files) if manifest.kind == "release" else manifest.files
-            self._copy(wanted)
+            self._copy(manifest)
         except (CallboardError, OSError) as error:
             return self._refuse(request, error.message if isinstance(error, CallboardError) else str(error))
         rollback.to_file(self.book.work / "manifest.json", request.signed.manifest.encode())
@@ -146,12 +142,8 @@ class Applying:
             CallboardError: it is not the board's, or this node does not take it.
         """
         pins = self.book.pins()
-        if pins["key"] and pins["key"] != request.key:
-            raise Unauthorized(
-                "the update is signed with another board's key than the one that this machine trusts; "
-                "if it is to obey another board, run `callboard node --install` on it again"
-            )
-        manifest = open_signed(request.signed, request.key)
+        check_trusted(pins["key"], pins["key"])
+        manifest = open_signed(request.signed, pins["key"])
         settings = self._settings(self.layout.config)
         here = Here(
             site=manifest.site,  # of which board it is, its key says
@@ -162,17 +154,17 @@ class Applying:
         )
         check_allowed(manifest, settings.node.allow)
         check(manifest, here)
-        if not pins["key"]:
-            self.book.pin(key=request.key)
         return manifest
 
-    def _copy(self, files: list[Content]) -> None:
+    def _copy(self, manifest: Manifest) -> None:
         """Make our own copies of what was fetched.
 
         Raises:
             BadRequest: a file is not what was signed.
             Failed: there is no room.
         """
+        release = manifest.kind == "release"
+        files = wheels_for(manifest.files) if release else manifest.files
         shutil.rmtree(self.book.work, ignore_errors=True)
         self.book.work.mkdir(parents=True, mode=0o700)
         needed = _ROOM * sum(one.size for one in files) + _SPARE
@@ -180,7 +172,7 @@ class Applying:
         if free < needed:
             raise Failed(f"the update needs {needed // 2**20} MiB on the disk, and {free // 2**20} are free")
         for number, one in enumerate(files):
-            name = one.name if one.name.endswith(".whl") else f"new-{number}"
+            name = one.name if release else f"new-{number}"  # pip goes by a wheel's name
             with self.book.their_rights():
                 fetched = _open_fetched(self.layout.inbox / one.sha256, one)
             _copy_checked(fetched, self.book.work / name, one)

@@ -12,10 +12,10 @@ from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from callboard_core.errors import BadRequest, Conflict, Forbidden
+from callboard_core.errors import BadRequest, Conflict, Forbidden, Unauthorized
 from callboard_core.updates import Content, Manifest
 
-__all__ = ["Here", "check", "check_allowed", "target_of", "wheels_for"]
+__all__ = ["Here", "check", "check_allowed", "check_trusted", "target_of", "wheels_for"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,27 @@ def check_allowed(manifest: Manifest, allow: Collection[str]) -> None:
     need = "update" if manifest.kind == "release" else "push"
     if need not in allow:
         raise Forbidden(f"this node does not allow it: {need} is not in its node.allow")
+
+
+def check_trusted(pinned: str, told: str) -> None:
+    """Return if root of this machine takes the updates of the node's board.
+
+    Args:
+        pinned: the update key that root knows from the join code; empty if it knows none.
+        told: the one that the board told the node.
+
+    Raises:
+        Unauthorized: it does not; the message says what to do on the machine.
+    """
+    if pinned and pinned == told:
+        return
+    what = (
+        "knows no board whose updates it could take" if not pinned else "trusts the updates of another board"
+    )
+    raise Unauthorized(
+        f"root of this machine {what}; on the machine, run `sudo callboard node --install --join CODE` "
+        "with a code that `callboard join` makes on the board"
+    )
 
 
 def _check_release(manifest: Manifest, here: Here) -> None:

@@ -32,7 +32,7 @@ from callboard_core.updates import UPDATE, Content, Manifest, Report, Signed, St
 from callboard_nodes.install.layout import Layout
 from callboard_nodes.update.apply import Request as Handover
 from callboard_nodes.update.apply import folders_of
-from callboard_nodes.update.checking import Here, check, check_allowed, wheels_for
+from callboard_nodes.update.checking import Here, check, check_allowed, check_trusted, wheels_for
 from callboard_nodes.update.rollback import ENDS, Book, Journal
 
 __all__ = ["Desk", "Intake", "board_key", "report_of"]
@@ -151,7 +151,7 @@ class Intake:
         """Accept an update, or say why not.
 
         Raises:
-            Unauthorized: it is not signed with the board's key.
+            Unauthorized: it is not signed with the board's key, or root does not trust that one.
             Forbidden: this node's ``node.allow`` does not allow it, or it is for others.
             Conflict: it is not newer than what is here, or another one is under way.
             BadRequest: it does not fit this machine.
@@ -163,7 +163,9 @@ class Intake:
         return report.model_dump(mode="json")
 
     def _accept(self, signed: Signed) -> Report:
-        manifest = open_signed(signed, self._key())
+        key = self._key()
+        manifest = open_signed(signed, key)
+        check_trusted(self._book.pins()["key"], key)
         check_allowed(manifest, self._settings.node.allow)
         journal = self._book.read()
         if journal is not None and journal.id == signed.id:
@@ -234,8 +236,7 @@ class Intake:
         except OSError as error:
             self._tell(_fetching(signed, manifest, None, stage=Stage.FAILED, reason=str(error)))
         else:
-            handover = Handover(signed=signed, key=self._key())
-            write_private(self._layout.request, handover.model_dump_json())
+            write_private(self._layout.request, Handover(signed=signed).model_dump_json())
             self._tell(_fetching(signed, manifest, 1.0, stage=Stage.INSTALLING))
         self._wanted.unlink(missing_ok=True)
 

@@ -222,13 +222,18 @@ class Book:
             found = {}
         return {"key": str(found.get("key", "")), "numbers": dict(found.get("numbers", {}))}
 
-    def pin(self, *, key: str | None = None, numbers: dict[str, int] | None = None) -> None:
-        """Change what is pinned."""
+    def pin(self, numbers: dict[str, int]) -> None:
+        """Note the newest numbers that were well."""
         found = self.pins()
-        if key is not None:
-            found["key"] = key
-        found["numbers"].update(numbers or {})
+        found["numbers"].update(numbers)
         to_file(self._pins, json.dumps(found).encode())
+
+    def trust(self, key: str) -> None:
+        """From now on take updates that are signed with this key only; another board counts anew."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        found = self.pins()
+        numbers = found["numbers"] if found["key"] == key else {}
+        to_file(self._pins, json.dumps({"key": key, "numbers": numbers}).encode())
 
     def current(self) -> str | None:
         """Return the slot that runs."""
@@ -249,7 +254,7 @@ class Book:
         if any(one.id == journal.id and one.begun == journal.begun for one in self.history()):
             return  # noted before a power cut
         if journal.state == "healthy":
-            self.pin(numbers={journal.kind: journal.number})
+            self.pin({journal.kind: journal.number})
         line = json.dumps(asdict(replace(journal, placed=Placed()))).encode() + b"\n"
         with self._history.open("ab") as file:
             file.write(b"\n" + line if file.tell() and not _ends_whole(self._history) else line)

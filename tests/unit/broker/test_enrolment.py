@@ -124,11 +124,12 @@ def test_a_board_with_a_broker_of_somebody_else_makes_no_code(board: Board) -> N
 
 
 def test_a_machine_with_a_code_gets_a_credential_bound_to_its_id(board: Board, machine: Machine) -> None:
-    got = machine.join(board.code())
+    code = board.code()
+    got = machine.join(code)
     assert (got.site, got.id, got.mqtt_port, got.http_port) == ("callboard", "greenhouse", 8883, 8443)
     assert common_name_of(got.certificate) == "greenhouse"
     assert got.bundle == board.keys.authority.bundle
-    assert got.update_key == board.keys.authority.update_key
+    assert got.update_key == code.update_key == board.keys.authority.update_key
     user = board.users.verify("greenhouse", got.password)
     assert user is not None
     assert (user.role, user.client_id) == (Role.NODE, "greenhouse")

@@ -1,5 +1,6 @@
 """``callboard flash`` from its options to the card: what is checked before anything is written, and what is asked."""
 
+import base64
 import shlex
 import subprocess
 from pathlib import Path
@@ -17,7 +18,8 @@ from support import cards, fat
 
 pytestmark = fat.needs_fat
 KEY = "ssh-ed25519 " + "A" * 68 + " ann@desk"
-CODE = JoinCode("farm", ("192.168.1.2:8443",), "ab" * 32, "cd" * 16, 4_000_000_000).text
+UPDATE_KEY = base64.b64encode(b"k" * 32).decode()
+CODE = JoinCode("farm", ("192.168.1.2:8443",), "ab" * 32, UPDATE_KEY, "cd" * 16, 4_000_000_000).text
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +124,7 @@ def test_each_card_of_a_fleet_gets_a_join_code_of_its_own(image, packages, tmp_p
 
         def post(self, where, body):
             asked.append((where, body))
-            code = JoinCode("farm", ("b:1",), "ab" * 32, f"{len(asked):032x}", 4_000_000_000)
+            code = JoinCode("farm", ("b:1",), "ab" * 32, UPDATE_KEY, f"{len(asked):032x}", 4_000_000_000)
             return {"code": code.text}
 
         def blocks(self, where):
@@ -170,7 +172,7 @@ def test_a_fleet_with_one_wrong_row_writes_no_card(image, packages, tmp_path):
         (["IMAGE", "IMAGE", "--id", "n"], "the image itself"),
         ([".", "out.img", "--id", "n"], "leave the target"),
         (["IMAGE", "out.img", "--id", "Not An Id"], "id"),
-        (["IMAGE", "out.img", "--id", "n", "--join", "CB1-WRONG"], "mistyped"),
+        (["IMAGE", "out.img", "--id", "n", "--join", "CB2-WRONG"], "mistyped"),
         (["IMAGE", "out.img", "--id", "n", "--sha256", "0" * 64], "download it again"),
         (["IMAGE", "out.img", "--id", "n", "--ssh-key", "/none"], "/none"),
         (["IMAGE", "out.img", "--fleet", "none.csv"], "cannot read the table"),

@@ -14,7 +14,7 @@ NOW = 1_795_327_474.0
 def made(**more):
     given = {
         "name": "x", "uses": 1, "used": 0, "ask": False, "made": NOW, "expires": NOW + 7200, "by": "operator",
-        "code": "CB1-" + "A" * 160,
+        "code": "CB2-" + "A" * 160,
     }  # fmt: skip
     return MadeJoin(**(given | more))
 
@@ -34,7 +34,7 @@ def test_what_is_no_length_of_time_is_refused(text):
 
 def test_an_invitation_has_the_command_for_the_other_machine():
     shown = invitation(made(id="greenhouse"), NOW)
-    assert shown.splitlines()[-1].strip() == "callboard node --id greenhouse --join CB1-" + "A" * 160
+    assert shown.splitlines()[-1].strip() == "callboard node --id greenhouse --join CB2-" + "A" * 160
     assert "Lets in one machine within 2 h." in shown
     assert "Lets in 5 machines within 2 h, each after `callboard join accept`." in invitation(
         made(uses=5, ask=True), NOW

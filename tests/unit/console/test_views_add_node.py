@@ -23,7 +23,7 @@ def made(**more):
         "expires": NOW + 3600,
         "by": "ada",
     }
-    return MadeJoin(code="CB1-ABC", **(given | more))
+    return MadeJoin(code="CB2-ABC", **(given | more))
 
 
 def machine(number=1, state="pending", **more):
@@ -50,7 +50,7 @@ def test_a_card_carries_the_join_code_and_hashes_the_wifi_password():
         "greenhouse", tags="garden, pi", ssid="Home", passphrase="correct horse", country="gb", buses=("i2c",)
     )
     config = card.config(made(id="greenhouse"), "site", "PEM")
-    assert (config.id, config.site, config.join, config.ca) == ("greenhouse", "site", "CB1-ABC", "PEM")
+    assert (config.id, config.site, config.join, config.ca) == ("greenhouse", "site", "CB2-ABC", "PEM")
     assert (config.tags, config.country, config.buses) == (["garden", "pi"], "GB", ["i2c"])
     assert config.wifi is not None
     assert re.fullmatch("[0-9a-f]{64}", config.wifi.psk)
@@ -73,7 +73,7 @@ def test_what_is_wrong_with_a_card_is_named(wrong, said):
 
 def test_an_invitation_can_be_scanned_and_pasted():
     drawn = invitation(made(id="greenhouse"), NOW)
-    assert "callboard node --id greenhouse --join CB1-ABC" in drawn
+    assert "callboard node --id greenhouse --join CB2-ABC" in drawn
     assert "<svg" in drawn
     assert "Lets in one machine, for 1 h" in drawn
     assert "accepted below" not in drawn

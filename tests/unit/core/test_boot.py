@@ -32,7 +32,7 @@ FULL = CardConfig(
     timezone="Europe/London",
     keyboard="gb",
     buses=["i2c", "spi", "1-wire"],
-    join="CB1-ABCDEF",
+    join="CB2-ABCDEF",
     ca="-----BEGIN CERTIFICATE-----\n",
     settings={"sensor": [{"driver": "bme280", "name": "air"}], "node": {"keepalive": 20}},
     instance="callboard-1",
@@ -132,7 +132,7 @@ def test_a_wifi_passphrase_is_nowhere(form):
 @each_format
 def test_a_join_code_is_in_its_own_file_only(form):
     files = boot_files(FULL, form, FOUND)
-    assert [name for name, content in files.items() if b"CB1-ABCDEF" in content] == ["callboard/join"]
+    assert [name for name, content in files.items() if b"CB2-ABCDEF" in content] == ["callboard/join"]
 
 
 @needs("shellcheck")

@@ -22,6 +22,7 @@ def code(**other: object) -> JoinCode:
         "site": "callboard",
         "addresses": ("192.168.1.10:8443", "[fd00::2]:8443", "board.local:8443"),
         "authority": "ab" * 32,
+        "update_key": base64.b64encode(b"k" * 32).decode(),
         "token": "cd" * 16,
         "expires": 1_800_000_000,
     }
@@ -37,6 +38,7 @@ CODES = st.builds(
     site=_SITES,
     addresses=st.lists(_ADDRESSES, min_size=1, max_size=8).map(tuple),
     authority=st.binary(min_size=32, max_size=32).map(bytes.hex),
+    update_key=st.binary(min_size=32, max_size=32).map(lambda key: base64.b64encode(key).decode()),
     token=st.binary(min_size=16, max_size=16).map(bytes.hex),
     expires=st.integers(0, 2**32 - 1),
 )
@@ -71,7 +73,7 @@ def test_a_part_of_a_code_is_said_to_be_one(made: JoinCode, data: st.DataObject)
         JoinCode.parse(made.text[: data.draw(st.integers(4, len(made.text) - 1))])
 
 
-@given(st.text(max_size=300).map(lambda text: "CB1-" + text) | st.text(max_size=50))
+@given(st.text(max_size=300).map(lambda text: "CB2-" + text) | st.text(max_size=50))
 def test_any_other_text_is_refused_with_a_remedy(text: str) -> None:
     with pytest.raises(BadRequest, match=r"callboard join|same version"):
         JoinCode.parse(text)
@@ -79,7 +81,7 @@ def test_any_other_text_is_refused_with_a_remedy(text: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_nonsense_with_a_right_check_sum_is_refused(body: bytes) -> None:
-    text = "CB1-" + base64.b32encode(body + _check_sum(body)).decode().rstrip("=")
+    text = "CB2-" + base64.b32encode(body + _check_sum(body)).decode().rstrip("=")
     try:
         again = JoinCode.parse(text)
     except BadRequest:
@@ -88,8 +90,8 @@ def test_nonsense_with_a_right_check_sum_is_refused(body: bytes) -> None:
 
 
 def test_a_code_of_another_version_says_so() -> None:
-    with pytest.raises(BadRequest, match="version 2"):
-        JoinCode.parse(code().text.replace("CB1-", "CB2-"))
+    with pytest.raises(BadRequest, match="version 1"):
+        JoinCode.parse(code().text.replace("CB2-", "CB1-"))
 
 
 def test_digits_that_are_not_in_a_code_are_named() -> None:
@@ -106,9 +108,9 @@ def test_an_expired_code_can_be_read_and_says_when_it_expired() -> None:
         made.check()
 
 
-def test_a_usual_code_fits_into_two_lines_and_needs_upper_case_and_digits_only() -> None:
+def test_a_usual_code_fits_into_three_lines_and_needs_upper_case_and_digits_only() -> None:
     text = code(addresses=("192.168.1.10:8443", "10.0.0.1:8443")).text
-    assert len(text) <= 140
+    assert len(text) <= 200
     assert set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 
 
@@ -127,6 +129,8 @@ def test_the_token_is_not_shown_by_accident() -> None:
         ({"addresses": ("[host]:1",)}, "host:port"),
         ({"addresses": ("a b:1",)}, "host:port"),
         ({"authority": "ab"}, "64 hexadecimal"),
+        ({"update_key": "ab" * 32}, "base64 of 32 bytes"),
+        ({"update_key": base64.b64encode(b"k" * 32).decode().replace("=", "")}, "base64 of 32 bytes"),
         ({"token": "zz" * 16}, "32 hexadecimal"),
         ({"expires": 2**32}, "2106"),
     ],

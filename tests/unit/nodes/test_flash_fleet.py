@@ -37,7 +37,7 @@ def test_every_column_is_read(tmp_path):
     cells = {
         "id": "n", "label": '"Gewächshaus, Süd"', "tags": '"a, b"', "user": "ann", "ssh_key": str(tmp_path / "key.pub"),
         "wifi": "home", "wifi_password": "password", "country": "GB", "timezone": "Europe/London", "keyboard": "gb",
-        "buses": "i2c 1-wire", "site": "farm", "join": "CB1-A", "settings": str(tmp_path / "node.toml"),
+        "buses": "i2c 1-wire", "site": "farm", "join": "CB2-A", "settings": str(tmp_path / "node.toml"),
     }  # fmt: skip
     assert cells.keys() == COLUMNS.keys()
     (config,) = read_fleet("\ufeff" + ",".join(cells) + "\r\n" + ",".join(cells.values()) + "\r\n", {})
@@ -46,7 +46,7 @@ def test_every_column_is_read(tmp_path):
     assert config.settings == {"sensor": [{"name": "air"}]}
     assert (config.site, config.join, config.user, config.timezone) == (
         "farm",
-        "CB1-A",
+        "CB2-A",
         "ann",
         "Europe/London",
     )

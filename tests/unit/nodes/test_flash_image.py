@@ -21,7 +21,7 @@ from callboard_nodes.flash.write import copy_stream, verify
 from support import cards, fat
 
 pytestmark = fat.needs_fat
-CONFIG = CardConfig(id="node-3", buses=["i2c"], join="CB1-SECRET", instance="callboard-1")
+CONFIG = CardConfig(id="node-3", buses=["i2c"], join="CB2-SECRET", instance="callboard-1")
 WHEELS = {"callboard-0.1.0-py3-none-any.whl": b"ours" * 5000, "pip-25.0-py3-none-any.whl": b"pip" * 3000}
 
 
@@ -60,7 +60,7 @@ def test_every_kind_of_image_makes_the_same_card(image, packed, tmp_path, kind, 
     assert outside(out) == outside(image)
     assert out.stat().st_size == cards.SIZE
     assert out.stat().st_blocks * 512 < cards.SIZE / 4
-    assert cards.boot(out, "callboard/join") == b"CB1-SECRET\n"
+    assert cards.boot(out, "callboard/join") == b"CB2-SECRET\n"
     assert cards.boot(out, "cmdline.txt").endswith(b"resize ds=nocloud;i=callboard-1\n")
     assert cards.boot(out, "kernel8.img") == cards.TRIXIE["kernel8.img"]
     assert {f"callboard/wheels/{name}" for name in WHEELS} <= cards.names(out)
@@ -210,7 +210,7 @@ def test_a_card_for_another_node_keeps_nothing_of_the_first(folder):
     flash_folder(folder, plan())
     flash_folder(folder, plan(CardConfig(id="node-4", fetch=True), {"other.whl": b"x"}))
     found = content(folder)
-    assert not any(b"CB1-SECRET" in data or b"node-3" in data for data, _ in found.values())
+    assert not any(b"CB2-SECRET" in data or b"node-3" in data for data, _ in found.values())
     assert [name for name in found if name.startswith("callboard/wheels/")] == ["callboard/wheels/other.whl"]
     assert found["cmdline.txt"][0].count(b"ds=nocloud") == 1
     assert b"i2c" not in found["config.txt"][0]
@@ -264,7 +264,7 @@ def test_a_device_is_overwritten_and_its_first_block_comes_last(image, packed, l
     shutil.copyfile(loop, copied)
     os.truncate(copied, cards.SIZE)
     assert outside(copied) == outside(image)
-    assert cards.boot(copied, "callboard/join") == b"CB1-SECRET\n"
+    assert cards.boot(copied, "callboard/join") == b"CB2-SECRET\n"
     boot_partition(copied.read_bytes()[:512])
 
 

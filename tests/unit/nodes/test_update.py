@@ -11,7 +11,7 @@ import pytest
 
 from callboard_core.errors import BadPayload, BadRequest, Conflict, Forbidden
 from callboard_core.messages import parse
-from callboard_core.trust.signing import new_signing_key
+from callboard_core.trust.signing import new_signing_key, public_key_of
 from callboard_core.updates import Content, Manifest, Signed
 from callboard_nodes.install.layout import Layout
 from callboard_nodes.update import rollback
@@ -76,7 +76,7 @@ def test_what_a_newer_version_wrote_besides_does_not_harm():
 def test_the_rollback_knows_the_places_of_the_layout(tmp_path):
     book, layout = Book(tmp_path), Layout(tmp_path)
     book.write(Journal(id="x", number=1, kind="release", state="failed"))
-    book.pin(key="k")
+    book.trust("k")
     assert layout.journal.exists()
     assert layout.history.exists()
     assert layout.pins.exists()
@@ -195,14 +195,42 @@ def test_a_changed_manifest_is_refused(machine):
     refused(machine, "signature is not the board's")
 
 
-def test_another_boards_update_is_refused_once_a_key_is_pinned(machine):
+@pytest.mark.parametrize("kind", ["release", "config", "files"])
+def test_who_has_taken_over_the_nodes_process_becomes_root_with_no_key_of_their_own(machine, kind):
+    own = new_signing_key()
+    content = NEW_CONFIG.encode() if kind == "config" else b"good"
+    signed = machine.ask(kind, "0.2.0" if kind == "release" else "", content, key=own)
+    claim = {"signed": signed.model_dump(), "key": public_key_of(own), "update_key": public_key_of(own)}
+    machine.layout.request.write_text(json.dumps(claim))
+    refused(machine, "signature is not the board's")
+    assert machine.book.pins() == {"key": public_key_of(KEY), "numbers": {}}
+
+
+@pytest.mark.parametrize("key", [KEY, new_signing_key()], ids=["the board's", "another's"])
+def test_where_root_knows_no_board_nobody_has_it_trust_one(machine, key):
+    machine.layout.pins.unlink()
+    signed = machine.ask("release", "0.2.0", b"good", key=key)
+    machine.layout.request.write_text(json.dumps({"signed": signed.model_dump(), "key": public_key_of(key)}))
+    refused(machine, "callboard node --install --join CODE")
+    assert not machine.layout.pins.exists()
+
+
+def test_another_boards_update_is_refused_and_the_own_ones_go_on(machine):
+    machine.ask("release", "0.3.0", b"good", key=new_signing_key(), number=2)
+    refused(machine, "signature is not the board's")
     machine.ask("release", "0.2.0", b"good")
     machine.boot()
     assert machine.running() == "0.2.0"
-    machine.ask("release", "0.3.0", b"good", key=new_signing_key(), number=2)
-    machine.boot()
-    assert "another board's key" in machine.book.read().reason
-    assert machine.running() == "0.2.0"
+
+
+def test_who_installs_again_for_the_same_board_keeps_what_is_too_old_and_for_another_counts_anew(tmp_path):
+    book = Book(tmp_path)
+    book.trust("one")
+    book.pin({"release": 5})
+    book.trust("one")
+    assert book.pins() == {"key": "one", "numbers": {"release": 5}}
+    book.trust("two")
+    assert book.pins() == {"key": "two", "numbers": {}}
 
 
 def test_an_old_update_is_not_taken_again(machine):
@@ -316,7 +344,6 @@ def _cut(_seconds):
 def test_an_update_program_that_is_interrupted_again_and_again_is_given_up(machine):
     machine.ask("release", "0.2.0", b"good")
     journal = Journal(id="one", number=1, kind="release")
-    machine.book.folder.mkdir()
     machine.book.write(journal)
     for _ in range(10):
         look_after(machine.book, run=lambda *_: True)
@@ -348,13 +375,20 @@ def test_a_line_that_a_power_cut_has_cut_does_not_spoil_the_history(tmp_path):
     assert [one.id for one in book.history()] == ["x"]
 
 
-def test_the_key_of_the_first_update_is_pinned(machine):
-    assert machine.book.pins() == {"key": "", "numbers": {}}
+def test_an_update_notes_its_number_and_leaves_the_key_that_root_trusts(machine):
     machine.ask("release", "0.2.0", b"good")
     machine.boot()
-    assert machine.book.pins()["numbers"] == {"release": 1}
-    assert machine.book.pins()["key"]
-    assert KEY not in Layout(machine.layout.root).pins.read_text()
+    assert machine.book.pins() == {"key": public_key_of(KEY), "numbers": {"release": 1}}
+    assert KEY not in machine.layout.pins.read_text()
+
+
+def test_a_wheel_can_be_pushed_as_any_other_file(machine):
+    name = "mine-1.0-py3-none-any.whl"
+    target = machine.layout.state / "files" / name
+    machine.ask("files", content=b"a wheel", name=name, path=str(target), restart=False)
+    machine.boot()
+    assert machine.book.read().state == "healthy", machine.book.read().reason
+    assert target.read_bytes() == b"a wheel"
 
 
 @pytest.mark.parametrize(("order", "verb"), [("reboot", "reboot"), ("shutdown", "poweroff")])
@@ -392,7 +426,6 @@ def test_root_asks_its_own_settings_whether_updates_are_allowed(machine):
     machine.apply()
     assert machine.book.read().reason == "this node does not allow it: update is not in its node.allow"
     assert machine.running() == "0.1.0"
-    assert not machine.book.pins()["key"]
 
 
 @pytest.mark.parametrize(

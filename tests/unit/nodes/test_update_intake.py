@@ -32,6 +32,8 @@ def signed(*, key: str = KEY, name: str = "one.pi", **changes: JsonValue) -> Sig
 
 @pytest.fixture
 def layout(tmp_path):
+    """A node that is installed, and whose root trusts a board."""
+    Book(tmp_path).trust(public_key_of(KEY))
     return Layout(tmp_path)
 
 
@@ -62,6 +64,18 @@ def test_another_key_or_none_is_refused(layout):
     assert not layout.inbox.exists()
 
 
+@pytest.mark.parametrize(
+    ("pinned", "says"), [("", "knows no board"), ("b" * 44, "trusts the updates of another")]
+)
+def test_what_root_would_not_take_is_not_even_fetched(layout, pinned, says):
+    layout.pins.unlink()
+    if pinned:
+        Book(layout.root).trust(pinned)
+    with pytest.raises(Unauthorized, match=rf"{says}.*callboard node --install --join CODE"):
+        take(intake(layout), signed())
+    assert not layout.inbox.exists()
+
+
 def test_what_the_node_does_not_allow_is_refused(layout):
     with pytest.raises(Forbidden, match="push is not in its"):
         take(intake(layout), signed(kind="config", version=""))
@@ -77,8 +91,7 @@ def test_while_one_is_on_trial_another_is_refused(layout):
 
 
 def test_a_node_that_has_it_already_says_so_at_once(layout):
-    Book(layout.root).folder.mkdir(parents=True)
-    Book(layout.root).pin(numbers={"release": 7})
+    Book(layout.root).pin({"release": 7})
     assert take(intake(layout), signed())["stage"] == "healthy"
     with pytest.raises(Conflict, match="not newer than 7"):
         take(intake(layout), signed(number=6))

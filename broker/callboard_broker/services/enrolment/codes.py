@@ -54,6 +54,7 @@ class JoinCodes:
             site=self._site,
             addresses=tuple(self._keys.addresses()[:_ADDRESSES]),
             authority=self._keys.authority.fingerprint,
+            update_key=self._keys.authority.update_key,
             token=token,
             expires=expires,
         )

@@ -45,7 +45,7 @@ def _make_card(session: Session, wish: Wish, card: Card, system: str) -> None:
     st.session_state[_MADE] = (made, boot_zip(card.config(made, site, ca), _SYSTEMS[system], own()))
 
 
-_SAMPLE = MadeJoin(name="", uses=1, used=0, ask=False, made=0.0, expires=0.0, by="", code="CB1-")
+_SAMPLE = MadeJoin(name="", uses=1, used=0, ask=False, made=0.0, expires=0.0, by="", code="CB2-")
 
 
 def _form(session: Session) -> None:
