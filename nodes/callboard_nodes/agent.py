@@ -17,15 +17,13 @@ from callboard_core.settings import Settings
 from callboard_nodes import hardware, power, sensors
 from callboard_nodes.hands import LOG, Hands
 from callboard_nodes.hosting import until_signal
-from callboard_nodes.install.layout import Layout
+from callboard_nodes.install.layout import INSTALLED, Layout
 from callboard_nodes.node import Node
 from callboard_nodes.running import Part, Running
 from callboard_nodes.things import Sensor, sensor
 
 __all__ = ["make_agent", "run_agent"]
 
-#: Names the root folder under which this node is installed; set by its unit.
-INSTALLED = "CALLBOARD_INSTALLED"
 #: Seconds between the answer to ``restart`` and the restart, so that the answer gets out.
 _GRACE = 0.2
 

@@ -65,7 +65,16 @@ echo "== state"; stat -c '%U %a' /var/lib/callboard
 echo "== write"; as_node touch /opt/callboard/x /etc/callboard/callboard.toml /opt/callboard/a/x 2>&1 || true
 echo "== units"; ls /etc/systemd/system/*.wants | grep callboard
 echo "== stranger"; attack "$@"
-"$python" -P -m callboard_console.cli.main node --install --join "$3" >&2
+units() {
+    as_node env CALLBOARD_INSTALLED=/ CALLBOARD_CONFIG=/etc/callboard/callboard.toml CALLBOARD_NODE_BOARD=mqtt://127.0.0.1:1 \
+        /opt/callboard/current/bin/callboard doctor --state /var/lib/callboard --json || true
+}
+echo "== units of this version"; units
+sed -i /NoNewPrivileges/d /etc/systemd/system/callboard-node.service
+echo "== older units"; units
+# As the doctor says; what runs is what is installed again.
+/opt/callboard/current/bin/callboard node --install --join "$3" >&2
+echo "== units again"; units
 echo "== pins"; cat /opt/callboard/update/pins.json
 echo "== joined"; attack "$@"
 echo "== still"; cat /opt/callboard/update/pins.json
@@ -149,6 +158,18 @@ def test_who_takes_over_the_nodes_process_gets_no_code_run_as_root(told, when, s
     assert f"update attack failed: {says}" in told[when].replace("root of this machine ", "")
     assert told[when].splitlines()[-1] == slot
     assert told["still"] == told["pins"]
+
+
+def test_the_doctor_tells_units_that_are_older_than_the_agent_and_what_it_says_mends_them(told):
+    def units(when):
+        return next(one for one in json.loads(told[when])["checks"] if one["what"] == "units")
+
+    assert units("units of this version")["ok"]
+    older = units("older units")
+    assert not older["ok"]
+    assert older["found"].startswith("callboard-node.service: not as this version writes them")
+    assert "`sudo /opt/callboard/current/bin/callboard node --install`" in older["found"]
+    assert units("units again")["ok"]
 
 
 def test_nothing_is_left_when_it_is_removed(told):

@@ -88,6 +88,7 @@ def _checks(settings: Settings, access: Access) -> list[Callable[[], Check]]:
         lambda: _state_folder(settings.state),
         lambda: _disk(settings.state),
         lambda: _engine(settings),
+        *_installed(),
     ]
     try:
         runtime = read_runtime(settings.state)
@@ -153,6 +154,20 @@ def _engine(settings: Settings) -> Check:
     except CallboardError as error:
         return Check("engine", ok=False, found=error.message)
     return Check("engine", ok=True, found=f"{program} {mosquitto_version(program)}")
+
+
+def _installed() -> list[Callable[[], Check]]:
+    """Look at the units of a node that is installed here."""
+    from callboard_nodes.install.layout import INSTALLED, Layout
+    from callboard_nodes.install.setup import outdated_units
+
+    layout = Layout(Path(os.environ.get(INSTALLED, "/")))
+    old = outdated_units(layout)
+    if old is None:
+        return []
+    found = f"{', '.join(old)}: not as this version writes them, which an update leaves alone; run"
+    remedy = f"`sudo {layout.program} node --install`"
+    return [lambda: Check("units", ok=not old, found=f"{found} {remedy}" if old else "of this version")]
 
 
 def _port(name: str, port: int) -> Check:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["NODE", "ROLLBACK", "SLOTS", "UPDATE", "USER", "Layout", "Slot"]
+__all__ = ["INSTALLED", "NODE", "ROLLBACK", "SLOTS", "UPDATE", "USER", "Layout", "Slot"]
 
 Slot = Literal["a", "b"]
 SLOTS: tuple[Slot, Slot] = ("a", "b")
+#: Names the root folder under which a node is installed; set by its unit.
+INSTALLED = "CALLBOARD_INSTALLED"
 #: The user and the group that the node runs as.
 USER = "callboard"
 #: The units, without their endings.

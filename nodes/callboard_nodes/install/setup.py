@@ -22,12 +22,12 @@ from callboard_core.settings import load_settings
 from callboard_core.trust import JoinCode
 from callboard_core.wheels import gather
 from callboard_nodes.install import units, venvs
-from callboard_nodes.install.layout import SLOTS, USER, Layout
+from callboard_nodes.install.layout import NODE, SLOTS, USER, Layout
 from callboard_nodes.install.venvs import SlotError
 from callboard_nodes.update import rollback
 from callboard_nodes.update.rollback import Book
 
-__all__ = ["Installed", "Plan", "install", "interpreter", "settings_text", "uninstall"]
+__all__ = ["Installed", "Plan", "install", "interpreter", "outdated_units", "settings_text", "uninstall"]
 
 #: Groups that own the devices of a Pi; those that exist here are given to the node's user.
 _GROUPS = ("gpio", "i2c", "spi", "video", "render", "dialout")
@@ -136,6 +136,17 @@ def uninstall(layout: Layout, *, keep_state: bool, user: str = USER, say: Say = 
         shutil.rmtree(folder, ignore_errors=True)
     if not keep_state and layout.root == Path("/") and _uid(user) is not None:
         _run("userdel", user, check=False)
+
+
+def outdated_units(layout: Layout) -> list[str] | None:
+    """Return which units are not as this version writes them; None where no node is installed.
+
+    An update brings a new agent and leaves the units, which only an installation writes.
+    """
+    if not layout.unit(f"{NODE}.service").exists():
+        return None
+    found = {name: file for name in units.texts() if (file := layout.unit(name)).is_file()}
+    return units.outdated({name: file.read_text() for name, file in found.items()}, layout)
 
 
 def interpreter() -> Path:

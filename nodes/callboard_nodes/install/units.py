@@ -6,9 +6,12 @@ an update that the node has fetched, the other one undoes an update that does no
 
 from __future__ import annotations
 
-from callboard_nodes.install.layout import NODE, ROLLBACK, UPDATE, USER, Layout
+import re
+from collections.abc import Mapping
 
-__all__ = ["ENABLED", "PYTHON", "texts"]
+from callboard_nodes.install.layout import INSTALLED, NODE, ROLLBACK, UPDATE, USER, Layout
+
+__all__ = ["ENABLED", "PYTHON", "outdated", "texts"]
 
 #: Debian's and Raspberry Pi OS's own interpreter.
 PYTHON = "/usr/bin/python3"
@@ -68,6 +71,19 @@ def texts(layout: Layout | None = None, *, user: str = USER, python: str = PYTHO
     }
 
 
+def outdated(found: Mapping[str, str], layout: Layout | None = None) -> list[str]:
+    """Return which units are missing, or are not as this version writes them; what was added in drop-ins does not count.
+
+    Args:
+        found: the text of each unit that is there, by its file name; user and interpreter are taken from it.
+        layout: where the node is installed.
+    """
+    user = re.search(r"^User=(\S+)$", found.get(f"{NODE}.service", ""), re.MULTILINE)
+    python = re.search(r"^ExecStart=(\S+) ", found.get(f"{ROLLBACK}.service", ""), re.MULTILINE)
+    wanted = texts(layout, user=user[1] if user else USER, python=python[1] if python else PYTHON)
+    return [name for name, text in wanted.items() if found.get(name) != text]
+
+
 def _node(where: Layout, user: str) -> str:
     devices = "".join(f"DeviceAllow=char-{name} rw\n" for name in _DEVICES)
     return f"""\
@@ -80,7 +96,7 @@ StartLimitIntervalSec=0
 [Service]
 User={user}
 Group={user}
-Environment=CALLBOARD_CONFIG={where.config} CALLBOARD_STATE={where.state} CALLBOARD_INSTALLED={where.root}
+Environment=CALLBOARD_CONFIG={where.config} CALLBOARD_STATE={where.state} {INSTALLED}={where.root}
 ExecStart={where.program} node
 Restart=always
 RestartSec=2

@@ -12,6 +12,7 @@ from callboard_core import wheels
 from callboard_core.errors import NotFound
 from callboard_nodes.install import units
 from callboard_nodes.install.layout import SLOTS, Layout
+from callboard_nodes.install.setup import outdated_units
 from callboard_nodes.install.venvs import SlotError, current, fill, make, point
 
 SYSTEMD = shutil.which("systemd-analyze")
@@ -81,6 +82,26 @@ def test_only_roots_programs_have_powers_and_they_have_no_network():
     for name in ("callboard-update.service", "callboard-rollback.service"):
         assert "PrivateNetwork=yes" in texts[name]
         assert "User=" not in texts[name]
+
+
+def test_units_of_another_version_are_told_and_those_of_this_one_are_not_whoever_it_was_installed_for(
+    tmp_path,
+):
+    layout = Layout(tmp_path)
+    assert outdated_units(layout) is None
+    layout.units.mkdir(parents=True)
+    for name, text in units.texts(layout, user="gardener", python="/usr/bin/python3.12").items():
+        layout.unit(name).write_text(text)
+    assert outdated_units(layout) == []
+    node, timer = layout.unit("callboard-node.service"), layout.unit("callboard-rollback.timer")
+    (layout.units / "callboard-node.service.d").mkdir()
+    (layout.units / "callboard-node.service.d" / "override.conf").write_text(
+        "[Service]\nReadWritePaths=/srv\n"
+    )
+    assert outdated_units(layout) == []
+    node.write_text(node.read_text().replace("NoNewPrivileges=yes\n", ""))
+    timer.unlink()
+    assert outdated_units(layout) == [node.name, timer.name]
 
 
 def test_the_rollback_needs_no_environment():
