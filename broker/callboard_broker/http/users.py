@@ -20,6 +20,11 @@ Password = Annotated[
     Field(max_length=1000, description="at least 8 characters; one is made, and shown this once, if missing"),
 ]
 
+KeepTokens = Annotated[
+    bool,
+    Field(description="whether its API tokens stay; otherwise a new password, or disabling it, ends them"),
+]
+
 
 class User(BaseModel):
     """One user."""
@@ -54,12 +59,14 @@ class UserChange(BaseModel):
 
     role: str | None = Field(default=None, max_length=63)
     disabled: bool | None = None
+    keep_tokens: KeepTokens = False
 
 
 class NewPassword(BaseModel):
     """A password to take the place of the old one."""
 
     password: Password = None
+    keep_tokens: KeepTokens = False
 
 
 class Made(BaseModel):
@@ -67,6 +74,13 @@ class Made(BaseModel):
 
     user: User
     password: str | None = Field(description="shown this once; null if one was given")
+    tokens_ended: int = Field(default=0, description="its API tokens that have ended")
+
+
+class Changed(User):
+    """A user after a change."""
+
+    tokens_ended: int = Field(description="its API tokens that have ended")
 
 
 @router.get("", summary="All users")
@@ -89,20 +103,23 @@ def user(name: Name, _person: Admin, use: Use) -> User:
 
 
 @router.patch("/{name}", summary="Change a user")
-def change(name: Name, change: UserChange, person: Admin, use: Use) -> User:
+def change(name: Name, change: UserChange, person: Admin, use: Use) -> Changed:
     """Give a user another role, disable or enable it; its sessions end within 5 seconds."""
+    ended = 0
     if change.role is not None:
         use.people.change_role(person.username, name, change.role)
     if change.disabled is not None:
-        use.people.disable(person.username, name, disabled=change.disabled)
-    return _shown(use, use.people.account(name))
+        ended = use.people.disable(
+            person.username, name, disabled=change.disabled, keep_tokens=change.keep_tokens
+        )
+    return Changed(**_shown(use, use.people.account(name)).model_dump(), tokens_ended=ended)
 
 
 @router.post("/{name}/password", summary="New password")
 def password(name: Name, new: NewPassword, person: Admin, use: Use) -> Made:
-    """Replace a user's password; its sessions end within 5 seconds."""
-    made = use.people.change_password(person.username, name, new.password)
-    return Made(user=_shown(use, use.people.account(name)), password=made)
+    """Replace a user's password; its sessions end within 5 seconds, and its API tokens unless they are kept."""
+    made, ended = use.people.change_password(person.username, name, new.password, keep_tokens=new.keep_tokens)
+    return Made(user=_shown(use, use.people.account(name)), password=made, tokens_ended=ended)
 
 
 @router.delete("/{name}", status_code=204, summary="Remove a user")

@@ -86,8 +86,13 @@ class People:
         self._audit.note(by, "user.add", name, detail=f"role {role}{bound}")
         return secret if password is None else None
 
-    def change_password(self, by: str, name: str, password: str | None = None) -> str | None:
-        """Give a user a new password; its sessions end. Returns the password if none was given.
+    def change_password(
+        self, by: str, name: str, password: str | None = None, *, keep_tokens: bool = False
+    ) -> tuple[str | None, int]:
+        """Give a user a new password; its sessions end, and its API tokens unless they are kept.
+
+        Returns:
+            The password if none was given, and how many tokens have ended.
 
         Raises:
             BadRequest: the password is too short or too long.
@@ -100,9 +105,9 @@ class People:
             self._users.change_password(name, secret)
             if name in set(Role):  # what programs of this machine log in with
                 write_private(credential_file(self._state, name), secret + "\n")
-        self._logins.end_all(name)
-        self._audit.note(by, "user.password", name)
-        return secret if password is None else None
+        ended = self._end(name, keep_tokens=keep_tokens)
+        self._audit.note(by, "user.password", name, detail=_ended(ended))
+        return (secret if password is None else None), ended
 
     def change_role(self, by: str, name: str, role: str) -> None:
         """Give a user another role; its sessions end.
@@ -123,8 +128,10 @@ class People:
         self._logins.end_all(name)
         self._audit.note(by, "user.role", name, detail=f"role {role}")
 
-    def disable(self, by: str, name: str, *, disabled: bool = True) -> None:
-        """Refuse a user from now on and end its sessions, or accept it again.
+    def disable(self, by: str, name: str, *, disabled: bool = True, keep_tokens: bool = False) -> int:
+        """Refuse a user from now on and end its sessions, and its API tokens unless they are kept; or accept it again.
+
+        Tokens that are kept are refused as well, until it is accepted again. Returns how many have ended.
 
         Raises:
             NotFound: there is no such user.
@@ -135,9 +142,9 @@ class People:
             if disabled:
                 self._keep_an_admin(name)
             self._users.disable(name, disabled=disabled)
-        if disabled:
-            self._logins.end_all(name)
-        self._audit.note(by, "user.disable" if disabled else "user.enable", name)
+        ended = self._end(name, keep_tokens=keep_tokens) if disabled else 0
+        self._audit.note(by, "user.disable" if disabled else "user.enable", name, detail=_ended(ended))
+        return ended
 
     def remove(self, by: str, name: str) -> None:
         """Remove a user with all its tokens; its sessions end.
@@ -152,9 +159,11 @@ class People:
         with self._users.locked():
             self._keep_an_admin(name)
             self._users.remove(name)
+        self._audit.note(by, "user.remove", name, detail=_ended(self._end(name)))
+
+    def _end(self, name: str, *, keep_tokens: bool = False) -> int:
         self._logins.end_all(name)
-        tokens = self._tokens.remove_all(name)
-        self._audit.note(by, "user.remove", name, detail=f"{tokens} tokens with it" if tokens else "")
+        return 0 if keep_tokens else self._tokens.remove_all(name)
 
     def _changeable(self, name: str) -> None:
         self.account(name)
@@ -265,6 +274,10 @@ def _checked(password: str | None) -> str:
     if not LEAST <= len(password) <= _MOST or not password.isprintable():
         raise BadRequest(f"password: expected {LEAST} to {_MOST} printable characters, without line breaks")
     return password
+
+
+def _ended(tokens: int) -> str:
+    return f"{tokens} tokens with it" if tokens else ""
 
 
 def _told(rule: Rule) -> str:

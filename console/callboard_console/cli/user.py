@@ -31,6 +31,10 @@ NewPassword = Annotated[
     Path | None, typer.Option("--new-password-file", help="File whose first line is the user's password.")
 ]
 
+KeepTokens = Annotated[
+    bool, typer.Option("--keep-tokens", help="Let its API tokens stay, which would end otherwise.")
+]
+
 
 @user.command()
 @reaching
@@ -87,17 +91,20 @@ def passwd(
     name: Name,
     ask_for_it: Ask = False,
     new_password_file: NewPassword = None,
+    keep_tokens: KeepTokens = False,
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Give a user a new password, shown this once; its sessions end within 5 seconds.
+    """Give a user a new password, shown this once; its sessions end within 5 seconds, and its API tokens.
 
     Example: callboard user passwd ann --ask
     """
     given = _password(typed=ask_for_it, file=new_password_file)
-    confirm(f"End all sessions of {name} and replace its password?", yes=yes)
-    made = ask(access, "POST", path("users", name, "password"), given)
-    _show(made, f"user {name} has a new password", as_json=as_json)
+    what = "sessions" if keep_tokens else "sessions and API tokens"
+    confirm(f"End all {what} of {name} and replace its password?", yes=yes)
+    made = ask(access, "POST", path("users", name, "password"), {**given, "keep_tokens": keep_tokens})
+    told = _tokens(made, keep=keep_tokens)
+    _show(made, f"user {name} has a new password; {told}", as_json=as_json)
 
 
 @user.command()
@@ -114,13 +121,18 @@ def role(
 
 @user.command()
 @reaching
-def disable(*, access: Access, name: Name, yes: options.Yes = False) -> None:
-    """Let a user in no more; its sessions end within 5 seconds.
+def disable(*, access: Access, name: Name, keep_tokens: KeepTokens = False, yes: options.Yes = False) -> None:
+    """Let a user in no more; its sessions end within 5 seconds, and its API tokens.
+
+    Tokens that are kept are refused until the user is enabled again.
 
     Example: callboard user disable ann
     """
-    confirm(f"Disable {name} and end all its sessions?", yes=yes)
-    _change(access, name, {"disabled": True}, f"user {name} is disabled")
+    what = "sessions" if keep_tokens else "sessions and API tokens"
+    confirm(f"Disable {name} and end all its {what}?", yes=yes)
+    change = {"disabled": True, "keep_tokens": keep_tokens}
+    made = ask(access, "PATCH", path("users", name), change)
+    print(f"user {name} is disabled; {_tokens(made, keep=keep_tokens)}")
 
 
 @user.command()
@@ -148,6 +160,14 @@ def rm(*, access: Access, name: Name, yes: options.Yes = False) -> None:
 def _change(access: Access, name: str, change: dict[str, Any], done: str) -> None:
     ask(access, "PATCH", path("users", name), change)
     print(done)
+
+
+def _tokens(made: dict[str, Any], *, keep: bool) -> str:
+    """What became of a user's API tokens, as people read it."""
+    ended = made.get("tokens_ended")
+    if keep or ended is None:  # an older board leaves them
+        return "its API tokens stay"
+    return f"{ended} of its API tokens ended (--keep-tokens keeps them)" if ended else "it had no API tokens"
 
 
 def _password(*, typed: bool, file: Path | None) -> dict[str, str]:

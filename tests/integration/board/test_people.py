@@ -291,7 +291,7 @@ def test_a_token_has_a_part_of_its_users_rights_and_ends_with_it(
         [shown] = admin.get("/api/v1/tokens", params={"username": ann}).json()["items"]
         assert "token" not in shown
         assert shown["used"] == pytest.approx(time.time(), abs=120)
-        admin.patch("/api/v1/users/ann", json={"disabled": True})
+        admin.patch("/api/v1/users/ann", json={"disabled": True, "keep_tokens": True})
         refused(program.get("/api/v1/nodes"), "unauthorized")
         admin.patch("/api/v1/users/ann", json={"disabled": False})
         assert program.get("/api/v1/nodes").is_success
@@ -300,6 +300,32 @@ def test_a_token_has_a_part_of_its_users_rights_and_ends_with_it(
         admin.post("/api/v1/users", json={"name": "ann", "role": "admin"})
         refused(program.get("/api/v1/nodes"), "unauthorized")
     assert made["token"].encode() not in (board.state / "board.db").read_bytes()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("how", ["password", "disable"])
+def test_a_users_tokens_end_with_its_password_or_when_it_is_disabled_unless_they_are_kept(
+    board: BoardProcess, admin: httpx.Client, ann: str, how: str, keep: bool
+):
+    made = admin.post("/api/v1/tokens", json={"username": ann, "scope": ["read"]}).json()
+    others = admin.post("/api/v1/tokens", json={"username": "viewer", "scope": ["read"]}).json()
+    kept = {"keep_tokens": True} if keep else {}
+    if how == "password":
+        done = admin.post("/api/v1/users/ann/password", json=kept)
+    else:
+        done = admin.patch("/api/v1/users/ann", json={"disabled": True, **kept})
+        admin.patch("/api/v1/users/ann", json={"disabled": False})
+    assert done.json()["tokens_ended"] == (0 if keep else 1)
+    with bearer(board, made["token"]) as program, bearer(board, others["token"]) as another:
+        assert program.get("/api/v1/nodes").is_success is keep
+        assert another.get("/api/v1/nodes").is_success
+    if not keep:
+        eventually(
+            lambda: (
+                "1 tokens with it"
+                in [one["detail"] for one in entries(admin, what=f"user.{how}", subject=ann)]
+            )
+        )
 
 
 def test_a_token_is_removed_and_survives_a_restart(board: BoardProcess, admin: httpx.Client):

@@ -91,6 +91,23 @@ def test_what_cannot_be_undone_asks_first(board: FakeBoard, words: tuple[str, ..
     assert len(board.asked) == 1
 
 
+@pytest.mark.parametrize("verb", ["passwd", "disable"])
+@pytest.mark.parametrize(
+    ("keep", "ended", "says"),
+    [
+        ((), 2, "2 of its API tokens ended (--keep-tokens keeps them)"),
+        ((), 0, "it had no API tokens"),
+        (("--keep-tokens",), 0, "its API tokens stay"),
+    ],
+)
+def test_what_becomes_of_a_users_api_tokens_is_said(
+    board: FakeBoard, verb: str, keep: tuple[str, ...], ended: int, says: str
+):
+    board.answer = made(None) | {"tokens_ended": ended}
+    assert says in run("user", verb, "ann", "--yes", *keep).stdout
+    assert board.asked[0][2]["keep_tokens"] is bool(keep)
+
+
 def test_a_token_has_an_end_unless_it_is_never(board: FakeBoard):
     board.answer = {"id": "1a2b", "username": "ann", "token": "callboard_x"}
     assert run("token", "add", "--scope", "read").stdout == "callboard_x\n"

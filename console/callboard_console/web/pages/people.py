@@ -55,7 +55,9 @@ def _confirm(question: str, label: str, work: Callable[[], object]) -> None:
 
 @st.dialog("New password")
 def _password(session: Session, name: str) -> None:
-    st.markdown(plain(f"All sessions of {name} end. Leave the field empty to have a password made."))
+    st.markdown(
+        plain(f"All sessions and API tokens of {name} end. Leave the field empty to have a password made.")
+    )
     given = st.text_input("Password", type="password", key="people_password")
 
     def change() -> None:
@@ -109,7 +111,9 @@ def _ask(session: Session, act: str | None) -> None:
         "password": lambda: _password(session, name),
         "role": lambda: _role(session, name),
         "disable": lambda: _confirm(
-            f"Disable {name}? All its sessions end.", "Disable", lambda: change({"disabled": True})
+            f"Disable {name}? All its sessions and API tokens end.",
+            "Disable",
+            lambda: change({"disabled": True}),
         ),
         "remove": lambda: _confirm(
             f"Remove {name} with all its tokens? All its sessions end.",
