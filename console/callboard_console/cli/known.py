@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,7 +137,7 @@ def fetch(where: str, fingerprint: str) -> Known:
     """
     from callboard_core.trust import JoinCode
 
-    if where.upper().startswith("CB"):
+    if re.match(r"\s*CB\d+-", where, re.IGNORECASE):
         code = JoinCode.parse(where)
         return _first(list(code.addresses), code.authority)
     wanted = fingerprint.replace(":", "").replace(" ", "").lower()
@@ -143,7 +145,23 @@ def fetch(where: str, fingerprint: str) -> Known:
         raise BadRequest(
             "--fingerprint: write the 64 hexadecimal digits that `callboard trust show` prints on the board"
         )
-    return _first([where if where.rpartition(":")[2].isdigit() else join_address(where, _HTTPS)], wanted)
+    return _first([_with_port(where)], wanted)
+
+
+def _with_port(where: str) -> str:
+    """``host:port``, with the usual port if none is named; a bare IPv6 address names none."""
+    bare = where.strip("[]")
+    if ":" not in where or _is_ipv6(bare):
+        return join_address(bare, _HTTPS)
+    return where
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _first(addresses: list[str], wanted: str) -> Known:

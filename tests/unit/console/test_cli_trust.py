@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from callboard_console.cli import board_http
+from callboard_console.cli import board_http, known
 from callboard_console.cli.main import app
+from callboard_core.errors import BadRequest
 
 #: More names than anybody wants to see, each of which is a node that would be lost.
 LATE = [f"node-{number}" for number in range(30)]
@@ -72,3 +73,25 @@ def test_nodes_are_given_up_by_name_when_that_is_said(board: FakeBoard) -> None:
 def test_yes_is_enough_where_nobody_is_lost(board: FakeBoard) -> None:
     assert finish("--yes").exit_code == 0
     assert board.asked == [("/api/v1/trust/finish", {"force": False})]
+
+
+@pytest.mark.parametrize(
+    ("where", "address"),
+    [
+        ("board.local", "board.local:8443"),
+        ("192.168.1.10:9443", "192.168.1.10:9443"),
+        ("fd00::2", "[fd00::2]:8443"),
+        ("[fd00::2]", "[fd00::2]:8443"),
+        ("[fd00::2]:9443", "[fd00::2]:9443"),
+    ],
+)
+def test_a_board_is_pinned_at_the_usual_port_unless_one_is_named(where, address, monkeypatch):
+    asked = []
+    monkeypatch.setattr(known, "_first", lambda addresses, wanted: asked.append((addresses, wanted)))
+    known.fetch(where, "AB:" * 31 + "AB")
+    assert asked == [([address], "ab" * 32)]
+
+
+def test_a_host_whose_name_begins_like_a_join_code_is_none():
+    with pytest.raises(BadRequest, match="--fingerprint"):
+        known.fetch("cbox.local", "")
