@@ -257,8 +257,8 @@ def _call_thing(
     entry = find_thing(directory, *thing, ("action", "worker"))
     args = read_checked(getattr(entry.card, "parameters", {}), pairs)
     question = getattr(entry.card, "confirm", None)
-    if question and not yes:
-        typer.confirm(question, abort=True, err=True)
+    if question:
+        options.confirm(question, yes=yes)
     return _call(link, entry, args, timeout or float(getattr(entry.card, "timeout", 30.0)))
 
 

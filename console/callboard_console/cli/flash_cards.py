@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import typer
 
+from callboard_console.cli import options
 from callboard_console.cli.output import table
 from callboard_core.boot import CardConfig, Format
 from callboard_core.errors import BadRequest
@@ -160,8 +161,8 @@ class Cards:
         return Plan(config, wheels, chosen.form, chosen.machine, chosen.python, bars.tell)
 
     def _make_file(self, config: CardConfig, image: Image, path: Path) -> None:
-        if path.exists() and not self._yes:
-            typer.confirm(f"Replace {path}?", abort=True, err=True)
+        if path.exists():
+            options.confirm(f"Replace {path}?", yes=self._yes)
         with _Bars() as bars:
             flash_file(image, path, self._plan(config, bars))
 

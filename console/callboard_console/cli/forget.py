@@ -38,8 +38,7 @@ def forget(
             raise NotFound(f"there is no node {node!r}; known are {names}")
         if known.live:
             raise Conflict(f"{node} is alive and would come back at once; stop it first")
-        if not yes:
-            typer.confirm(f"Forget {node} and all it has announced?", abort=True, err=True)
+        options.confirm(f"Forget {node} and all it has announced?", yes=yes)
         address = Address(link.site, BOARD, Leaf.COMMAND, Kind.WORKER, "forget")
         result = link.call(address, {"node": node}, timeout=timeout).result()
     if as_json:

@@ -1,4 +1,4 @@
-"""Options that several verbs share, spelled and explained once."""
+"""Options that several verbs share, spelled and explained once, and the question that ``--yes`` spares."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ __all__ = [
     "Timeout",
     "Username",
     "Yes",
+    "confirm",
 ]
 
 #: The same names as in callboard_core.settings.model, which is too slow to import up here.
@@ -55,3 +56,13 @@ PasswordFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only if the person agrees, or has said so with ``--yes``.
+
+    Raises:
+        typer.Abort: they do not.
+    """
+    if not yes:
+        typer.confirm(question, abort=True, err=True)

@@ -122,8 +122,7 @@ def delete(*, access: Access, place: Place, yes: options.Yes = False) -> None:
     """
     with open_board(access, "operator") as api:
         found = _find(_all(api), place)
-        if not yes:
-            typer.confirm(f"Delete {found['kind']} {found['name']}?", abort=True, err=True)
+        options.confirm(f"Delete {found['kind']} {found['name']}?", yes=yes)
         api.send("DELETE", path("projects", found["id"]))
     print(f"{found['kind']} {found['name']} is deleted")
 

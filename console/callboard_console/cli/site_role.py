@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from callboard_console.cli import options
-from callboard_console.cli.admin import ask, confirm
+from callboard_console.cli.admin import ask
 from callboard_console.cli.board_http import path
 from callboard_console.cli.context import Access
 from callboard_console.cli.output import print_json, table
@@ -114,6 +114,6 @@ def rm(*, access: Access, name: Name, yes: options.Yes = False) -> None:
 
     Example: callboard role rm gardener
     """
-    confirm(f"Remove the role {name}?", yes=yes)
+    options.confirm(f"Remove the role {name}?", yes=yes)
     ask(access, "DELETE", path("roles", name))
     print(f"role {name} is removed")

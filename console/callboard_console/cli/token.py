@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from callboard_console.cli import options
-from callboard_console.cli.admin import ask, confirm
+from callboard_console.cli.admin import ask
 from callboard_console.cli.board_http import path
 from callboard_console.cli.context import Access
 from callboard_console.cli.output import age, print_json, span, table
@@ -85,7 +85,7 @@ def rm(
 
     Example: callboard token rm 1a2b3c4d
     """
-    confirm(f"Remove the token {token_id}?", yes=yes)
+    options.confirm(f"Remove the token {token_id}?", yes=yes)
     ask(access, "DELETE", path("tokens", token_id))
     print(f"token {token_id} is removed")
 

@@ -102,9 +102,8 @@ def rotate(
         late = found["not_renewed"] if finish else []
         if late and not give_up:
             raise Conflict(_lost(late))
-        if not yes:
-            typer.confirm(_question(late, finish=finish), abort=True, err=True)
-        elif late:
+        options.confirm(_question(late, finish=finish), yes=yes)
+        if yes and late:
             print(f"given up: {', '.join(late)}", file=sys.stderr)
         if finish:
             found = board.post("/api/v1/trust/finish", {"force": give_up})

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from callboard_console.cli import options
-from callboard_console.cli.admin import ask, confirm
+from callboard_console.cli.admin import ask
 from callboard_console.cli.board_http import path
 from callboard_console.cli.context import Access
 from callboard_console.cli.output import print_json, table
@@ -101,7 +101,7 @@ def passwd(
     """
     given = _password(typed=ask_for_it, file=new_password_file)
     what = "sessions" if keep_tokens else "sessions and API tokens"
-    confirm(f"End all {what} of {name} and replace its password?", yes=yes)
+    options.confirm(f"End all {what} of {name} and replace its password?", yes=yes)
     made = ask(access, "POST", path("users", name, "password"), {**given, "keep_tokens": keep_tokens})
     told = _tokens(made, keep=keep_tokens)
     _show(made, f"user {name} has a new password; {told}", as_json=as_json)
@@ -129,7 +129,7 @@ def disable(*, access: Access, name: Name, keep_tokens: KeepTokens = False, yes:
     Example: callboard user disable ann
     """
     what = "sessions" if keep_tokens else "sessions and API tokens"
-    confirm(f"Disable {name} and end all its {what}?", yes=yes)
+    options.confirm(f"Disable {name} and end all its {what}?", yes=yes)
     change = {"disabled": True, "keep_tokens": keep_tokens}
     made = ask(access, "PATCH", path("users", name), change)
     print(f"user {name} is disabled; {_tokens(made, keep=keep_tokens)}")
@@ -152,7 +152,7 @@ def rm(*, access: Access, name: Name, yes: options.Yes = False) -> None:
 
     Example: callboard user rm ann
     """
-    confirm(f"Remove user {name} and all its tokens?", yes=yes)
+    options.confirm(f"Remove user {name} and all its tokens?", yes=yes)
     ask(access, "DELETE", path("users", name))
     print(f"user {name} is removed")
 
