@@ -233,6 +233,7 @@ class HttpArtifacts:
         while True:
             try:
                 offset = self._offset(sha256, size) if asks else 0
+                asks = True  # if there is another try
                 if isinstance(offset, ArtifactRef):
                     if progress is not None:
                         progress(size, size)
@@ -241,12 +242,10 @@ class HttpArtifacts:
                 file.seek(offset)
                 found = self._send(file, sha256, offset, size, content_type, progress)
             except _PASSING as error:
-                asks = True
                 tries.pause(error)
             else:
                 if found is not None:
                     return found
-                asks = True
 
     def _offset(self, sha256: str, size: int) -> int | ArtifactRef:
         """Ask from which byte on to send; if the board has it all, return how it is referred to."""

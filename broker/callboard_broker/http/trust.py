@@ -62,8 +62,7 @@ def rotate(person: Admin, use: Use) -> Trust:
 @router.post("/finish", summary="Finish the rotation")
 def finish(how: Finish, person: Admin, use: Use) -> Trust:
     """Trust the old authority no more."""
-    late = use.rotation.standing().not_renewed
-    found = use.rotation.finish(force=how.force)
+    found, late = use.rotation.finish(force=how.force)
     use.audit.note(
         person.username, "trust.finish", detail=f"given up: {', '.join(late)}" if late else "nobody was lost"
     )

@@ -142,7 +142,7 @@ class Applying:
             CallboardError: it is not the board's, or this node does not take it.
         """
         pins = self.book.pins()
-        check_trusted(pins["key"], pins["key"])
+        check_trusted(pins["key"])
         manifest = open_signed(request.signed, pins["key"])
         settings = self._settings(self.layout.config)
         here = Here(

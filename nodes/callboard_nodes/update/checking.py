@@ -76,17 +76,17 @@ def check_allowed(manifest: Manifest, allow: Collection[str]) -> None:
         raise Forbidden(f"this node does not allow it: {need} is not in its node.allow")
 
 
-def check_trusted(pinned: str, told: str) -> None:
-    """Return if root of this machine takes the updates of the node's board.
+def check_trusted(pinned: str, told: str | None = None) -> None:
+    """Return if root of this machine takes the updates of a board.
 
     Args:
         pinned: the update key that root knows from the join code; empty if it knows none.
-        told: the one that the board told the node.
+        told: the one that the board told the node; None where only what root knows counts.
 
     Raises:
         Unauthorized: it does not; the message says what to do on the machine.
     """
-    if pinned and pinned == told:
+    if pinned and told in {None, pinned}:
         return
     what = (
         "knows no board whose updates it could take" if not pinned else "trusts the updates of another board"

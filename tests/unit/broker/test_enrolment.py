@@ -447,8 +447,9 @@ def test_a_rotation_is_finished_once_every_node_has_renewed(board: Board, machin
     board.desk.renew(Renew(csr=machine.csr), "greenhouse")
     Machine(board, "new").join(board.code())
     assert board.rotation.standing().not_renewed == ["gone"]
-    done = board.rotation.finish(force=True)
+    done, lost = board.rotation.finish(force=True)
     assert done.old is None
+    assert lost == ["gone"]
     given_up, renewed = board.users.find("gone"), board.users.find("greenhouse")
     assert given_up is not None
     assert renewed is not None

@@ -47,47 +47,47 @@ def test_the_first_bytes_are_waited_for(pair):
     assert looks.asked == [1000.0]
 
 
-def test_whatever_follows_bytes_that_came_at_once_is_looked_for_without_sleeping(pair, monkeypatch):
+@pytest.fixture
+def brisk(pair):
+    """The same, once bytes have come at once."""
     wire, there, looks = pair
     read(wire, there)
     looks.asked.clear()
+    return pair
+
+
+def test_whatever_follows_bytes_that_came_at_once_is_looked_for_without_sleeping(brisk, monkeypatch):
+    wire, there, looks = brisk
     monkeypatch.setattr(wires, "SPIN", 0.5)
     assert read(wire, there) == b"x"
     assert looks.asked == [0]
 
 
-def test_a_spin_ends_and_the_kernel_waits_for_the_rest(pair, monkeypatch):
-    wire, there, looks = pair
-    read(wire, there)
-    looks.asked.clear()
+def test_a_spin_ends_and_the_kernel_waits_for_the_rest(brisk, monkeypatch):
+    wire, _, looks = brisk
     monkeypatch.setattr(wires, "SPIN", 1e-9)
     assert wire.read(0.01) is None
     assert set(looks.asked[:-1]) == {0}
     assert looks.asked[-1] == 10.0
 
 
-def test_bytes_that_took_long_are_not_looked_for_again_and_again(pair, monkeypatch):
-    wire, there, looks = pair
-    monkeypatch.setattr(wires, "SPIN", -1.0)  # everything takes longer
-    read(wire, there)
-    monkeypatch.setattr(wires, "SPIN", 0.5)
-    looks.asked.clear()
-    assert read(wire, there) == b"x"
-    assert looks.asked == [1000.0]
-
-
-def test_a_look_without_patience_is_one_look(pair, monkeypatch):
-    wire, there, looks = pair
-    read(wire, there)
-    looks.asked.clear()
+def test_a_look_without_patience_is_one_look(brisk, monkeypatch):
+    wire, _, looks = brisk
     monkeypatch.setattr(wires, "SPIN", 0.5)
     assert wire.read(0.0) is None
     assert looks.asked == [0.0]
 
 
-def test_a_single_processor_is_left_to_the_other_side(pair, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("SPIN", -1.0, id="bytes that took long"),  # everything takes longer
+        pytest.param("_MAY_SPIN", False, id="a single processor"),
+    ],
+)
+def test_where_it_is_not_worth_it_the_next_bytes_are_waited_for(pair, monkeypatch, name, value):
     wire, there, looks = pair
-    monkeypatch.setattr(wires, "_MAY_SPIN", False)
+    monkeypatch.setattr(wires, name, value)
     read(wire, there)
     looks.asked.clear()
     monkeypatch.setattr(wires, "SPIN", 0.5)

@@ -66,8 +66,8 @@ class Rotation:
         self._told("rotate")
         return self.standing()
 
-    def finish(self, *, force: bool) -> Standing:
-        """Trust the old authority no more.
+    def finish(self, *, force: bool) -> tuple[Standing, list[str]]:
+        """Trust the old authority no more; also returns the nodes that were given up.
 
         Args:
             force: also if nodes have not renewed yet; those have to join again.
@@ -85,4 +85,4 @@ class Rotation:
         for node in late:
             self._users.certify(node, "")
         self._told("finish")
-        return self.standing()
+        return self.standing(), late

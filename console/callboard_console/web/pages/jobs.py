@@ -15,7 +15,6 @@ from callboard_console.web.sessions import Session
 from callboard_console.web.views import jobs as view
 from callboard_console.web.views import parts
 from callboard_console.web.views.markup import EMPTY
-from callboard_console.web.views.parts import heading
 from callboard_console.web.views.words import count, plain
 from callboard_core.errors import CallboardError
 
@@ -105,7 +104,7 @@ def _sure(session: Session, do: str, ids: list[str]) -> None:
 
 
 def _page() -> None:
-    live(heading("Jobs", "What was asked of the farm, the newest first."), key="jobs_heading")
+    live(parts.heading("Jobs", "What was asked of the farm, the newest first."), key="jobs_heading")
     session = runtime.session()
     left, middle, right = st.columns([0.3, 0.5, 0.2], vertical_alignment="center")
     left.text_input(

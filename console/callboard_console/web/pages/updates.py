@@ -12,7 +12,6 @@ from callboard_console.web.pages.shared import attempt, follow, show_trouble, ti
 from callboard_console.web.sessions import Session
 from callboard_console.web.views import parts
 from callboard_console.web.views import updates as view
-from callboard_console.web.views.parts import heading
 from callboard_core.errors import CallboardError
 from callboard_core.topics import BOARD
 
@@ -69,7 +68,7 @@ def _form(session: Session) -> None:
 
 def _page() -> None:
     live(
-        heading(
+        parts.heading(
             "Updates", "Each node goes back by itself from a version with which it does not get healthy."
         ),
         key="updates_heading",

@@ -8,7 +8,6 @@ from datetime import UTC, tzinfo
 from callboard_console.web.snapshot import Snapshot
 from callboard_console.web.views import parts, words
 from callboard_console.web.views.markup import EMPTY, Markup, join, node_link, tag
-from callboard_console.web.views.parts import heading
 from callboard_core.calls.survey import Member, Report, Service, Standing
 from callboard_core.cards import WorkerCard
 from callboard_core.topics import BOARD
@@ -79,7 +78,7 @@ def summary(snapshot: Snapshot) -> Markup:
         f"{words.number(sum(one.running for one in total))} in flight",
         f"{words.number(sum(one.waiting for one in total))} waiting",
     ]
-    return heading("Workers", " · ".join(said))
+    return parts.heading("Workers", " · ".join(said))
 
 
 def table(snapshot: Snapshot, query: str, opened: frozenset[str], *, may_command: bool) -> Markup:
