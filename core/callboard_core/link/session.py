@@ -25,7 +25,7 @@ from callboard_core.link.client import BufferedClient
 from callboard_core.link.outbox import Outbox, Outgoing
 from callboard_core.link.values import Credential, Endpoint, Will
 from callboard_core.link.waker import Waker
-from callboard_core.silence import Silence
+from callboard_core.silence import Silence, probe
 
 __all__ = ["Identity", "Peer", "Session"]
 
@@ -39,6 +39,8 @@ FEW = 2
 HANDSHAKE = 10.0
 #: Seconds to open the TCP connection; a lost first packet is repeated after one.
 REACH = 2.5
+#: Probes of a quiet connection within a keep-alive, but none more often than once a second.
+PROBES = 10
 #: Bytes that may wait for the socket before no more messages are handed over.
 UNSENT = 256 * 1024
 #: Messages read before anything else has its turn.
@@ -143,6 +145,7 @@ class Session:
             sock.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
             )  # a call must not wait 40 ms for company
+            probe(sock, max(1, round(self._identity.keepalive / PROBES)))
             self._silence = Silence(sock)
         self._deadline = monotonic() + HANDSHAKE
 

@@ -2,16 +2,16 @@
 
 import socket
 
-from callboard_core.silence import DEAD, Silence
+from callboard_core.silence import DEAD, Silence, probe
 
 
 class FakeSocket:
-    """Says how often the kernel has repeated since the last acknowledgement."""
+    """Says how often the kernel has repeated and probed since the last acknowledgement."""
 
-    repeats = 0
+    repeats = probes = 0
 
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
-        return bytes([1, 0, self.repeats])[:size]
+        return bytes([1, 0, self.repeats, self.probes])[:size]
 
 
 def test_repeating_in_vain_for_a_while_is_deadly() -> None:
@@ -26,6 +26,15 @@ def test_repeating_in_vain_for_a_while_is_deadly() -> None:
     assert silence.is_deadly(102.0 + DEAD)
 
 
+def test_probing_in_vain_is_deadly_too() -> None:
+    fake = FakeSocket()
+    silence = Silence(fake)
+    fake.probes = 1
+    assert not silence.is_deadly(1.0)
+    fake.probes, fake.repeats = 0, 2
+    assert silence.is_deadly(1.0 + DEAD), "then there was something to send"
+
+
 def test_an_acknowledgement_begins_anew() -> None:
     fake = FakeSocket()
     silence = Silence(fake)
@@ -36,6 +45,17 @@ def test_an_acknowledgement_begins_anew() -> None:
     fake.repeats = 1
     assert not silence.is_deadly(6.0)
     assert not silence.is_deadly(8.0)
+
+
+def test_the_kernel_probes_a_quiet_connection() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    quiet = socket.create_connection(listener.getsockname())
+    probe(quiet, 3)
+    assert quiet.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert quiet.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 3
+    assert quiet.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 1
+    for one in (listener, quiet):
+        one.close()
 
 
 class Closed:
