@@ -91,7 +91,7 @@ def machine(folder: Path) -> Iterator[Place]:
         gather(wheels)
         (wheel,) = wheels.glob("callboard-*.whl")
         layout = Layout(folder / "machine")
-        settings = {"id": "greenhouse", "tags": ["heated"]}
+        settings = {"node.id": "greenhouse", "node.tags": ["heated"]}
         install(Plan(layout=layout, settings=settings, join=code, wheels=wheels, python=Path(sys.executable)))
         (folder / "home").mkdir()
         clean = clean_environment(folder / "home")

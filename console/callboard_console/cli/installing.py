@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-__all__ = ["install_node", "uninstall_node"]
+from callboard_core.errors import BadRequest
+
+__all__ = ["check_options", "install_node", "uninstall_node"]
+
+#: Options that mean something to these only.
+_INSTALLING, _REMOVING = ("--wheels", "--python", "--extra"), ("--keep-state",)
+#: What an installed node has from its settings file, if at all.
+_RUNNING = ("FILE", "--module", "--state", "--config", "--username", "--password-file", "--join-file")
+
+
+def check_options(given: Mapping[str, object], *, install: bool, uninstall: bool) -> None:
+    """Check that options go together, so that none is left out without a word.
+
+    Args:
+        given: what was given, by the option's name; nothing of it counts that is empty.
+        install: whether ``--install`` was.
+        uninstall: whether ``--uninstall`` was.
+
+    Raises:
+        BadRequest: they do not.
+    """
+    if install and uninstall:
+        raise BadRequest("--install and --uninstall are opposites; give one of them")
+    for name in (name for name, value in given.items() if value):
+        if name in _INSTALLING and not install:
+            raise BadRequest(f"{name} is for --install; add that, or leave {name} out")
+        if name in _REMOVING and not uninstall:
+            raise BadRequest(f"{name} is for --uninstall; add that, or leave {name} out")
+        if name in _RUNNING and install:
+            raise BadRequest(
+                f"--install takes no {name}; the installed node has its settings from "
+                "/etc/callboard/callboard.toml: write them there"
+            )
 
 
 def install_node(
     *,
     root: Path,
-    settings: dict[str, Any],
-    site: str | None,
+    settings: Mapping[str, Any],
+    called: Mapping[str, str],
     join: str | None,
     wheels: Path | None,
     python: Path | None,
@@ -25,8 +58,8 @@ def install_node(
 
     Args:
         root: where; usually ``/``.
-        settings: of the node, as its options say.
-        site: as its option says.
+        settings: as options say, by their keys; None for those not given.
+        called: the options' names, by the settings' keys.
         join: a join code, or ``-`` to read it from standard input.
         wheels: a folder to install from.
         python: the interpreter to install for.
@@ -46,8 +79,8 @@ def install_node(
     layout = Layout(root.resolve())
     plan = Plan(
         layout=layout,
-        settings=settings,
-        site=site,
+        settings={key: value for key, value in settings.items() if value is not None},
+        called=called,
         join=code,
         wheels=wheels.resolve() if wheels else None,
         python=python,

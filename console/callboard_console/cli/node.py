@@ -13,7 +13,7 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.context import Access, check_own, given_credential, load
 from callboard_console.cli.enrolling import is_enrolled, join_first, site_joined
-from callboard_console.cli.installing import install_node, uninstall_node
+from callboard_console.cli.installing import check_options, install_node, uninstall_node
 from callboard_core.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["CALLED", "node"]
 
 #: Options of the node that installing it writes into its settings.
-_KEPT = ("node.board", "node.id", "node.label", "node.tags", "node.keepalive")
+_KEPT = ("node.board", "node.id", "node.label", "node.tags", "node.keepalive", "node.farm.slots")
 #: What people type for each setting here.
 CALLED = {
+    "site": "--site",
     "node.board": "--board",
     "node.id": "--id",
     "node.label": "--label",
     "node.tags": "--tag",
     "node.keepalive": "--keepalive",
+    "node.farm.slots": "--slots",
     "node.join_file": "--join-file",
 }
 
@@ -120,15 +122,20 @@ def node(
         "node.farm.slots": "none" if no_slots else slots,
         "node.join_file": join_file,
     }
+    given: dict[str, object] = {"FILE": file, "--state": state, "--config": config, "--module": module}
+    given |= {"--username": username, "--password-file": password_file, "--join-file": join_file}
+    given |= {"--wheels": wheels, "--python": python, "--extra": extra, "--keep-state": keep_state}
+    check_options(given, install=install, uninstall=uninstall)
+    if slots is not None:
+        _check_slots(slots)
     if uninstall:
         uninstall_node(root=root, keep_state=keep_state, yes=yes)
         return
     if install:
-        chosen = {name.removeprefix("node."): flags[name] for name in _KEPT}
         install_node(
             root=root,
-            settings=chosen,
-            site=site,
+            settings={name: flags[name] for name in ("site", *_KEPT)},
+            called=CALLED,
             join=join,
             wheels=wheels,
             python=python,
@@ -148,6 +155,20 @@ def node(
         run_file(file, settings, config)
     else:
         run_here(settings, module or [])
+
+
+def _check_slots(text: str) -> None:
+    """Check what ``--slots`` says.
+
+    Raises:
+        BadRequest: it cannot be read, or names no engine.
+    """
+    from callboard_nodes.slots.configured import plans
+
+    try:
+        plans(text, [], lambda _engine: False)
+    except BadRequest as error:
+        raise BadRequest(f"--{error.message}") from None
 
 
 def with_credential(settings: Settings, access: Access) -> Settings:

@@ -12,7 +12,7 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ class Plan:
 
     Attributes:
         layout: where.
-        settings: of the node, by their keys without ``node.``; only used when there is no settings file yet.
-        site: the site, if it is not the usual one.
+        settings: by their keys; written when there is no settings file yet, which must say the same otherwise.
+        called: what the settings are called where they were given, by their keys.
         join: a join code that the node is to use, and that tells root whose updates to take.
         wheels: a folder of wheels; None for those of what runs here.
         extras: of the distribution, such as ``pi``.
@@ -54,8 +54,8 @@ class Plan:
     """
 
     layout: Layout = field(default_factory=Layout)
-    settings: dict[str, Any] = field(default_factory=dict)
-    site: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    called: Mapping[str, str] = field(default_factory=dict)
     join: str | None = None
     wheels: Path | None = None
     extras: tuple[str, ...] = ()
@@ -87,6 +87,7 @@ def install(plan: Plan, say: Say = lambda _: None) -> Installed:
     """
     layout = plan.layout
     _check_root(layout)
+    _check_settings(plan)
     code = JoinCode.parse(plan.join) if plan.join else None
     python = plan.python or interpreter()
     left = list(_make_user(plan, say))
@@ -170,13 +171,11 @@ def interpreter() -> Path:
 def settings_text(plan: Plan) -> str:
     """Return the settings file of a new node, as TOML."""
     lines = ["# Settings of this machine's Callboard node; all of them: docs/reference/settings.md"]
-    if plan.site:
-        lines.append(f"site = {json.dumps(plan.site)}")
-    lines += ["", "[node]", f"join_file = {json.dumps(str(plan.layout.join))}"]
     # TOML writes plain strings, numbers, booleans and lists of them as JSON does.
-    lines += [
-        f"{key} = {json.dumps(value)}" for key, value in plan.settings.items() if value not in (None, [])
-    ]
+    written = {key: f"{key} = {json.dumps(value)}" for key, value in plan.settings.items()}
+    lines += [line for key, line in written.items() if not key.startswith("node.")]
+    lines += ["", "[node]", f"join_file = {json.dumps(str(plan.layout.join))}"]
+    lines += [line.removeprefix("node.") for key, line in written.items() if key.startswith("node.")]
     return "\n".join(lines) + "\n"
 
 
@@ -211,20 +210,40 @@ def _make_folders(plan: Plan) -> None:
     _give(layout.state, plan.user)
 
 
-def _write_settings(plan: Plan, say: Say) -> None:
-    """Write the settings file if there is none; in both cases it must be one that the node can read.
+def _check_settings(plan: Plan) -> None:
+    """Check what is wanted, and the settings file if there is one, before anything is done.
 
     Raises:
-        BadRequest: it is not; the message names the key.
+        BadRequest: the node could not read it, or the two differ; the message names the key.
     """
+    file, nothing = plan.layout.config, Path(os.devnull)
+    wanted = load_settings(file=nothing, env={}, flags=plan.settings, called=plan.called)
+    if not file.exists():
+        return
+    found = load_settings(file=file, env={})
+    there = {row.key: row.shown for row in found.rows()}
+    for row in wanted.rows():
+        if row.key in plan.settings and row.shown != there[row.key]:
+            raise BadRequest(
+                f"{file} stays as it is, and has {row.key} = {there[row.key] or 'nothing'}, not {row.shown}; "
+                f"change it there, or leave {plan.called.get(row.key, row.key)} out"
+            )
+    if plan.join and found.value.node.join_file != plan.layout.join:
+        raise BadRequest(
+            f'{file} stays as it is, and would not have the join code used; write join_file = "{plan.layout.join}" '
+            "into its [node]"
+        )
+
+
+def _write_settings(plan: Plan, say: Say) -> None:
+    """Write the settings file if there is none."""
     file = plan.layout.config
     if file.exists():
         say(f"{file} stays as it is")
-    else:
-        rollback.to_file(file, settings_text(plan).encode(), 0o640)
-        if (uid := _uid(plan.user)) is not None and os.geteuid() == 0:
-            os.chown(file, 0, _gid(plan.user) or uid)
-    load_settings(file=file, env={}, flags={"state": plan.layout.state})
+        return
+    rollback.to_file(file, settings_text(plan).encode(), 0o640)
+    if (uid := _uid(plan.user)) is not None and os.geteuid() == 0:
+        os.chown(file, 0, _gid(plan.user) or uid)
 
 
 def _make_slot(plan: Plan, python: Path) -> tuple[str, str]:

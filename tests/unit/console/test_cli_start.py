@@ -109,6 +109,29 @@ def test_a_bad_option_of_a_node_is_named_as_it_was_typed(words: list[str], named
     assert f"Change {named} " in f"{done.exception.message} "
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--install", "--id", "Not An Id"], "Change --id "),
+        (["--install", "--keepalive", "0"], "Change --keepalive "),
+        (["--install", "--slots", "blender=x"], "--slots: 'blender=x' cannot be read"),
+        (["--install", "--uninstall"], "--install and --uninstall are opposites"),
+        (["--install", "pumps.py"], "--install takes no FILE"),
+        (["--install", "--module", "pumps.py"], "--install takes no --module"),
+        (["--install", "--join-file", "code"], "--install takes no --join-file"),
+        (["--wheels", "folder"], "--wheels is for --install"),
+        (["--keep-state", "--install"], "--keep-state is for --uninstall"),
+    ],
+)
+def test_what_does_not_go_together_with_installing_is_told_and_nothing_is_done(
+    words: list[str], says: str, tmp_path: Path
+):
+    done = CliRunner().invoke(app, ["node", "--root", str(tmp_path), *words])
+    assert isinstance(done.exception, BadRequest)
+    assert says in f"{done.exception.message} "
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_option_of_a_node_is_called_as_it_is():
     there = {name for option in get_command(app).commands["node"].params for name in option.opts}
     assert set(CALLED.values()) <= there

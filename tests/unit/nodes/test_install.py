@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from callboard_core import wheels
-from callboard_core.errors import NotFound
+from callboard_core.errors import BadRequest, NotFound
+from callboard_core.settings import load_settings
 from callboard_nodes.install import units
 from callboard_nodes.install.layout import SLOTS, Layout
-from callboard_nodes.install.setup import outdated_units
+from callboard_nodes.install.setup import Plan, install, outdated_units, settings_text
 from callboard_nodes.install.venvs import SlotError, current, fill, make, point
 
 SYSTEMD = shutil.which("systemd-analyze")
@@ -45,6 +46,42 @@ def test_everything_lies_under_the_root(tmp_path):
 
 def test_the_usual_root_is_the_machines_own():
     assert str(Layout().program) == "/opt/callboard/current/bin/callboard"
+
+
+def test_the_settings_file_of_a_new_node_says_what_was_wanted(tmp_path):
+    wanted = {"site": "farm", "node.id": "n", "node.tags": ["a", "b"], "node.farm.slots": "blender=2"}
+    plan = Plan(layout=Layout(tmp_path), settings=wanted)
+    plan.layout.etc.mkdir(parents=True)
+    plan.layout.config.write_text(settings_text(plan))
+    found = load_settings(file=plan.layout.config, env={}).value
+    assert (found.site, found.node.id, found.node.tags, found.node.farm.slots) == tuple(wanted.values())
+    assert found.node.join_file == plan.layout.join
+
+
+def test_settings_that_no_node_can_read_are_named_as_they_were_given_and_nothing_is_left_of_them(tmp_path):
+    plan = Plan(layout=Layout(tmp_path), settings={"node.id": "Not An Id"}, called={"node.id": "--id"})
+    with pytest.raises(BadRequest, match="Change --id"):
+        install(plan)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("there", "settings", "join", "says"),
+    [
+        ("[node]\nid = 'a'\n", {"node.id": "b"}, None, "has node.id = a, not b; .* leave --id out"),
+        ("[node]\nid = 'a'\n", {"site": "farm"}, None, "has site = callboard, not farm; .* leave site out"),
+        ("[node]\nid = 'Not An Id'\n", {}, None, "Change node.id in .*callboard.toml"),
+        ("[node]\nid = 'a'\n", {}, "CB2-X", "write join_file = .*/etc/callboard/join"),
+    ],
+)
+def test_a_settings_file_that_stays_must_fit_what_is_wanted(tmp_path, there, settings, join, says):
+    layout = Layout(tmp_path)
+    layout.etc.mkdir(parents=True)
+    layout.config.write_text(there)
+    with pytest.raises(BadRequest, match=says):
+        install(Plan(layout=layout, settings=settings, called={"node.id": "--id"}, join=join))
+    assert layout.config.read_text() == there
+    assert not layout.home.exists()
 
 
 @pytest.mark.skipif(SYSTEMD is None, reason="needs systemd-analyze")
