@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -178,18 +179,21 @@ async def put(
     store = use.artifacts
     if upload_length is None and content_length is not None:
         upload_length = upload_offset + content_length
+
+    def begin() -> Upload | ArtifactRef:
+        if store.find(sha256) is not None:
+            return store.ref(sha256)
+        return store.begin(sha256, offset=upload_offset, length=upload_length, type=content_type)
+
     try:
-        if await _wait(store, lambda: store.find(sha256)) is not None:
-            await _swallow(request)
-            return _there(await _wait(store, lambda: store.ref(sha256)))  # type: ignore[return-value]
-        upload = await _wait(
-            store,
-            lambda: store.begin(sha256, offset=upload_offset, length=upload_length, type=content_type),
-        )
+        begun = await _wait(store, begin)
     except CallboardError as error:
         await _swallow(request)
         return _refusal(error)  # type: ignore[return-value]
-    return await _receive(store, upload, request)  # type: ignore[return-value]
+    if isinstance(begun, ArtifactRef):
+        await _swallow(request)
+        return _there(begun)  # type: ignore[return-value]
+    return await _receive(store, begun, request)  # type: ignore[return-value]
 
 
 @router.delete("/{sha256}", status_code=204, summary="Remove an artifact")
@@ -213,12 +217,14 @@ async def content(store: Artifacts, sha256: str) -> Response:
 
 
 async def _receive(store: Artifacts, upload: Upload, request: Request) -> Response:
+    ref: ArtifactRef | None = None
     try:
         async for block in _blocks(request):
-            await _wait(store, lambda data=block: upload.write(data))  # type: ignore[misc]
+            ref = await _wait(store, partial(_take, upload, block))
         if upload.length is not None and not upload.complete:
             return Response(status_code=202, headers={"Upload-Offset": str(upload.size)})
-        ref = await _wait(store, upload.finish)
+        if ref is None:
+            ref = await _wait(store, upload.finish)
         return JSONResponse(ref.model_dump(), 201, {"Location": ref.url})
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
@@ -232,6 +238,12 @@ async def _receive(store: Artifacts, upload: Upload, request: Request) -> Respon
         return _refusal(store.explain(error))
     finally:
         upload.cut()
+
+
+def _take(upload: Upload, block: bytes) -> ArtifactRef | None:
+    """Write a block and, with the last one that was announced, finish: what is small needs one trip to a thread."""
+    upload.write(block)
+    return upload.finish() if upload.complete else None
 
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:

@@ -27,10 +27,17 @@ class People:
     def __init__(self) -> None:
         self.known = {"ann": "operator", "bob": "viewer"}
         self.marks: dict[str, str] = {}
+        self.seen: set[str] = set()
 
     def verify(self, username: str, password: str) -> User | None:
         role = self.known.get(username)
-        return User(username, role) if role and password == "right" else None
+        if role is None or password != "right":
+            return None
+        self.seen.add(username)
+        return User(username, role)
+
+    def recall(self, username: str, password: str) -> User | None:
+        return self.verify(username, password) if username in self.seen else None
 
     def find(self, name: str) -> User | None:
         return User(name, self.known[name]) if name in self.known else None
@@ -67,6 +74,18 @@ def people() -> People:
 @pytest.fixture
 def logins(people, clock) -> Logins:
     return Logins(people, Notes(), brake=Brake(free=3), clock=clock)
+
+
+def test_who_was_found_right_before_is_known_at_once_unless_too_many_failures_came_from_there(logins):
+    assert logins.recall("ann", "right", "host") is None
+    assert logins.verify("ann", "right", "host") == ANN
+    assert logins.recall("ann", "right", "host") == ANN
+    assert logins.recall("ann", "wrong", "host") is None
+    for _ in range(3):
+        with pytest.raises(Unauthorized):
+            logins.verify("ann", "wrong", "attacker")
+    assert logins.recall("ann", "right", "attacker") is None
+    assert logins.recall("ann", "right", "host") == ANN
 
 
 def test_a_password_tells_who_it_is(logins):

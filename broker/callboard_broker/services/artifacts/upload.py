@@ -83,8 +83,8 @@ class Upload:
             Conflict: somebody else goes on with this upload.
         """
         with self._lock:
-            self._check_open()
             self._check_size(self.size + len(data))
+            self._check_open()
             if self.size - self._looked >= _LOOK:
                 self._looked = self.size
                 self._check_room(len(data))
