@@ -132,8 +132,8 @@ async def _identified(request: Request, header: str | None, use: Services) -> Pe
             return use.logins.identify(value.strip())
         case "basic":
             login = (*_unpack(value.strip()), address(request))
-            # What a thread would be told of is known mostly, and costs less than to go there.
-            return use.logins.recall(*login) or await asyncio.to_thread(use.logins.verify, *login)
+            known = use.logins.recall(*login)  # mostly; to go to a thread would cost more
+            return known if known is not None else await asyncio.to_thread(use.logins.verify, *login)
     raise Unauthorized("log in: send a bearer token, or a user name and password (HTTP Basic)")
 
 
