@@ -35,6 +35,12 @@ class Slow:
     def recall(self, username: str, password: str) -> User | None:
         return User(username, "viewer") if username == password and username in self.verified else None
 
+    def recognise(self, username: str, password: str) -> User | None:
+        return None
+
+    def remembers(self, username: str) -> bool:
+        return username in self.verified
+
     def verify(self, username: str, password: str) -> User | None:
         self.asked.set()
         assert self.allowed.wait(20)
@@ -186,3 +192,17 @@ def test_who_guesses_the_same_name_from_the_same_address_does_not_keep_its_owner
             with wire.Wire(engine.address) as honest, contextlib.suppress(ConnectionError):
                 code = honest.connect("honest", username="admin", password=password("admin")).code
                 assert code in {0, 3}
+
+
+def test_who_guesses_is_not_let_in_at_once_when_he_is_right(tmp_path: Path) -> None:
+    """Its owner is there, so the broker knows the password; who may try it a thousand times a second would find it."""
+    with running("embedded", tmp_path, Options(access=True)) as engine, contextlib.ExitStack() as stack:
+        owner = stack.enter_context(wire.Wire(engine.address))
+        assert owner.connect("owner", username="admin", password=password("admin")).code == 0
+        wires = [stack.enter_context(wire.Wire(engine.address)) for _ in range(30)]
+        for number, one in enumerate(wires[:-1]):
+            one.send(p.connect(f"guess{number}", username="admin", password=f"guess {number}"))
+        assert wires[0].receive().code != 0
+        wires[-1].send(p.connect("right", username="admin", password=password("admin")))
+        with contextlib.suppress(TimeoutError):
+            assert wires[-1].receive(timeout=1.0).code != 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,8 +30,9 @@ __all__ = ["Account", "User", "Users", "credential_file", "ensure_first_users", 
 
 # OWASP's first choice for argon2id: 19 MiB, 2 passes. About 20 ms here and well under a second on a Pi.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-#: Bytes of randomness in a password we make.
+#: Bytes of randomness in a password we make, and how it looks in a first user's file.
 _PASSWORD_BYTES = 16
+_MADE = re.compile(rf"[0-9a-f]{{{2 * _PASSWORD_BYTES}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ def _ensure(users: Users, role: Role, password_file: Path) -> None:
     users.remove(role)
     if not password_file.exists():
         write_private(password_file, secrets.token_hex(_PASSWORD_BYTES) + "\n")
-    users.put(role, role, password_file.read_text().strip())
+    password = password_file.read_text().strip()
+    users.put(role, role, password, chosen=_MADE.fullmatch(password) is None)
 
 
 class Users:
@@ -209,9 +212,9 @@ class Users:
     def verify(self, username: str, password: str) -> User | None:
         """Return whose credential this is, or None.
 
-        The first success costs an argon2 verification (about 20 ms, so call it off the event loop), later ones and
-        those of enrolled nodes microseconds. Every refusal costs one argon2 verification, whatever the reason, so that its duration
-        does not tell which names exist.
+        The first success with a chosen password costs an argon2 verification (about 20 ms, so call it off the event loop),
+        later ones microseconds. Every refusal costs one argon2 verification, whatever the reason, so that its duration does
+        not tell which names exist.
 
         Raises:
             Failed: the users file is damaged.
@@ -221,26 +224,47 @@ class Users:
             return known
         record = self._load().get(username)
         enabled = self.find(username) is not None
-        if record is not None and enabled and hmac.compare_digest(_sha256(password), record.sha256):
-            right = True
-        else:
-            right = _check((record.argon2 if record else "") or _nobody(), password)
+        right = _check((record.argon2 if record else "") or _nobody(), password)
         if not right or record is None or not enabled:
             return None
         self._fast[username] = (record.secret, self._mark(password))
         return record.user(username)
 
     def recall(self, username: str, password: str) -> User | None:
-        """Return whose credential this is if it was verified before; costs microseconds, so it may be called anywhere.
+        """Return whose credential this is if it was verified before, or if :meth:`recognise` does.
+
+        Costs microseconds, so it may be called anywhere; but whoever may ask as often as he likes can guess quickly.
 
         Raises:
             Failed: the users file is damaged.
         """
         record = self._load().get(username)
+        if record is None or record.sha256:
+            return self.recognise(username, password)
         known_hash, known_mark = self._fast.get(username, ("", b""))
-        if record is None or record.secret != known_hash:
+        if record.secret != known_hash or not hmac.compare_digest(self._mark(password), known_mark):
             return None
-        if not hmac.compare_digest(self._mark(password), known_mark):
+        return self.find(username)
+
+    def remembers(self, username: str) -> bool:
+        """Tell whether :meth:`recall` knows the user's password, so that another one is wrong.
+
+        Raises:
+            Failed: the users file is damaged.
+        """
+        record = self._load().get(username)
+        return record is not None and (
+            bool(record.sha256) or record.secret == self._fast.get(username, ("",))[0]
+        )
+
+    def recognise(self, username: str, password: str) -> User | None:
+        """Return whose credential this is if the board made its password: nobody guesses that, however often he asks.
+
+        Raises:
+            Failed: the users file is damaged.
+        """
+        record = self._load().get(username)
+        if record is None or not hmac.compare_digest(_sha256(password), record.sha256):
             return None
         return self.find(username)
 
@@ -249,15 +273,22 @@ class Users:
 
     # ---- changes
 
-    def put(self, name: str, role: str, password: str, *, client_id: str = "") -> None:
+    def put(self, name: str, role: str, password: str, *, client_id: str = "", chosen: bool = True) -> None:
         """Add a user, or replace one; it has no certificate.
+
+        Args:
+            name: unique.
+            role: built in, or one of the site's own.
+            password: in clear.
+            client_id: the only one the credential is to be good for.
+            chosen: whether somebody may have chosen the password; else it has at least 128 random bits.
 
         Raises:
             NotFound: there is no such role.
             Conflict: the client id is bound to another user.
         """
         self.roles.rule(role)
-        record = replace(_made(role, password), client_id=client_id)
+        record = replace(_made(role, password, chosen=chosen), client_id=client_id)
         with self.locked():
             owner = self.owner(client_id) if client_id else None
             if owner not in {None, name}:
@@ -275,14 +306,8 @@ class Users:
         Raises:
             Conflict: a user of this name exists and is no node's.
         """
-        record = _Record(
-            Role.NODE.value,
-            argon2="",
-            mosquitto=mosquitto.hash_password(password),
-            client_id=node,
-            certificate=certificate,
-            sha256=_sha256(password),
-        )
+        made = _made(Role.NODE.value, password, chosen=False)
+        record = replace(made, client_id=node, certificate=certificate)
         with self.locked():
             records = self._load()
             if node in set(Role) or (node in records and not self.is_node(node)):
@@ -297,14 +322,14 @@ class Users:
         """
         self._change(name, certificate=certificate)
 
-    def change_password(self, name: str, password: str) -> None:
+    def change_password(self, name: str, password: str, *, chosen: bool = True) -> None:
         """Replace a user's password; sessions of the old one end.
 
         Raises:
             NotFound: there is no such user.
         """
-        made = _made("", password)
-        self._change(name, argon2=made.argon2, mosquitto=made.mosquitto, sha256="")
+        made = _made("", password, chosen=chosen)
+        self._change(name, argon2=made.argon2, mosquitto=made.mosquitto, sha256=made.sha256)
 
     def change_role(self, name: str, role: str) -> None:
         """Give a user another role; its sessions end.
@@ -376,8 +401,11 @@ class Users:
         self._file.save({name: asdict(record) for name, record in records.items()})
 
 
-def _made(role: str, password: str) -> _Record:
-    return _Record(str(role), _HASHER.hash(password), mosquitto.hash_password(password))
+def _made(role: str, password: str, *, chosen: bool) -> _Record:
+    mosquittos = mosquitto.hash_password(password)
+    if chosen:
+        return _Record(str(role), _HASHER.hash(password), mosquittos)
+    return _Record(str(role), argon2="", mosquitto=mosquittos, sha256=_sha256(password))
 
 
 def _private_folder(path: Path) -> None:

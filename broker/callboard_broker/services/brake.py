@@ -50,6 +50,11 @@ class Brake:
         penalty = min(self._longest, self._first * (1 << min(found.count - self._free, 30)))
         return max(0.0, found.last + penalty - now)
 
+    def failures(self, key: Hashable, now: float) -> int:
+        """Return how many failures of ``key`` are remembered."""
+        found = self._failures.get(key)
+        return 0 if found is None or now - found.last > self._remembered else found.count
+
     def failed(self, key: Hashable, now: float) -> None:
         """Note a failure at ``now`` (seconds)."""
         found = self._failures.pop(key, None)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from callboard_broker.services.api_tokens import ApiTokens, digest
 from callboard_broker.services.brake import Brake
+from callboard_broker.services.guessing import Familiar, Room, Sought
 from callboard_broker.services.refusals import Notes
 from callboard_broker.store import tokens
 from callboard_broker.store.tokens import TokenRecord
@@ -35,7 +36,8 @@ def _nobody_is_told(username: str, address: str, code: str, reason: str) -> None
 LIFETIME = 12 * 3600.0
 PER_USER = 100
 #: Passwords that may be in the check at a time; more are turned away rather than left to hold up other requests.
-CHECKED_AT_ONCE = 10
+#: Of these, for users where they have not logged in before, and for one address: nobody takes up all the room.
+CHECKED_AT_ONCE, STRANGERS, ONE_ADDRESS = 16, 12, 4
 
 
 class User(Protocol):
@@ -58,6 +60,9 @@ class Verifier(Protocol):
 
     def recall(self, username: str, password: str) -> User | None:
         """Return whose credential this is if it was verified before; never takes long."""
+
+    def recognise(self, username: str, password: str) -> User | None:
+        """Return whose credential this is if nobody can guess its password; never takes long."""
 
     def find(self, name: str) -> User | None:
         """Return a user that may log in."""
@@ -126,13 +131,15 @@ class Logins:
         self._verifier = verifier
         self._notes = notes
         self._brake = brake
+        self._familiar = Familiar()
+        self._sought = Sought(self._familiar)
         self._api_tokens = api_tokens
         self._told = told
         self._clock = clock
         self._lock = threading.Lock()
         # A hash takes memory and a core on purpose; two at a time leave room for the rest.
         self._hashing = threading.BoundedSemaphore(2)
-        self._room = threading.BoundedSemaphore(CHECKED_AT_ONCE)
+        self._room = Room(CHECKED_AT_ONCE, STRANGERS, ONE_ADDRESS)
         self._tokens: dict[str, TokenRecord] = {}
 
     def load(self, connection: Connection) -> None:
@@ -151,28 +158,49 @@ class Logins:
             Unauthorized: wrong, or the user is disabled.
             Overloaded: too many failures, and the message says how long to wait; or too many logins at a time.
         """
-        key = (address, username[:100])
-        wait = self._brake.wait(key, self._clock())
+        user = self._verifier.recognise(username, password) or self._slowed(username, password, address)
+        return self._let_in(user, address)
+
+    def recall(self, username: str, password: str, address: str) -> Person | None:
+        """Return whose password this is if that can be told without waiting; None: ask :meth:`verify`."""
+        user = self._verifier.recognise(username, password)
+        if user is None and not self._wait(username, address):
+            user = self._remembered(username, password, address)
+        return None if user is None else self._let_in(user, address)
+
+    def _let_in(self, user: User, address: str) -> Person:
+        self._brake.succeeded((address, user.name))
+        self._familiar.note(address, user.name)
+        return self._person(user, self._verifier.mark(user.name))
+
+    def _slowed(self, username: str, password: str, address: str) -> User:
+        """Check a password that somebody may be guessing."""
+        wait = self._wait(username, address)
         if wait:
             self._told(username[:100], address, "overloaded", "too many failed logins")
-            raise Overloaded(f"too many failed logins; try again in {wait:.0f} s")
-        user = self._check(username, password)
+            raise Overloaded(f"too many failed logins; try again in {max(wait, 1):.0f} s")
+        user = self._check(username, password, address)
         if user is None:
-            self._brake.failed(key, self._clock())
+            self._failed(username, address)
             _log.warning("a log-in as %r from %s was refused", username[:100], address)
             self._told(username[:100], address, "unauthorized", "wrong user name or password")
             raise Unauthorized("wrong user name or password")
-        self._brake.succeeded(key)
-        return self._person(user, self._verifier.mark(user.name))
+        return user
 
-    def recall(self, username: str, password: str, address: str) -> Person | None:
-        """Return whose password this is if it was found right before, without waiting; None: ask :meth:`verify`."""
-        key = (address, username[:100])
-        user = None if self._brake.wait(key, self._clock()) else self._verifier.recall(username, password)
-        if user is None:
+    def _wait(self, username: str, address: str) -> float:
+        name, now = username[:100], self._clock()
+        return max(self._brake.wait((address, name), now), self._sought.wait(address, name, now))
+
+    def _failed(self, username: str, address: str) -> None:
+        name, now = username[:100], self._clock()
+        self._brake.failed((address, name), now)
+        self._sought.failed(name, now)
+
+    def _remembered(self, username: str, password: str, address: str) -> User | None:
+        """Only where its owner has been: elsewhere, somebody could guess without being counted while the room is full."""
+        if not self._familiar.knows(address, username):
             return None
-        self._brake.succeeded(key)
-        return self._person(user, self._verifier.mark(user.name))
+        return self._verifier.recall(username, password)
 
     def _person(self, user: User, mark: str, token: str = "", scope: Iterable[str] | None = None) -> Person:
         rights = frozenset(map(str, self._verifier.rights(user.role)))
@@ -180,14 +208,23 @@ class Logins:
             rights &= set(scope)
         return Person(user.name, str(user.role), rights, mark, token)
 
-    def _check(self, username: str, password: str) -> User | None:
-        if not self._room.acquire(blocking=False):
+    def _check(self, username: str, password: str, address: str) -> User | None:
+        known = self._remembered(username, password, address)
+        if known is not None:
+            return known
+        familiar = self._familiar.knows(address, username)
+        with self._lock:
+            entered = self._room.enter(address, familiar=familiar)
+        if not entered:
+            if familiar:
+                self._failed(username, address)
             raise Overloaded("too many logins at a time; try again in a second")
         try:
             with self._hashing:
                 return self._verifier.verify(username, password)
         finally:
-            self._room.release()
+            with self._lock:
+                self._room.leave(address)
 
     def begin(self, person: Person) -> Login:
         """Make a token."""

@@ -81,7 +81,7 @@ class People:
         with self._users.locked():
             if name in self._users.names():
                 raise Conflict(f"there is a user {name!r} already; choose another name, or change that one")
-            self._users.put(name, role, secret, client_id=client_id)
+            self._users.put(name, role, secret, client_id=client_id, chosen=password is not None)
         bound = f", bound to client id {client_id}" if client_id else ""
         self._audit.note(by, "user.add", name, detail=f"role {role}{bound}")
         return secret if password is None else None
@@ -102,7 +102,7 @@ class People:
         self._changeable(name)
         secret = _checked(password)
         with self._users.locked():
-            self._users.change_password(name, secret)
+            self._users.change_password(name, secret, chosen=password is not None)
             if name in set(Role):  # what programs of this machine log in with
                 write_private(credential_file(self._state, name), secret + "\n")
         ended = self._end(name, keep_tokens=keep_tokens)

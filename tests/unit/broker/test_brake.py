@@ -60,3 +60,10 @@ def test_memory_is_bounded():
         failing(brake, key, 1)
     assert brake.wait("a", 0.0) == 0
     assert brake.wait("d", 0.0) > 0
+
+
+def test_failures_are_counted_for_as_long_as_they_are_remembered():
+    brake = Brake(remembered=10)
+    failing(brake, "a", 3, now=1.0)
+    assert [brake.failures("a", now) for now in (1.0, 11.0, 12.0)] == [3, 3, 0]
+    assert brake.failures("b", 1.0) == 0

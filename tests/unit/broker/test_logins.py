@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import pytest
 
 from callboard_broker.services.brake import Brake
-from callboard_broker.services.logins import CHECKED_AT_ONCE, LIFETIME, PER_USER, Logins, Person
+from callboard_broker.services.logins import (
+    CHECKED_AT_ONCE,
+    LIFETIME,
+    ONE_ADDRESS,
+    PER_USER,
+    STRANGERS,
+    Logins,
+    Person,
+)
 from callboard_core.errors import Overloaded, Unauthorized
 
 
@@ -38,6 +46,9 @@ class People:
 
     def recall(self, username: str, password: str) -> User | None:
         return self.verify(username, password) if username in self.seen else None
+
+    def recognise(self, username: str, password: str) -> User | None:
+        return User("eve", "viewer") if (username, password) == ("eve", "random") else None
 
     def find(self, name: str) -> User | None:
         return User(name, self.known[name]) if name in self.known else None
@@ -107,6 +118,26 @@ def test_guessing_is_slowed_down_for_the_guesser_only(logins, clock):
     assert logins.verify("ann", "right", "home").username == "ann"
     clock.now += 2
     assert logins.verify("ann", "right", "attacker").username == "ann"
+
+
+def test_who_shows_a_password_that_the_board_made_never_waits(logins):
+    for _ in range(20):
+        with pytest.raises((Unauthorized, Overloaded)):
+            logins.verify("eve", "wrong", "shared")
+    assert logins.verify("eve", "random", "shared").username == "eve"
+
+
+def test_guessing_at_a_name_from_many_addresses_is_slowed_down_but_not_where_its_owner_was(logins, clock):
+    logins.verify("ann", "right", "home")
+    for address in range(50):
+        with pytest.raises(Unauthorized):
+            logins.verify("ann", "wrong", str(address))
+    with pytest.raises(Overloaded, match="try again in 1 s"):
+        logins.verify("ann", "right", "another")
+    assert logins.verify("ann", "right", "home").username == "ann"
+    assert logins.verify("bob", "right", "another").username == "bob"
+    clock.now += 1
+    assert logins.verify("ann", "right", "another").username == "ann"
 
 
 def test_a_token_is_good_until_it_expires_or_ends(logins, clock):
@@ -185,19 +216,63 @@ def test_the_tokens_of_one_user_are_bounded_and_the_oldest_goes(logins, clock):
     assert logins.identify(tokens[5]).username == "bob"
 
 
+class Slow(People):
+    """Checks that last until the test lets them end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.going = threading.Event()
+
+    def verify(self, username: str, password: str) -> User | None:
+        self.going.wait()
+        return super().verify(username, password)
+
+    def recall(self, username: str, password: str) -> User | None:
+        return People.verify(self, username, password)
+
+
 def test_a_flood_of_logins_is_turned_away_instead_of_holding_up_the_rest(clock):
-    going = threading.Event()
-
-    class Slow(People):
-        def verify(self, username: str, password: str) -> User | None:
-            going.wait()
-            return super().verify(username, password)
-
-    logins = Logins(Slow(), Notes(), brake=Brake(), clock=clock)
-    with ThreadPoolExecutor(CHECKED_AT_ONCE + 1) as pool:
-        asked = [pool.submit(logins.verify, "ann", "right", str(n)) for n in range(CHECKED_AT_ONCE + 1)]
+    slow = Slow()
+    logins = Logins(slow, Notes(), brake=Brake(), clock=clock)
+    with ThreadPoolExecutor(STRANGERS + 1) as pool:
+        asked = [pool.submit(logins.verify, "ann", "right", str(n)) for n in range(STRANGERS + 1)]
         turned_away = next(as_completed(asked))
         assert isinstance(turned_away.exception(), Overloaded)
-        going.set()
+        slow.going.set()
         assert {one.result().username for one in asked if one is not turned_away} == {"ann"}
     assert logins.verify("ann", "right", "later").role == "operator"
+
+
+def test_a_flood_from_one_address_keeps_nobody_else_out(clock):
+    slow = Slow()
+    logins = Logins(slow, Notes(), brake=Brake(), clock=clock)
+    with ThreadPoolExecutor(ONE_ADDRESS + 2) as pool:
+        flood = [pool.submit(logins.verify, f"u{n}", "wrong", "attacker") for n in range(ONE_ADDRESS + 1)]
+        assert isinstance(next(as_completed(flood)).exception(), Overloaded)
+        honest = pool.submit(logins.verify, "ann", "right", "home")
+        slow.going.set()
+        assert honest.result().username == "ann"
+        assert {type(one.exception()) for one in flood} == {Overloaded, Unauthorized}
+
+
+def test_who_was_there_before_gets_in_although_the_room_is_full_and_who_guesses_there_is_counted(clock):
+    slow = Slow()
+    logins = Logins(slow, Notes(), brake=Brake(free=3), clock=clock)
+    slow.going.set()
+    logins.verify("ann", "right", "home")
+    slow.going.clear()
+    with ThreadPoolExecutor(CHECKED_AT_ONCE) as pool:
+        flood = [pool.submit(logins.verify, f"u{n}", "wrong", "home") for n in range(ONE_ADDRESS + 1)]
+        assert isinstance(next(as_completed(flood)).exception(), Overloaded), "the room is full"
+        assert logins.verify("ann", "right", "home").username == "ann"
+        told = [str(_answer(logins, "ann", "wrong")) for _ in range(4)]
+        slow.going.set()
+    assert "too many failed logins" in told[-1]
+
+
+def _answer(logins: Logins, name: str, password: str) -> Exception | None:
+    try:
+        logins.verify(name, password, "home")
+    except (Overloaded, Unauthorized) as error:
+        return error
+    return None

@@ -110,6 +110,40 @@ def test_a_nodes_password_needs_no_slow_hash_until_a_person_chooses_another(
     assert asked == ["secret", "chosen"]
 
 
+def test_a_password_that_the_board_made_is_recognised_at_once_and_a_chosen_one_is_not(users: Users):
+    assert users.recognise("anna", "correct horse") is None
+    users.put("made", Role.VIEWER, "random", chosen=False)
+    assert users.recognise("made", "random") == users.recall("made", "random") == User("made", "viewer")
+    assert users.recognise("made", "other") is users.recall("made", "other") is None
+    users.disable("made")
+    assert users.recognise("made", "random") is None
+    users.disable("made", disabled=False)
+    users.change_password("made", "chosen word")
+    assert users.recognise("made", "chosen word") is users.recognise("made", "random") is None
+    assert users.verify("made", "chosen word") is not None
+    users.change_password("made", "random again", chosen=False)
+    assert users.recognise("made", "random again") is not None
+
+
+def test_it_is_told_whose_password_is_remembered(users: Users):
+    assert not users.remembers("anna")
+    users.verify("anna", "correct horse")
+    assert users.remembers("anna")
+    users.change_password("anna", "battery staple")
+    assert not users.remembers("anna")
+    assert not users.remembers("nobody")
+
+
+def test_a_first_user_whose_password_somebody_wrote_down_himself_has_a_chosen_one(tmp_path: Path):
+    ensure_first_users(tmp_path)
+    (tmp_path / "users.json").unlink()
+    credential_file(tmp_path, "viewer").write_text("my own password\n")
+    users = ensure_first_users(tmp_path)
+    assert users.recognise("viewer", "my own password") is None
+    made = credential_file(tmp_path, "admin").read_text().strip()
+    assert users.recognise("admin", made) is not None
+
+
 def test_a_new_enrolment_makes_the_old_credential_worthless(users: Users):
     users.enrol("pi-1", "secret", "ab" * 32)
     mark = users.marks()["pi-1"]

@@ -16,6 +16,7 @@ from callboard_broker.mqtt.packets import Connect
 from callboard_broker.mqtt.phase import Phase
 from callboard_broker.mqtt.reasons import Reason
 from callboard_broker.services.brake import Brake
+from callboard_broker.services.guessing import Familiar, Sought
 from callboard_core.errors import CallboardError
 
 log = logging.getLogger("callboard.broker")
@@ -25,8 +26,11 @@ __all__ = ["Grants", "Login", "Users", "WhoLike"]
 #: Password verifications at once; more would only wait for the same cores.
 _AT_ONCE = 2
 #: Failures of an address that cost nothing; from then on each refusal is told so many seconds later, at first and at most,
-#: until nothing has failed for so long.
+#: until nothing has failed for so long. So many seconds lie between two checks for suspects.
 _FREE, _FIRST, _LONGEST, _REMEMBERED = 5, 0.25, 2.0, 60.0
+_PAUSE = 0.25
+#: Seconds without a failure until a name at which many addresses have guessed is nothing special any more.
+_REST = 10.0
 
 
 class WhoLike(Protocol):
@@ -50,6 +54,12 @@ class Users(Protocol):
 
     def recall(self, username: str, password: str) -> WhoLike | None:
         """Return the user if this credential was verified before; costs microseconds."""
+
+    def remembers(self, username: str) -> bool:
+        """Tell whether a password of this user that is not recalled is wrong."""
+
+    def recognise(self, username: str, password: str) -> WhoLike | None:
+        """Return the user if this is its password, and one that nobody can guess; costs microseconds."""
 
     def verify(self, username: str, password: str) -> WhoLike | None:
         """Return the user; may take long."""
@@ -86,8 +96,10 @@ class _Anybody(NamedTuple):
 class Login:
     """Decides about CONNECTs.
 
-    A password nobody has verified yet takes a core for a while, so such checks wait for each other: addresses take turns,
-    those that have been failing come last, one at a time, and are told late. Nobody is locked out.
+    A password nobody has verified yet takes a core for a while, so such checks wait for each other: addresses take turns.
+    Suspects come last, one at a time with a pause in between, and are told late: whoever comes from an address that has
+    been failing, or with a name that many addresses guess at. For them even a password that was verified before waits its
+    turn, since who is let in at once if he is right can guess as quickly as he connects. Nobody is locked out.
 
     Args:
         users: None lets everybody in (a broker for tests, or one whose plugins decide).
@@ -116,11 +128,13 @@ class Login:
         self._done = done
         self._loop = asyncio.get_running_loop()
         self._brake = Brake(free=_FREE, first=_FIRST, longest=_LONGEST, remembered=_REMEMBERED)
+        self._familiar = Familiar()
+        self._sought = Sought(self._familiar, rest=_REST)
         self._waiting = Waiting(hub.limits.logins_waiting)
         self._suspects = Waiting(hub.limits.logins_waiting)
         self._marks = dict(users.marks()) if users is not None else {}
         self._checking = 0
-        self._suspected = 0
+        self._resting = False  # a suspect is checked, or has just been
         self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -148,7 +162,10 @@ class Login:
             return shown
         if login.username is None or login.password is None:
             return None
-        return self._users.recall(login.username, _text(login.password))
+        password = _text(login.password)
+        if self._is_suspect(connection.address, login.username):
+            return self._users.recognise(login.username, password)
+        return self._users.recall(login.username, password)
 
     @staticmethod
     def _fail(connection: Connection, error: Exception) -> None:
@@ -164,25 +181,40 @@ class Login:
         attempt = Attempt(connection.address, login.username, login.password, [connection])
         # Names that do not exist share one turn: there is no end of them.
         known = login.username if users.find(login.username) is not None else ""
-        queue = self._suspects if self._penalty(connection.address) else self._waiting
-        if queue.put(attempt, known):
+        suspect = self._is_suspect(connection.address, login.username)
+        if not suspect and users.remembers(login.username):
+            # Counted before it is told: many at once would else be guesses that cost nothing.
+            self._note_failure(attempt)
+        if (self._suspects if suspect else self._waiting).put(attempt, known):
             self._check_more(users)
         else:
             self._hub.counters.bounds["logins_waiting"] += 1
             self._refuse(connection, Reason.SERVER_BUSY)
 
-    def _penalty(self, address: str) -> float:
-        return self._brake.wait(address, self._loop.time())
+    def _is_suspect(self, address: str, name: str) -> bool:
+        now = self._loop.time()
+        return self._brake.failures(address, now) >= _FREE or self._sought.wait(address, name, now) > 0
+
+    def _penalty(self, address: str, name: str) -> float:
+        now = self._loop.time()
+        return max(self._brake.wait(address, now), min(_LONGEST, self._sought.wait(address, name, now)))
+
+    def _note_failure(self, attempt: Attempt) -> None:
+        if not attempt.failed:
+            attempt.failed = True
+            self._brake.failed(attempt.address, self._loop.time())
+            self._sought.failed(attempt.name, self._loop.time())
 
     def _check_more(self, users: Users) -> None:
         while self._checking < _AT_ONCE and not self._stopped:
-            attempt, suspect = self._waiting.take(), False
-            if attempt is None and not self._suspected:
-                attempt, suspect = self._suspects.take(), True
+            attempt = self._waiting.take()
+            suspect = attempt is None and not self._resting
+            if suspect:
+                attempt = self._suspects.take()
             if attempt is None:
                 return
             self._checking += 1
-            self._suspected += suspect
+            self._resting = self._resting or suspect
             self._start(self._check(users, attempt, suspect=suspect))
 
     async def _check(self, users: Users, attempt: Attempt, *, suspect: bool) -> None:
@@ -195,14 +227,19 @@ class Login:
                 self._fail(connection, error)
         else:
             if found is None:
-                self._brake.failed(attempt.address, self._loop.time())
+                self._note_failure(attempt)
             for connection in attempt.connections:
                 self._conclude(connection, found)
         finally:
             self._checking -= 1
-            self._suspected -= suspect
+            if suspect:
+                self._loop.call_later(_PAUSE, self._rested, users)
             self._check_more(users)
             self._done()
+
+    def _rested(self, users: Users) -> None:
+        self._resting = False
+        self._check_more(users)
 
     # ---- answers
 
@@ -220,12 +257,12 @@ class Login:
 
     def _refuse(self, connection: Connection, reason: Reason) -> None:
         """Refuse; who has failed again and again is told later, so that he cannot try as often."""
-        penalty = self._penalty(connection.address)
+        login = connection.login
+        name = "" if login is None else login.username or ""
+        penalty = self._penalty(connection.address, name)
         self._hub.kept_out(connection, reason)
-        if (
-            not penalty and connection.login is not None
-        ):  # the audit log counts what comes after the first few
-            log.warning("a log-in as %r from %s was refused", connection.login.username, connection.address)
+        if not penalty and login is not None:  # the audit log counts what comes after the first few
+            log.warning("a log-in as %r from %s was refused", login.username, connection.address)
         if penalty:
             self._loop.call_later(penalty, self._refuse_late, connection, reason)
         else:
@@ -267,6 +304,7 @@ class Login:
                 return
         if self._users is not None:
             self._note_mark(self._users, verdict.name)
+            self._familiar.note(connection.address, verdict.name)
         self._hub.admit(connection, verdict.name, self._restrict(grant, verdict.name, login.client_id))
 
     # ---- revoking

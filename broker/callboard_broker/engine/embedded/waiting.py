@@ -17,12 +17,16 @@ _MANY = 100
 
 @dataclass(slots=True)
 class Attempt:
-    """A credential that came from one address, and the connections that are to be told about it."""
+    """A credential that came from one address, and the connections that are to be told about it.
+
+    ``failed`` says that it is known to be wrong, and was counted as that.
+    """
 
     address: str
     name: str
     password: bytes = field(repr=False)
     connections: list[Connection] = field(default_factory=list)
+    failed: bool = False
     _many: int = field(default=_MANY, init=False)
 
     @property
