@@ -22,6 +22,7 @@ __all__ = ["Audit", "AuditRecord", "Request", "Wanted"]
 #: Records that may wait to be written; more are counted, and the count is written.
 WAITING = 10_000
 #: Of records that are alike but for their time and detail, so many are kept apart in one write; further ones are counted.
+#: Log-ins that are refused are alike by address.
 APART = 20
 #: Longest text that is kept, in characters.
 _TEXT = 500
@@ -116,12 +117,11 @@ class Audit:
             return audit.find(connection, wanted, before=before, after=after, limit=limit)
 
     def _add(self, record: AuditRecord) -> None:
-        key = (record.who, record.origin, record.what, record.subject, record.result)
         with self._lock:
-            places = self._alike.setdefault(key, [])
+            places = self._alike.setdefault(_likeness(record), [])
             if len(places) >= APART:
                 last = self._waiting[places[-1]]
-                self._waiting[places[-1]] = replace(record, count=last.count + record.count, id=last.id)
+                self._waiting[places[-1]] = _together(last, record)
             elif len(self._waiting) < WAITING:
                 places.append(len(self._waiting))
                 self._append(record)
@@ -153,6 +153,23 @@ class Audit:
                 self._left_out = 0
             records = list(self._waiting)
         audit.add(connection, records)
+
+
+def _likeness(record: AuditRecord) -> tuple[str, ...]:
+    """Of what strangers are refused all that comes from one address is alike, whatever names they think of."""
+    if record.what == "login" and record.result != "ok":
+        return (record.what, record.origin.partition(" ")[0], record.result)
+    return (record.who, record.origin, record.what, record.subject, record.result)
+
+
+def _together(one: AuditRecord, other: AuditRecord) -> AuditRecord:
+    """One record for both, with the later one's time."""
+    both = replace(other, count=one.count + other.count, id=one.id)
+    if one.who == other.who:
+        return both
+    return replace(
+        both, who="", subject="", origin=other.origin.partition(" ")[0], detail="under several names"
+    )
 
 
 def _clean(text: str) -> str:

@@ -95,10 +95,31 @@ _WELL = ("ok", "sent")
 
 
 def thin(connection: Connection, before: float, most: int, step: int) -> int:
-    """Remove up to ``step`` records from before ``before`` (Unix seconds) or beyond the newest ``most``."""
-    beyond = last_id(connection) - most
-    due = select(AuditRow.id).where((AuditRow.t < before) | (AuditRow.id <= beyond))
-    found = connection.execute(due.order_by(AuditRow.id).limit(step)).scalars().all()
+    """Remove up to ``step`` records: those from before ``before`` (Unix seconds), then while there are more than ``most``.
+
+    Of too many, what was refused goes first, oldest first: anybody can have something refused as often as he likes, and must
+    not push out of the log what was done.
+    """
+    found = _ids(connection, AuditRow.t < before, step)
+    if not found:
+        over = min(step, _count_beyond(connection, most))
+        found = _ids(connection, AuditRow.result.not_in(_WELL), over)
+        found += _ids(connection, AuditRow.result.in_(_WELL), over - len(found))
     if found:
         connection.execute(delete(AuditRow).where(AuditRow.id.in_(found)))
     return len(found)
+
+
+def _ids(connection: Connection, wanted: ColumnElement[bool], most: int) -> list[int]:
+    """The oldest ones."""
+    if most <= 0:
+        return []
+    query = select(AuditRow.id).where(wanted).order_by(AuditRow.id).limit(most)
+    return list(connection.execute(query).scalars().all())
+
+
+def _count_beyond(connection: Connection, most: int) -> int:
+    if last_id(connection) <= most:  # ids begin at 1, so there cannot be more
+        return 0
+    count: int = connection.execute(select(func.count()).select_from(AuditRow)).scalar_one()
+    return count - most

@@ -256,7 +256,9 @@ class AuditLog(_Section):
 
     days: float = Field(default=365, gt=0, description="days to keep who did what")
     records: int = Field(
-        default=1_000_000, ge=1000, description="records kept at most; beyond, the oldest go first"
+        default=1_000_000,
+        ge=1000,
+        description="records kept at most; beyond, the oldest go first, of what was refused before what was done",
     )
 
 

@@ -75,6 +75,18 @@ def test_many_alike_are_counted_instead_of_kept(log: Log):
     assert max(record.t for record in records) == 1000.0 + APART + 99
 
 
+def test_refused_log_ins_of_one_address_are_counted_whatever_names_they_try(log: Log):
+    for number in range(APART + 100):
+        log.audit.note(f"n{number}", "login", f"n{number}", f"10.0.0.9 c{number}", "unauthorized", "wrong")
+    log.audit.note("ann", "login", "ann", "10.0.0.7 c", "unauthorized")
+    log.write()
+    records = log.all()
+    assert len(records) == APART + 1
+    many = next(record for record in records if record.count > 1)
+    assert (many.who, many.subject, many.origin, many.count) == ("", "", "10.0.0.9", 101)
+    assert many.detail == "under several names"
+
+
 def test_what_finds_no_room_is_counted(log: Log):
     for number in range(WAITING + 7):
         log.audit.note("eve", "command", f"topic {number}")
@@ -158,3 +170,22 @@ def test_old_records_go_by_age_and_by_number(log: Log):
     assert thin(0.0, 4, step=2) == 2
     assert thin(0.0, 4) == 1
     assert [record.subject for record in log.all()] == ["6", "7", "8", "9"]
+
+
+def test_what_anybody_can_have_refused_pushes_nothing_out_that_was_done(log: Log):
+    for number in range(3):
+        log.audit.note("ann", "user.add", f"done {number}")
+    for number in range(6):
+        log.audit.note(f"n{number}", "login", f"refused {number}", f"10.0.0.{number}", "unauthorized")
+    log.audit.note("ann", "user.add", "done 3")
+    log.write()
+
+    def thin(most: int, step: int = 100) -> int:
+        with log.database.write() as connection:
+            return store.thin(connection, 0.0, most, step)
+
+    assert thin(10) == 0
+    assert [thin(5, step=2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [record.subject for record in log.all()] == ["done 0", "done 1", "done 2", "refused 5", "done 3"]
+    assert thin(3) == 2
+    assert [record.subject for record in log.all()] == ["done 1", "done 2", "done 3"]
