@@ -83,10 +83,25 @@ def check(source: Path, target: Path | None, *, many: bool, sha256: str | None) 
         raise BadRequest(f"{target} is the image itself; write to another file")
     if target.is_dir() and not many:
         raise BadRequest(f"{target} is a folder; name a file in it, as {target / 'card.img'}")
+    if not many and not target.is_block_device():
+        _check_file(target)
     wanted = sha256 or checksum_beside(source)
     if wanted is not None:
         check_sum(image, wanted)
         print("the image has the right SHA-256", file=sys.stderr)
+
+
+def _check_file(target: Path) -> None:
+    """Check that an image can become a file there; what is no card any more must not become one in memory."""
+    if target.exists() and not target.is_file():
+        raise BadRequest(
+            f"{target} is neither a file nor a card; name a new image file, or the card's device"
+        )
+    folder = target.absolute().parent
+    if folder.is_relative_to("/dev"):
+        raise BadRequest(f"there is no card {target}; `callboard flash --list` shows those there are")
+    if not folder.is_dir():
+        raise BadRequest(f"there is no folder {folder}; make it, or name another file")
 
 
 def show_devices() -> None:

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from callboard_core.errors import BadRequest, Failed
 __all__ = ["Image", "Readable", "check_sum", "checksum_beside", "find_image", "opened"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+#: What zipfile reads: a flag of an archive's members that it does not, and the ways of packing that it does.
+_ENCRYPTED = 1
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 #: Bytes that a pipe holds: the largest that a user may ask Linux for.
 _PIPE = 1 << 20
 
@@ -85,6 +89,10 @@ def _member(path: Path) -> zipfile.ZipInfo:
         raise BadRequest(f"{path} is cut or damaged ({error}); download it again") from None
     if len(images) != 1:
         raise BadRequest(f"{path} holds {len(images)} images; unpack it, and name one that ends in .img")
+    if images[0].flag_bits & _ENCRYPTED or images[0].compress_type not in _METHODS:
+        raise BadRequest(
+            f"{path} has a password, or is packed in an uncommon way; unpack it, and name the .img in it"
+        )
     return images[0]
 
 
@@ -102,7 +110,7 @@ def opened(image: Image) -> Iterator[Readable]:
         else:
             with _open(image) as stream:
                 yield stream
-    except (lzma.LZMAError, zipfile.BadZipFile, EOFError) as error:
+    except (lzma.LZMAError, zlib.error, zipfile.BadZipFile, EOFError) as error:
         raise Failed(f"{image.path} is cut or damaged ({error}); download it again") from None
 
 

@@ -112,6 +112,29 @@ def test_an_archive_that_is_damaged_within_makes_no_file(packed, tmp_path):
     assert inside(tmp_path) == ["bad.img.xz"]
 
 
+def test_a_zip_that_is_damaged_within_makes_no_file(image, tmp_path):
+    data = bytearray(cards.pack_zip(image).read_bytes())
+    name = b"folder/card.img"
+    begin = data.index(name) + len(name)
+    data[begin : begin + 8] = b"\xff" * 8  # a kind of block that there is not
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(data)
+    with pytest.raises(Failed, match="cut or damaged"):
+        flash_file(find_image(bad), tmp_path / "out.img", plan())
+    assert inside(tmp_path) == ["bad.zip"]
+
+
+@pytest.mark.parametrize(("field", "value"), [(8, 1), (10, 97)], ids=["password", "method"])
+def test_a_zip_that_cannot_be_read_is_told_before_it_is(image, tmp_path, field, value):
+    data = bytearray(cards.pack_zip(image).read_bytes())
+    entry = data.rindex(b"PK\x01\x02")  # in the archive's own list of what it holds
+    data[entry + field] = value
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(data)
+    with pytest.raises(BadRequest, match="has a password, or is packed in an uncommon way; unpack it"):
+        find_image(bad)
+
+
 def test_ctrl_c_leaves_no_half_file_and_no_old_one_damaged(packed, tmp_path):
     out = tmp_path / "out.img"
     out.write_bytes(b"an earlier one")
