@@ -267,7 +267,13 @@ class Board:
 
     def _make_updates(self) -> Updates:
         return Updates(
-            Shelf(self._settings.site, self.database, self.artifacts, self.keys.authority.sign_update),
+            Shelf(
+                self._settings.site,
+                self.database,
+                self.artifacts,
+                self.keys.authority.sign_update,
+                self._users.is_node,
+            ),
             self.database,
             self.link,
             self.registry.nodes,
@@ -310,6 +316,7 @@ class Board:
             self.logins.load(connection)
             self.api_tokens.load(connection)
             self.audit.load(connection)
+            self.updates.shelf.load(connection)
             self.farm.load(connection)
             self.historian.load(series.load(connection))
 

@@ -16,10 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from callboard_broker.errors import Damaged, NoRoom, WrongOffset
 from callboard_broker.http import errors
-from callboard_broker.http.context import Commander, Depositor, Fetcher, Use
+from callboard_broker.http.context import Commander, Depositor, Fetcher, Services, Use
 from callboard_broker.services.artifacts import Artifacts, Record, Upload
+from callboard_broker.services.logins import Person
 from callboard_core.calls.artifacts import ArtifactRef
-from callboard_core.errors import BadRequest, CallboardError, TimedOut, TooLarge
+from callboard_core.errors import BadRequest, CallboardError, Forbidden, TimedOut, TooLarge
 
 __all__ = ["HARMLESS", "content", "router"]
 
@@ -94,7 +95,7 @@ async def verify(_person: Commander, use: Use) -> Verified:
     "/{sha256}", summary="Is it there?", responses={404: {"description": "Upload-Offset: where to go on"}}
 )
 async def head(
-    sha256: Sha256, _person: Fetcher, use: Use, upload_length: Length = None, upload_offset: Offset = 0
+    sha256: Sha256, person: Fetcher, use: Use, upload_length: Length = None, upload_offset: Offset = 0
 ) -> Response:
     """Tell whether an artifact is there, or how much of it.
 
@@ -103,6 +104,7 @@ async def head(
     store = use.artifacts
     record = await _wait(store, lambda: store.find(sha256))
     if record is not None:
+        await _check_audience(use, sha256, person)
         return Response(headers=_headers(record) | {"Content-Length": str(record.size)})
     try:
         offset = await _wait(store, lambda: store.offset(sha256))
@@ -125,15 +127,19 @@ async def head(
 )
 async def get(
     sha256: Sha256,
-    _person: Fetcher,
+    person: Fetcher,
     use: Use,
     range_: Annotated[str, Header(alias="Range", description="one range of bytes")] = "",
     if_range: Annotated[str, Header()] = "",
     if_none_match: Annotated[str, Header()] = "",
 ) -> Response:
-    """Stream an artifact. If the last bytes don't come, it is damaged, and is not there any more."""
+    """Stream an artifact. If the last bytes don't come, it is damaged, and is not there any more.
+
+    What was pushed to nodes is for them, and for who may command.
+    """
     store = use.artifacts
     record = await _wait(store, lambda: store.record(sha256))
+    await _check_audience(use, sha256, person)
     headers = _headers(record)
     if headers["ETag"] in if_none_match:
         return Response(status_code=304, headers=headers)
@@ -214,6 +220,20 @@ async def content(store: Artifacts, sha256: str) -> Response:
     first = await _wait(store, lambda: next(blocks, b""))
     headers = {"Content-Type": record.type, "Content-Length": str(record.size), **HARMLESS}
     return _Content(_stream(store, first, blocks), 200, headers | {"Cache-Control": "no-store"})
+
+
+async def _check_audience(use: Services, sha256: str, person: Person) -> None:
+    """Return only if an artifact is for somebody.
+
+    Raises:
+        Forbidden: it was pushed to other nodes.
+    """
+    shelf = use.updates.shelf
+    if person.may_command or not shelf.was_pushed(sha256):
+        return
+    node = person.username if person.role == "node" else None
+    if not await _wait(use.artifacts, lambda: shelf.is_for(sha256, node)):
+        raise Forbidden("this was pushed to nodes, and is for these nodes and for who may command")
 
 
 async def _receive(store: Artifacts, upload: Upload, request: Request) -> Response:

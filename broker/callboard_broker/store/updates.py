@@ -83,7 +83,7 @@ def manifest(connection: Connection, number: int) -> ManifestRecord | None:
     return None if found is None else ManifestRecord(**found)
 
 
-def manifests(connection: Connection, kind: str | None, limit: int) -> list[ManifestRecord]:
+def manifests(connection: Connection, kind: str | None, limit: int | None = None) -> list[ManifestRecord]:
     """Return manifests of a kind, or all, newest first."""
     query = select(ManifestRow.__table__).order_by(ManifestRow.number.desc()).limit(limit)
     if kind is not None:

@@ -10,6 +10,7 @@ import time
 import httpx
 import pytest
 
+from callboard_broker.access import Users, users_file
 from callboard_broker.access.authority import Authority
 from callboard_core.callee import Callee
 from callboard_core.cards import ActionCard, NodeCard
@@ -284,3 +285,39 @@ def test_an_update_goes_on_when_the_board_was_killed(place, nodes):
     place[1].start()
     with place[1].client() as client:
         eventually(lambda: look(client, update) == ("done", {"killed-1": "healthy"}))
+
+
+def test_what_was_pushed_is_for_its_nodes_and_operators_alone(place, client):
+    """Settings may hold secrets, and everybody who reads sees the hashes of what was published."""
+    port, board = place
+    del port
+    users = Users(users_file(board.state))
+    for node in ("pushed-1", "other-1"):
+        users.enrol(node, f"password of {node}")
+    secret = put(client, b"[node]\nlabel = 'secret'\n", "callboard.toml")
+    path = f"/api/v1/artifacts/{secret['sha256']}"
+    publish(client, kind="config", version="", files=[secret], nodes=["pushed-1"])
+    wheel = f"/api/v1/artifacts/{put(client, WHEEL, 'a.whl')['sha256']}"
+
+    def may(user: str, password: str) -> bool:
+        with httpx.Client(base_url=board.url, auth=(user, password), timeout=30) as somebody:
+            assert somebody.get(wheel).is_success, "what is not secret"
+            part = somebody.get(path, headers={"Range": "bytes=0-9"})
+            found = {somebody.get(path).status_code, somebody.head(path).status_code, part.status_code}
+            assert found in ({403}, {200, 206})
+            return found != {403}
+
+    def all_of_them() -> dict[str, bool]:
+        own = {node: f"password of {node}" for node in ("pushed-1", "other-1")}
+        return {user: may(user, word) for user, word in {**PASSWORDS, **own}.items() if user != "board"}
+
+    theirs = {"operator": True, "admin": True, "pushed-1": True}
+    assert all_of_them() == {"viewer": False, "node": False, "other-1": False, **theirs}
+    board.kill()
+    board.start()
+    with board.client() as again:
+        assert all_of_them() == {"viewer": False, "node": False, "other-1": False, **theirs}
+        publish(again, kind="files", version="", files=[secret], nodes=["shares-a-user"])
+        assert all_of_them() == {"viewer": False, "node": True, "other-1": False, **theirs}
+        publish(again, kind="files", version="", files=[secret])
+        assert all_of_them() == {"viewer": False, "node": True, "other-1": True, **theirs}

@@ -205,6 +205,10 @@ class Artifacts:
         """Return artifacts in the order of their hashes, from behind ``after`` on, and who needs each."""
         return [(record, self._known.owners(record.sha256)) for record in self._known.after(after, limit)]
 
+    def owners(self, sha256: str) -> list[str]:
+        """Return who needs an artifact."""
+        return self._known.owners(sha256)
+
     def total(self) -> tuple[int, int]:
         """Return how many artifacts there are, and their bytes."""
         return self._known.total()

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
 
 from callboard_broker.services.artifacts import Artifacts
+from callboard_broker.services.updates.audience import Audience
 from callboard_broker.store import updates as store
 from callboard_broker.store.database import Database
 from callboard_broker.store.updates import ManifestRecord
 from callboard_core.errors import BadRequest, NotFound
-from callboard_core.messages import read_args
+from callboard_core.messages import parse, read_args
 from callboard_core.settings import load_settings
 from callboard_core.updates import Content, Manifest
 
 __all__ = ["Draft", "Shelf"]
+
+#: How the owners begin that pin artifacts for manifests.
+_PIN = "update:"
 
 
 class Draft(BaseModel):
@@ -48,6 +53,7 @@ class Shelf:
         database: where they are kept.
         artifacts: where their files are.
         sign: signs a manifest's bytes with the board's update key.
+        has_own_user: tells whether a node logs in as a user of its own.
         clock: Unix seconds.
     """
 
@@ -57,6 +63,7 @@ class Shelf:
         database: Database,
         artifacts: Artifacts,
         sign: Callable[[bytes], str],
+        has_own_user: Callable[[str], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._site, self._database, self._artifacts, self._sign, self._clock = (
@@ -66,7 +73,14 @@ class Shelf:
             sign,
             clock,
         )
+        self._audience = Audience(has_own_user)
         self._lock = threading.Lock()
+
+    def load(self, connection: Connection) -> None:
+        """Take over what was published in earlier runs."""
+        for kind in ("config", "files"):
+            for record in store.manifests(connection, kind):
+                self._audience.add(parse(Manifest, record.manifest))
 
     def publish(self, draft: Draft, by: str) -> ManifestRecord:
         """Check, number, sign and keep a manifest.
@@ -91,9 +105,23 @@ class Shelf:
                 number, manifest.kind, manifest.version, manifest.created, by, text, self._sign(text.encode())
             )
             # Kept for good: a node that was away for a year still gets it.
-            self._artifacts.pin(f"update:{number}", [one.sha256 for one in manifest.files])
+            self._artifacts.pin(f"{_PIN}{number}", [one.sha256 for one in manifest.files])
             store.add_manifest(connection, record)
+            self._audience.add(manifest)
         return record
+
+    def was_pushed(self, sha256: str) -> bool:
+        """Tell whether an artifact is a file or configuration that was pushed to nodes."""
+        return self._audience.concerns(sha256)
+
+    def is_for(self, sha256: str, node_user: str | None) -> bool:
+        """Tell whether an artifact that was pushed is for a node that logs in as ``node_user``; None is no node.
+
+        Others may have it only if somebody else than nodes that it was pushed to needs it: a job, for one.
+        """
+        if node_user is not None and self._audience.includes(sha256, node_user):
+            return True
+        return any(not owner.startswith(_PIN) for owner in self._artifacts.owners(sha256))
 
     def get(self, number: int) -> ManifestRecord:
         """Return a manifest.
