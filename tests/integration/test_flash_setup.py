@@ -50,19 +50,24 @@ chmod 755 shims/{program}
 """
 
 
-@pytest.fixture
-def card(tmp_path):
-    """A boot partition with a wheel of the made-up installer."""
-    for name, data in boot_files(CONFIG).items():
-        file = tmp_path / "boot" / name
+def prepare(folder, config):
+    """Make a boot partition, with a wheel of the made-up installer."""
+    for name, data in boot_files(config).items():
+        file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-    wheels = tmp_path / "boot" / "callboard" / "wheels"
+    wheels = folder / "callboard" / "wheels"
     wheels.mkdir()
     with zipfile.ZipFile(wheels / "callboard-1-py3-none-any.whl", "w") as archive:
         archive.writestr("callboard_console/__init__.py", "")
         archive.writestr("callboard_console/cli/__init__.py", "")
         archive.writestr("callboard_console/cli/main.py", INSTALLER)
+
+
+@pytest.fixture
+def card(tmp_path):
+    """A card that is prepared for its first start."""
+    prepare(tmp_path / "boot", CONFIG)
     return tmp_path
 
 
@@ -91,10 +96,25 @@ def test_the_agent_is_installed_and_what_is_secret_leaves_the_card(card):
     assert found["starts"] == "2\n"
 
 
+def test_a_card_that_was_used_and_is_prepared_anew_becomes_what_is_wanted_now(card):
+    anew = CONFIG.model_copy(update={"id": "cellar", "join": "CB2-OTHER", "instance": "callboard-anew"})
+    prepare(card / "anew", anew)
+    again = """\
+cp -a "$1"/anew/. boot/firmware/
+chroot . sh /boot/firmware/callboard/setup.sh run
+cp told etc/callboard/callboard.toml "$1/found"
+"""
+    layers.within(card, SCRIPT % "" + again)
+    first, second = (card / "found/told").read_text().splitlines()
+    assert (first.endswith("JOIN CB2-SECRET"), second.endswith("JOIN CB2-OTHER")) == (True, True)
+    assert 'id = "cellar"' in (card / "found/callboard.toml").read_text()
+    assert not (card / "boot/callboard/join").exists()
+
+
 @pytest.mark.parametrize(
     ("program", "time"),
     [("ln", 2), ("modprobe", 1), ("install", 1), ("mktemp", 1), ("cp", 1), ("python3", 1), ("python3", 2),
-     ("chown", 1), ("sync", 1), ("touch", 1), ("head", 1), ("dd", 1), ("rm", 1), ("rm", 2), ("rm", 3), ("sync", 2)],
+     ("chown", 1), ("sync", 1), ("head", 1), ("dd", 1), ("rm", 1), ("rm", 2), ("rm", 3), ("sync", 2)],
 )  # fmt: skip
 def test_a_power_cut_at_any_step_is_made_good_at_the_next_start(card, program, time):
     where = subprocess.run(["which", program], capture_output=True, text=True, check=False).stdout.strip()

@@ -104,12 +104,12 @@ run() {
     [ -f "$here/setup.sh" ] || exit 0
     arm
     buses
-    # Not again what a node that has already joined would take for a new start.
-    if [ ! -e /opt/callboard/installed ]; then
+    # Once for each time that the card was prepared: what has installed the node already must not do it again.
+    if [ "$(cat /opt/callboard/installed 2>/dev/null)" != @INSTANCE@ ]; then
         configure
         agent
         sync
-        touch /opt/callboard/installed
+        echo @INSTANCE@ >/opt/callboard/installed
     fi
     scrub
     rm -f "$here/setup.sh" "$unit" /etc/systemd/system/multi-user.target.wants/callboard-setup.service
@@ -157,6 +157,7 @@ def _script(config: CardConfig) -> str:
     extras = ",".join(config.extras)
     parts = {
         "@UNIT@": _UNIT,
+        "@INSTANCE@": config.instance,
         "@MODULES@": " ".join(_MODULES[bus] for bus in config.buses),
         "@FETCH@": _FETCH if config.fetch else ":",
         "@BRACKETS@": f"[{extras}]" if extras else "",
