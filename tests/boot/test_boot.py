@@ -6,7 +6,6 @@ Minutes, so not part of ``make test``; ``make test-boot`` runs it.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -18,6 +17,7 @@ import pytest
 from support import trixie
 from support.image import Emulated, card, read_boot
 from support.up import Up, eventually, running_board
+from support.wheels import release
 
 pytestmark = [
     pytest.mark.timeout(7200),
@@ -141,18 +141,6 @@ def roll_back(board: Up, machine: Emulated, wheels: Path) -> None:
     assert agent_version(board) == "0.1.1"
     wait(lambda: last_update(board)["stage"] in ENDED, machine, "the failure is known")
     assert last_update(board)["stage"] == "rolled-back", last_update(board)
-
-
-def release(wheels: Path, number: str, changes: dict[str, tuple[str, str]] | None = None) -> Path:
-    """All wheels of another version."""
-    from support.wheels import as_version
-
-    folder = wheels.with_name(number)
-    shutil.copytree(wheels, folder)
-    (own,) = folder.glob("callboard-*.whl")
-    as_version(own, folder, number, changes)
-    own.unlink()
-    return folder
 
 
 def last_update(board: Up) -> dict[str, Any]:

@@ -21,23 +21,20 @@ from pathlib import Path
 import pytest
 
 from support import trixie
+from support.apart import ask, network_of_two, node, remote_board
 from support.image import BLANK, SOURCE
-from support.netns import Lan, lan
+from support.netns import Lan
 from support.root import needs_root
-from support.up import Up, eventually, running_board
+from support.up import Up, eventually
 
 pytestmark = [needs_root, pytest.mark.timeout(1800)]
 
 STAGES = "cloud-init init --local && cloud-init init && cloud-init modules --mode=config && cloud-init modules --mode=final"
 #: How the documentation has a machine installed without a card; here from wheels, for there is no network.
-TOOLS = {
-    "pipx": "pipx install --python /usr/bin/python3 --pip-args '--no-index --find-links /srv/wheels' $wheel",
-    "uv": "uv tool install --python /usr/bin/python3 --no-index --find-links /srv/wheels $wheel",
-}
-GET_TOOL = """\
+UV = """\
 python3 -m venv /srv/tools
-/srv/tools/bin/pip install --quiet --no-index --find-links /srv/wheels {tool}
-wheel=$(echo /srv/wheels/callboard-*.whl)
+/srv/tools/bin/pip install --quiet --no-index --find-links /srv/wheels uv
+uv tool install --python /usr/bin/python3 --no-index --find-links /srv/wheels $(echo /srv/wheels/callboard-*.whl)
 """
 INSTALL = """\
 $(command -v callboard) node --install --id greenhouse
@@ -124,16 +121,13 @@ def read_unit(file: Path) -> dict[str, str]:
 
 @pytest.fixture
 def network() -> Iterator[Lan]:
-    with lan() as made:
-        made.add("board")
-        made.add("pi")
+    with network_of_two() as made:
         yield made
 
 
 @pytest.fixture
 def board(network: Lan, tmp_path: Path) -> Iterator[Up]:
-    prefix = ("ip", "netns", "exec", network.namespace("board"))
-    with running_board(tmp_path, "--lan", node=False, prefix=prefix) as up:
+    with remote_board(network, tmp_path) as up:
         yield up
 
 
@@ -145,26 +139,9 @@ def machine(network: Lan, tmp_path: Path) -> Iterator[Machine]:
     shutil.rmtree(root)
 
 
-def ask(up: Up, method: str, path: str, body: object = None) -> dict:
-    """Ask the board's HTTP API from its own machine."""
-    told = [*("--data", json.dumps(body), "-H", "Content-Type: application/json")] if body is not None else []
-    done = subprocess.run(
-        [
-            *(*up.prefix, "curl", "-sS", "-X", method, "-u", f"admin:{up.password('admin')}"),
-            *(*told, up.runtime.http.url + path),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    return dict(json.loads(done.stdout))
-
-
 def status(up: Up) -> str | None:
     """How the board says the node is."""
-    nodes = ask(up, "GET", "/api/v1/nodes")["items"]
-    return next((one["status"] for one in nodes if one["id"] == "greenhouse"), None)
+    return node(up, "greenhouse").get("status")
 
 
 def flash(board: Up, folder: Path, wheels: Path) -> None:
@@ -238,19 +215,15 @@ def check_node(board: Up) -> None:
     )
     values = {row["name"]: row["v"] for row in rows}
     assert any(isinstance(value, int | float) and value > 0 for value in values.values()), values
-    node = next(one for one in ask(board, "GET", "/api/v1/nodes")["items"] if one["id"] == "greenhouse")
-    assert node["status"] == "ready"
+    assert status(board) == "ready"
     enrolled = ask(board, "GET", "/api/v1/enrolments")["items"]
     assert [one["state"] for one in enrolled if one["id"] == "greenhouse"] == ["accepted"], enrolled
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_a_bare_debian_gets_the_service_from_pipx_or_uv_and_loses_it_again(
-    tool: str, machine: Machine, tmp_path: Path
-):
-    shutil.copytree(trixie.wheels(tmp_path / "wheels", *TOOLS), machine.root / "srv/wheels")
+def test_a_bare_debian_gets_the_service_from_uv_and_loses_it_again(machine: Machine, tmp_path: Path):
+    shutil.copytree(trixie.wheels(tmp_path / "wheels", *trixie.TOOLS), machine.root / "srv/wheels")
     begin = "set -e; export HOME=/root PATH=/root/.local/bin:/srv/tools/bin:$PATH\n"
-    said = machine.run(begin + GET_TOOL.format(tool=tool) + TOOLS[tool] + "\n" + INSTALL)
+    said = machine.run(begin + UV + INSTALL)
     assert f"callboard {version('callboard')}\n" in said
     assert (machine.root / "etc/systemd/system/multi-user.target.wants/callboard-node.service").is_symlink()
     assert 'id = "greenhouse"' in (machine.root / "etc/callboard/callboard.toml").read_text()

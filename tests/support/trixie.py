@@ -25,6 +25,8 @@ SUITE, PYTHON, MIRROR = "trixie", "3.13", "http://deb.debian.org/debian"
 PACKAGES = ("systemd-sysv", "cloud-init", "netplan.io", "dbus", "iproute2", "sudo", "python3-venv")
 #: What it takes to boot on top.
 KERNEL = ("linux-image-cloud-amd64", "network-manager", "systemd-timesyncd")
+#: How programs of Python are installed on machines that have none of ours yet.
+TOOLS = ("pipx", "uv")
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 

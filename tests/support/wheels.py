@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
 from callboard_core.wheels import write_wheel
 
-__all__ = ["as_version"]
+__all__ = ["as_version", "release"]
 
 
 def as_version(
@@ -35,3 +36,13 @@ def as_version(
     del files[f"{old}/RECORD"]
     renamed = {name.replace(f"{old}/", f"{new}/"): data for name, data in files.items()}
     return write_wheel(folder / f"callboard-{version}-py3-none-any.whl", renamed, f"{new}/RECORD")
+
+
+def release(wheels: Path, version: str, changes: dict[str, tuple[str, str]] | None = None) -> Path:
+    """Copy a folder of wheels to one beside it in which callboard is another version; see ``as_version``."""
+    folder = wheels.with_name(version)
+    shutil.copytree(wheels, folder)
+    (own,) = folder.glob("callboard-*.whl")
+    as_version(own, folder, version, changes)
+    own.unlink()
+    return folder
