@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -34,6 +35,7 @@ class Updatable:
         self.name = name
         self.got: list[Signed] = []
         self.refuse: Exception | None = None
+        self.before_answer: Callable[[], object] = lambda: None
         self.came = threading.Event()
         endpoint, credential = Endpoint("127.0.0.1", port), Credential("node", PASSWORDS["node"])
         self.link = Link(client_id=name, endpoint=endpoint, credential=credential)
@@ -51,6 +53,7 @@ class Updatable:
         signed = Signed.model_validate(dict(request.args))
         self.got.append(signed)
         self.came.set()
+        self.before_answer()
         return self.report(Stage.FETCHING).model_dump(mode="json")
 
     def report(self, stage, **more):
@@ -154,6 +157,26 @@ def test_the_canary_is_first_and_the_others_follow_once_it_is_well(client, nodes
     assert third.came.wait(20)
     second.tell(Stage.HEALTHY)
     third.tell(Stage.HEALTHY)
+    eventually(lambda: look(client, update)[0] == "done")
+
+
+def test_what_a_node_says_before_its_answer_is_there_is_not_undone_by_it(client, nodes):
+    (node,) = nodes("early-1")
+    answered = threading.Event()
+
+    def say_more():
+        node.tell(Stage.TRIAL)
+        eventually(lambda: look(client, node.got[0].id.partition(".")[0])[1] == {"early-1": "trial"})
+        answered.set()
+
+    node.before_answer = say_more
+    update = begin(client, publish(client), [node])
+    assert answered.wait(60)
+    node.before_answer = lambda: None
+    node.link.round_trip(20).result()  # the answer is out
+    with pytest.raises(AssertionError):
+        eventually(lambda: look(client, update)[1] != {"early-1": "trial"}, timeout=1)
+    node.tell(Stage.HEALTHY)
     eventually(lambda: look(client, update)[0] == "done")
 
 

@@ -317,7 +317,12 @@ class Updates:
         except CallboardError as error:
             self._later(partial(self._refused, update, node, error))
         else:
-            self._later(partial(self._take, node, report))
+            self._later(partial(self._accepted, update, node, report))
+
+    def _accepted(self, update: Update, node: str, report: Report) -> None:
+        """Take a node's answer; what it said on its state topic since is newer, and may be heard first."""
+        if report.stage in ENDED or Stage(update.nodes[node].stage) is Stage.SENT:
+            self._take(node, report)
 
     def _refused(self, update: Update, node: str, error: CallboardError) -> None:
         if Stage(update.nodes[node].stage) is not Stage.SENT:
