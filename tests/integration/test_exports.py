@@ -12,11 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from callboard_broker.access import Users, users_file
-from callboard_broker.access.mosquitto import PasswordHash
+from callboard_broker.access.exports import for_emqx
+from callboard_broker.access.mosquitto import PasswordHash, hash_password
 from callboard_broker.access.roles import make_rule
+from callboard_broker.access.rules import RULES
+from callboard_broker.access.users import User
 from callboard_console.cli.main import app
 from callboard_core.topics import matches
 from support import packets, wire
+from support.emqx import Acl
 from support.engines import Mosquitto, Options, password
 from support.matrix import ME, OTHER, PUBLISH, ROLES, SUBSCRIBE
 
@@ -180,6 +184,49 @@ def test_emqx_is_told_the_same_users_and_rules_in_its_own_words(state: Path, tmp
     assert "callboard/${clientid}/#" in mine[2]
     assert '{allow, {username, "gus"}, subscribe, ["callboard/pump/#"]}.' in lines
     assert '"callboard/notes/${username}/#"' in next(line for line in lines if '"gus"}, publish' in line)
+
+
+@pytest.fixture(scope="module")
+def emqx(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Acl:
+    out = tmp_path_factory.mktemp("emqx")
+    _export(state, "emqx", out)
+    return Acl.read((out / "acl.conf").read_text())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_by_emqxs_rules_a_role_may_what_it_may_here_and_nothing_else(emqx: Acl, role: str):
+    def may(action: str, topics: dict[str, str]) -> set[str]:
+        user = (f"a-{role}", _client(role))
+        return {topic for topic in topics if emqx.allows(*user, action, _mine(topic, role))}
+
+    assert may("publish", PUBLISH) == {topic for topic, roles in PUBLISH.items() if role[0] in roles}
+    assert may("subscribe", SUBSCRIBE) == {topic for topic, roles in SUBSCRIBE.items() if role[0] in roles}
+
+
+@pytest.mark.parametrize("client", ["+", "#", "+/x", "pi-two/state", "$SYS", "board", "${username}"])
+def test_by_emqxs_rules_no_client_id_widens_what_a_node_may(client: str):
+    """The shared user of nodes is bound to no client id; EMQX puts the id into the rules as it is."""
+    made = for_emqx("callboard", [User("node", "node")], RULES.get, {"node": hash_password("x")})
+    acl = Acl.read(made.files["acl.conf"])
+    assert acl.allows("node", "pi-one", "publish", "callboard/pi-one/status")
+    for topic in ("callboard/pi-two/status", "callboard/pi-two/state/sensor/x", "callboard/board/status"):
+        assert not acl.allows("node", client, "publish", topic)
+    assert not acl.allows("node", client, "subscribe", "callboard/pi-two/command/#")
+    assert not acl.allows("node", client, "subscribe", f"callboard/{client}/command/#")
+
+
+def test_by_emqxs_rules_nobody_retains_a_command(emqx: Acl):
+    command = f"callboard/{OTHER}/command/control/x"
+    for role in ("operator", "admin"):
+        assert emqx.allows(f"a-{role}", _client(role), "publish", command)
+        assert not emqx.allows(f"a-{role}", _client(role), "publish", command, retain=True)
+
+
+def test_where_emqx_lets_a_role_subscribe_to_more_it_is_told():
+    rule = make_rule(subscribe=["{site}/pump/+"])
+    made = for_emqx("callboard", [User("gus", "gardener")], lambda _: rule, {"gus": hash_password("x")})
+    assert Acl.read(made.files["acl.conf"]).allows("gus", "c", "subscribe", "callboard/pump/#")
+    assert any("gus" in note and "/#" in note for note in made.notes)
 
 
 def test_the_files_are_private_and_the_plugins_is_json(state: Path, tmp_path: Path):

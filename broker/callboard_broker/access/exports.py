@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from callboard_broker.access.mosquitto import PasswordHash, access_file, own_tree
-from callboard_broker.access.rules import Rule
+from callboard_broker.access.rules import Role, Rule
 from callboard_broker.access.users import User
+from callboard_core.topics import BOARD, Leaf
 
 __all__ = ["Exported", "for_emqx", "for_mosquitto"]
 
@@ -61,7 +62,8 @@ def for_emqx(site: str, users: Iterable[User], rule_of: RuleOf, hashes: Mapping[
     known = list(users)
     made = Exported()
     rules = [line for user in known for line in _emqx_rules(site, user, rule_of(user.role))]
-    made.files["acl.conf"] = "\n".join(["%% The first rule that fits decides.", *rules, "{deny, all}.", ""])
+    lines = ["%% The first rule that fits decides.", *_emqx_first(site), *rules, "{deny, all}.", ""]
+    made.files["acl.conf"] = "\n".join(lines)
     rows, left_out = [], []
     for user in known:
         parts = PasswordHash.parse(hashes[user.name])
@@ -80,7 +82,8 @@ def for_emqx(site: str, users: Iterable[User], rule_of: RuleOf, hashes: Mapping[
             "authentication: built_in_database, user_id_type username, algorithm pbkdf2 with mac_fun sha512, "
             "iterations 1000, dk_length 64; import users.csv there (password type: hash)"
         ),
-        "authorization: a source of type file with acl.conf, no_match deny",
+        "authorization: a source of type file with acl.conf, no_match deny; EMQX 5.1 or later",
+        *_wider(known, rule_of),
     ]
     if left_out:
         made.notes.append(
@@ -177,7 +180,33 @@ def _unbound(users: Iterable[User], rule_of: RuleOf) -> list[str]:
     ]
 
 
-# ---- EMQX (file authorization, EMQX 5)
+# ---- EMQX (file authorization, EMQX 5.1)
+
+
+def _emqx_first(site: str) -> Iterable[str]:
+    """What goes for everybody.
+
+    EMQX puts a client id into a rule as it is: one that holds a wildcard would stand for those of all others.
+    """
+    commands = f"{site}/+/{Leaf.COMMAND}/#"
+    yield f"{{deny, {{clientid, {{re, {_quoted('[+#/${}]')}}}}}, all, [{_quoted('#')}]}}."
+    yield f"{{deny, all, {{publish, [{{retain, true}}]}}, [{_quoted(commands)}]}}."
+
+
+def _wider(users: Iterable[User], rule_of: RuleOf) -> list[str]:
+    """Who may subscribe to more there than here: EMQX compares a filter with a rule as if it were a topic."""
+    names = [
+        user.name
+        for user in users
+        if user.role not in set(Role)
+        and (rule := rule_of(user.role)) is not None
+        and any(topic.endswith("/+") for topic in rule.subscribe)
+    ]
+    if not names:
+        return []
+    return [
+        f"where a role subscribes to …/+, EMQX also lets it subscribe to …/# and below; this concerns {', '.join(names)}"
+    ]
 
 
 def _emqx_rules(site: str, user: User, rule: Rule | None) -> Iterable[str]:
@@ -187,6 +216,8 @@ def _emqx_rules(site: str, user: User, rule: Rule | None) -> Iterable[str]:
         who = f"{{'and', [{{username, {_quoted(user.name)}}}, {{clientid, {_quoted(user.client_id)}}}]}}"
     else:
         who = f"{{username, {_quoted(user.name)}}}"
+    if user.role == Role.NODE and not user.client_id:
+        yield f"{{deny, {{'and', [{who}, {{clientid, {_quoted(BOARD)}}}]}}, all, [{_quoted('#')}]}}."
     for verdict, action, topics in (
         ("allow", "publish", rule.still),
         ("deny", "publish", rule.never),
