@@ -8,7 +8,7 @@ from pathlib import Path
 
 from callboard_core.wheels import write_wheel
 
-__all__ = ["as_version", "release"]
+__all__ = ["as_version", "made", "release"]
 
 
 def as_version(
@@ -46,3 +46,13 @@ def release(wheels: Path, version: str, changes: dict[str, tuple[str, str]] | No
     as_version(own, folder, version, changes)
     own.unlink()
     return folder
+
+
+def made(folder: Path, name: str, version: str, *needs: str, tag: str = "py3-none-any") -> Path:
+    """Write a wheel of nothing, with its requirements."""
+    stem = f"{name}-{version}"
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {need}" for need in needs)]
+    metadata = f"{stem}.dist-info/METADATA"
+    return write_wheel(
+        folder / f"{stem}-{tag}.whl", {metadata: "\n".join(lines).encode()}, f"{stem}.dist-info/RECORD"
+    )

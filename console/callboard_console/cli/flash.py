@@ -132,7 +132,7 @@ def flash(
         extras=extra,
     )
     configs = flash_config.configs(shared, fleet)
-    flash_cards.check(source, target, many=fleet is not None, sha256=sha256)
+    flash_cards.check(source, target, many=fleet is not None, sha256=sha256, wheels=wheels)
     flash_config.check_settings(configs)
     asking = None if no_join else flash_config.Joins(access, join_expires)
     configs = [config if config.join or asking is None else asking.give(config) for config in configs]

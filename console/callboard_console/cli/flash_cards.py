@@ -22,7 +22,7 @@ from callboard_nodes.flash.facts import Device, read_device, read_machine
 from callboard_nodes.flash.safety import check_confirmation, check_safe, objections
 from callboard_nodes.flash.seed import Target
 from callboard_nodes.flash.source import Image, check_sum, checksum_beside, find_image
-from callboard_nodes.flash.wheels import bundle
+from callboard_nodes.flash.wheels import bundle, check_folder
 
 __all__ = ["Cards", "System", "check", "show_devices"]
 
@@ -58,12 +58,14 @@ class System:
         return bundle(target, folder=self.wheels) if self.offline else own()
 
 
-def check(source: Path, target: Path | None, *, many: bool, sha256: str | None) -> None:
+def check(source: Path, target: Path | None, *, many: bool, sha256: str | None, wheels: Path | None) -> None:
     """Check source and target before anything is asked of the board.
 
     Raises:
-        BadRequest: they do not fit together, or the image is not what it should be.
+        BadRequest: they do not fit together, or the image or the packages are not what they should be.
     """
+    if wheels is not None:
+        check_folder(wheels)
     if source.is_dir():
         if target is not None or many:
             raise BadRequest(

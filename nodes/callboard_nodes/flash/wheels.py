@@ -18,12 +18,11 @@ from packaging.requirements import Requirement
 
 from callboard_core.errors import BadRequest, Failed
 from callboard_core.wheels import NAME, own
+from callboard_nodes.flash.fitting import GLIBC, environment, fitting
 from callboard_nodes.flash.seed import Target
 
-__all__ = ["bundle", "cache_folder", "requirements"]
+__all__ = ["bundle", "cache_folder", "check_folder", "requirements"]
 
-#: Newest glibc of the systems that are written for: Debian 12 and 13 have 2.36 and 2.41.
-_GLIBC = {"3.11": 36, "3.13": 41}
 _OLDEST_GLIBC = 17
 _LIST = "wheels.json"
 
@@ -39,17 +38,30 @@ def bundle(target: Target, *, folder: Path | None = None, cache: Path | None = N
 
     Args:
         target: the system.
-        folder: take what is needed from there, instead of fetching it.
+        folder: take what is needed from there, instead of fetching it; what is for other systems stays there.
         cache: where what was fetched is kept.
 
     Raises:
-        BadRequest: this installation has no pip, or the folder holds no wheels.
+        BadRequest: this installation has no pip, or the folder lacks a wheel that fits.
         Failed: something cannot be fetched; the message is pip's.
     """
-    others = _read(folder) if folder is not None else _fetched(target, cache or cache_folder())
-    if folder is not None and not others:
+    if folder is None:
+        return {**own(), **_fetched(target, cache or cache_folder())}
+    check_folder(folder)
+    try:
+        return {**own(), **fitting(_read(folder), requirements(target), target)}
+    except BadRequest as error:
+        raise BadRequest(f"the wheels in {folder}: {error.message}") from None
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder holds wheels.
+
+    Raises:
+        BadRequest: it does not.
+    """
+    if not any(folder.glob("*.whl")):
         raise BadRequest(f"there are no wheels in {folder}; name the folder that holds them")
-    return {**own(), **others}
 
 
 def _read(folder: Path) -> dict[str, bytes]:
@@ -69,15 +81,8 @@ def _fetched(target: Target, cache: Path) -> dict[str, bytes]:
 
 def requirements(target: Target) -> list[str]:
     """Return what this program needs on a system, without its extras."""
-    environment = {
-        "platform_machine": target.machine,
-        "sys_platform": "linux",
-        "python_version": target.python,
-        "python_full_version": f"{target.python}.0",
-        "extra": "",
-    }
     needs = [Requirement(text) for text in importlib.metadata.requires(NAME) or []]
-    chosen = [need for need in needs if need.marker is None or need.marker.evaluate(environment)]
+    chosen = [need for need in needs if need.marker is None or need.marker.evaluate(environment(target))]
     return sorted(f"{need.name}{need.specifier}" for need in chosen)
 
 
@@ -114,7 +119,7 @@ def _command(target: Target) -> Iterator[str]:
         "--no-input",
     )
     yield from ("--only-binary=:all:", "--implementation", "cp", "--python-version", target.python)
-    newest = _GLIBC.get(target.python, max(_GLIBC.values()))
+    newest = GLIBC.get(target.python, max(GLIBC.values()))
     for minor in range(newest, _OLDEST_GLIBC - 1, -1):
         yield from ("--platform", f"manylinux_2_{minor}_{target.machine}")
     yield from ("--platform", f"manylinux2014_{target.machine}")

@@ -15,6 +15,7 @@ from callboard_core.errors import BadRequest, CallboardError, Forbidden
 from callboard_core.trust import JoinCode
 from callboard_nodes.flash.facts import Device, Machine
 from support import cards, fat
+from support.wheels import made
 
 pytestmark = fat.needs_fat
 KEY = "ssh-ed25519 " + "A" * 68 + " ann@desk"
@@ -28,11 +29,12 @@ def image(tmp_path_factory):
 
 
 @pytest.fixture
-def packages(tmp_path):
+def packages(tmp_path, monkeypatch):
     """A folder with wheels, in place of the network."""
     folder = tmp_path / "packages"
     folder.mkdir()
-    (folder / "needed-1.0-py3-none-any.whl").write_bytes(b"needed")
+    made(folder, "needed", "1.0")
+    monkeypatch.setattr("callboard_nodes.flash.wheels.requirements", lambda _target: ["needed"])
     return folder
 
 
@@ -82,7 +84,8 @@ def test_a_card_gets_what_the_options_say(image, packages, tmp_path):
     assert KEY.encode() in cards.boot(out, "user-data")
     assert b"home" in cards.boot(out, "network-config")
     assert b"dtparam=i2c_arm=on" in cards.boot(out, "config.txt")
-    assert cards.boot(out, "callboard/wheels/needed-1.0-py3-none-any.whl") == b"needed"
+    needed = "needed-1.0-py3-none-any.whl"
+    assert cards.boot(out, f"callboard/wheels/{needed}") == (packages / needed).read_bytes()
     assert cards.boot(out, "callboard/wheels/callboard-1-py3-none-any.whl") == b"ours"
 
 
@@ -181,6 +184,7 @@ def test_a_fleet_with_one_wrong_row_writes_no_card(image, packages, tmp_path):
         (["IMAGE", "out.img", "--fleet", "none.csv"], "cannot read the table"),
         (["IMAGE", "out.img", "--fleet", "none.csv", "--id", "n"], "for one card"),
         (["IMAGE", "out.img", "--id", "n", "--extra", "pi"], "must fetch"),
+        (["IMAGE", "out.img", "--id", "n", "--no-join", "--wheels", "nowhere"], "no wheels in nowhere"),
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_is_written(image, tmp_path, monkeypatch, words, message):
