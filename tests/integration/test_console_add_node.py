@@ -86,6 +86,7 @@ def test_the_boot_files_of_a_card_hold_the_code_and_no_wifi_password(open_page):
     assert {"user-data", "meta-data", "network-config"} <= set(content)
     assert any(name.endswith(".whl") for name in content), "the agent comes along"
     assert not any(b"correct horse" in data for data in content.values())
+    assert f"--wifi Home --country GB --join {MADE['code']}" in page.seen("flashing")
     assert "Download the boot files of" in str(page.app.get("download_button")[0].proto.label)
 
 

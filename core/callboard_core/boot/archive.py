@@ -25,7 +25,7 @@ Then add to the end of the only line of cmdline.txt, after a space:
 
 {words}
 {config}
-Put the card into the machine. It is on the board some minutes after it first has power.
+Put the card into the machine. It is on the board some minutes after it first has power{network}.
 """
 
 
@@ -45,6 +45,7 @@ def boot_zip(
         system="Trixie or later" if form == "cloudinit" else "Bookworm",
         words="    " + " ".join(chosen.cmdline_words(config)),
         config=f"\nand to the end of config.txt:\n{switched}" if switched else "",
+        network=" and internet, from where it fetches its packages" if config.fetch else "",
     )
     files = {
         **boot_files(config, form),

@@ -142,8 +142,17 @@ class MadeJoin(JoinView):
     @property
     def command(self) -> str:
         """What to type on the machine that is to join."""
+        return f"callboard node{self._words}"
+
+    @property
+    def service(self) -> str:
+        """What to type there to have it join, and run at every start from then on; sudo finds no programs in a home."""
+        return f"sudo $(command -v callboard) node --install{self._words}"
+
+    @property
+    def _words(self) -> str:
         who = f" --id {self.id}" if self.id else ""
-        return f"callboard node{who} --join {self.code}"
+        return f"{who} --join {self.code}"
 
 
 class EnrolmentView(Payload):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
+from typer.main import get_command
 
-from callboard_console.web.views.add_node import Card, Wish, invitation, waiting
+from callboard_console.cli.main import app
+from callboard_console.web.views.add_node import Card, Wish, flashing, invitation, waiting
 from callboard_core.errors import BadRequest
 from callboard_core.trust.enrolment import MadeJoin
 
 NOW = 1_795_327_474.0
+KEY = "ssh-ed25519 " + "A" * 68 + " ann@desk"
 
 
 def made(**more):
@@ -56,6 +60,23 @@ def test_a_card_carries_the_join_code_and_hashes_the_wifi_password():
     assert re.fullmatch("[0-9a-f]{64}", config.wifi.psk)
 
 
+def test_the_command_of_a_card_makes_the_same_one_and_holds_no_password():
+    card = Card(
+        "greenhouse", "Green house", "garden, pi", "ann", f"{KEY}\n", "My Home", "correct horse", "gb",
+        "Europe/London", ("i2c", "spi"),
+    )  # fmt: skip
+    command = card.command(made(id="greenhouse"))
+    words = shlex.split(command)
+    parsed = get_command(app).commands["flash"].make_context("flash", words[2:]).params
+    wanted = card.config(made(id="greenhouse"), "site", "")
+    assert (parsed["node_id"], parsed["label"], parsed["tag"]) == (wanted.id, wanted.label, wanted.tags)
+    assert (parsed["user"], parsed["ssh_key"], parsed["bus"]) == (wanted.user, wanted.ssh_keys, wanted.buses)
+    assert (parsed["wifi"], parsed["country"], parsed["timezone"]) == ("My Home", "GB", "Europe/London")
+    assert parsed["join"] == "CB2-ABC"
+    assert "correct horse" not in command
+    assert "flash raspios.img.xz /dev/sdX --id n --join CB2-ABC" in flashing(Card("n").command(made()))
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -74,6 +95,7 @@ def test_what_is_wrong_with_a_card_is_named(wrong, said):
 def test_an_invitation_can_be_scanned_and_pasted():
     drawn = invitation(made(id="greenhouse"), NOW)
     assert "callboard node --id greenhouse --join CB2-ABC" in drawn
+    assert "sudo $(command -v callboard) node --install --id greenhouse --join CB2-ABC" in drawn
     assert "<svg" in drawn
     assert "Lets in one machine, for 1 h" in drawn
     assert "accepted below" not in drawn

@@ -256,3 +256,6 @@ def test_the_archive_holds_the_files_and_says_what_is_left_to_do(form):
     readme = archive.read("callboard/README.txt").decode()
     assert "cfg80211.ieee80211_regdom=GB" in readme
     assert "dtparam=i2c_arm=on" in readme
+    assert "internet" not in readme
+    fetching = zipfile.ZipFile(io.BytesIO(boot_zip(FULL.model_copy(update={"fetch": True}), form)))
+    assert "and internet, from where it fetches" in fetching.read("callboard/README.txt").decode()

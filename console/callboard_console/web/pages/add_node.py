@@ -25,6 +25,8 @@ _SYSTEMS: dict[str, Format] = {"Trixie or later": "cloudinit", "Bookworm": "firs
 _BUSES: list[Bus] = ["i2c", "spi", "1-wire"]
 #: Where the last code, and the archive that goes with it, are kept in the browser's session.
 _MADE = "add_node_made"
+#: Where the command is kept that makes the same card.
+_FLASH = "add_node_flash"
 
 
 def _make(session: Session, wish: Wish) -> MadeJoin:
@@ -43,6 +45,7 @@ def _make_card(session: Session, wish: Wish, card: Card, system: str) -> None:
     with session.api.open("/api/v1/trust/ca") as answer:
         ca = answer.read().decode()
     st.session_state[_MADE] = (made, boot_zip(card.config(made, site, ca), _SYSTEMS[system], own()))
+    st.session_state[_FLASH] = card.command(made)
 
 
 _SAMPLE = MadeJoin(name="", uses=1, used=0, ask=False, made=0.0, expires=0.0, by="", code="CB2-")
@@ -126,8 +129,10 @@ def _result() -> None:
         )
         st.caption(
             "Unpack them onto the boot partition of the card; README.txt in them says the one line to add. They hold a "
-            "join code: whoever has them can join as this node until it has."
+            "join code: whoever has them can join as this node until it has. The Pi fetches the packages that the agent needs "
+            "from the internet at its first start."
         )
+        live(view.flashing(st.session_state[_FLASH]), key="flashing")
         return
     live(view.invitation(made, time.time()), key="invitation")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from callboard_core.messages import describe
 from callboard_core.topics import check_id
 from callboard_core.trust.enrolment import MadeJoin
 
-__all__ = ["TIMES", "Card", "Wish", "invitation", "no_lan", "waiting"]
+__all__ = ["TIMES", "Card", "Wish", "flashing", "invitation", "no_lan", "waiting"]
 
 #: How long a code can be good for: what people read, and seconds.
 TIMES = {"1 hour": 3_600.0, "1 day": 86_400.0, "7 days": 604_800.0, "30 days": 2_592_000.0}
@@ -84,9 +85,9 @@ class Card:
                 id=check_id(self.id, "name"),
                 site=site,
                 label=self.label.strip(),
-                tags=self.tags.replace(",", " ").split(),
+                tags=self._tags,
                 user=self.user.strip() or "pi",
-                ssh_keys=[line.strip() for line in self.ssh_key.splitlines() if line.strip()],
+                ssh_keys=self._keys,
                 wifi=Wifi.of(self.ssid, self.passphrase) if self.ssid else None,
                 country=self.country.strip().upper(),
                 timezone=self.timezone.strip(),
@@ -97,6 +98,51 @@ class Card:
             )
         except ValidationError as error:
             raise BadRequest(describe(error).message) from None
+
+    def command(self, made: MadeJoin) -> str:
+        """Return what makes the same card from an image, and asks for the Wi-Fi's password itself."""
+        words = ["callboard", "flash", "raspios.img.xz", "/dev/sdX", "--id", self.id]
+        given = {
+            "--label": [self.label.strip()],
+            "--tag": self._tags,
+            "--user": [self.user.strip()] if self._keys else [],
+            "--ssh-key": self._keys,
+            "--wifi": [self.ssid],
+            "--country": [self.country.strip().upper()],
+            "--timezone": [self.timezone.strip()],
+            "--bus": self.buses,
+            "--join": [made.code],
+        }
+        words += [
+            word for name, values in given.items() for value in values if value for word in (name, value)
+        ]
+        return shlex.join(words)
+
+    @property
+    def _tags(self) -> list[str]:
+        return self.tags.replace(",", " ").split()
+
+    @property
+    def _keys(self) -> list[str]:
+        return [line.strip() for line in self.ssh_key.splitlines() if line.strip()]
+
+
+def flashing(command: str) -> Markup:
+    """Return the command that makes the card from an image."""
+    return tag(
+        "div",
+        tag(
+            "p",
+            "Or write the image and these files at once, with all packages, so that the Pi needs no internet:",
+        ),
+        parts.copyable(command),
+        tag(
+            "p",
+            "Put your image and your card's device into it (callboard flash --list shows devices).",
+            class_="cb-quiet",
+        ),
+        class_="cb-section",
+    )
 
 
 def invitation(made: MadeJoin, now: float) -> Markup:
@@ -113,6 +159,12 @@ def invitation(made: MadeJoin, now: float) -> Markup:
             tag("h3", "On the other machine"),
             parts.copyable(made.command),
             tag("p", f"Lets in {many}, {term}. It is shown this once.{asks}", class_="cb-quiet"),
+            tag(
+                "p",
+                "Or, to have it run at every start of the machine, as a service of systemd:",
+                class_="cb-quiet",
+            ),
+            parts.copyable(made.service),
             tag("p", "Callboard must be installed there; its base install is enough.", class_="cb-quiet"),
         ),
         class_="cb-invitation",
