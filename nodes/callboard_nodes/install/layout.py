@@ -117,6 +117,11 @@ class Layout:
         """Where systemd finds units that an administrator installed."""
         return self.root / "etc" / "systemd" / "system"
 
+    @property
+    def modules(self) -> Path:
+        """The kernel's modules that a card's first start wants for its buses."""
+        return self.root / "etc" / "modules-load.d" / "callboard.conf"
+
     def unit(self, name: str) -> Path:
         """The file of a unit, such as ``callboard-node.service``."""
         return self.units / name

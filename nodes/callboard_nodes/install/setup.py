@@ -127,8 +127,8 @@ def uninstall(layout: Layout, *, keep_state: bool, user: str = USER, say: Say = 
         _run("systemctl", "stop", "callboard-rollback.service", "callboard-update.service", check=False)
     for name in units.texts():
         layout.unit(name).unlink(missing_ok=True)
-    for link in _wants(layout):
-        link.unlink(missing_ok=True)
+    for path in (*_wants(layout), layout.modules):
+        path.unlink(missing_ok=True)
     if _is_booted(layout):
         _run("systemctl", "daemon-reload", check=False)
     folders = [layout.home, layout.etc, *([] if keep_state else [layout.state])]

@@ -13,7 +13,7 @@ from callboard_core.errors import BadRequest, NotFound
 from callboard_core.settings import load_settings
 from callboard_nodes.install import units
 from callboard_nodes.install.layout import SLOTS, Layout
-from callboard_nodes.install.setup import Plan, install, outdated_units, settings_text
+from callboard_nodes.install.setup import Plan, install, outdated_units, settings_text, uninstall
 from callboard_nodes.install.venvs import SlotError, current, fill, make, point
 
 SYSTEMD = shutil.which("systemd-analyze")
@@ -82,6 +82,18 @@ def test_a_settings_file_that_stays_must_fit_what_is_wanted(tmp_path, there, set
         install(Plan(layout=layout, settings=settings, called={"node.id": "--id"}, join=join))
     assert layout.config.read_text() == there
     assert not layout.home.exists()
+
+
+@pytest.mark.parametrize("keep_state", [False, True])
+def test_what_a_card_or_an_installation_has_put_down_goes_when_the_node_is_removed(tmp_path, keep_state):
+    layout = Layout(tmp_path)
+    files = [layout.program, layout.config, layout.modules, layout.state / "files" / "x"]
+    for file in [*files, *(layout.unit(name) for name in units.texts())]:
+        executable(file)
+    uninstall(layout, keep_state=keep_state)
+    left = [path for path in tmp_path.rglob("*callboard*") if not path.is_relative_to(layout.state)]
+    assert left == []
+    assert layout.state.exists() == keep_state
 
 
 @pytest.mark.skipif(SYSTEMD is None, reason="needs systemd-analyze")
