@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
@@ -28,8 +30,10 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-#: Close code for a websocket that is refused before it is accepted; the client sees HTTP 403.
+#: Close code for a websocket that is refused before it is accepted (the client sees HTTP 403), or whose session is over.
 _POLICY_VIOLATION = 1008
+#: Seconds between two looks whether an open websocket's session still lives, and that its page then has to leave by itself.
+_LOOK, _LEAVE = 1.0, 1.5
 
 
 def token_of(cookie_header: str) -> str | None:
@@ -75,10 +79,32 @@ class Gate:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         if self._session(headers) and same_origin(headers) and "origin" in headers:
-            await self._app(scope, receive, send)
+            await self._while_it_lasts(headers, scope, receive, send)
             return
         await receive()
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+
+    async def _while_it_lasts(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a websocket, and close it when its session is over: whoever holds it open must not go on through it."""
+        closed = False
+
+        async def guarded(message: Message) -> None:
+            if not closed:
+                await send(message)
+
+        serving = asyncio.ensure_future(self._app(scope, receive, guarded))
+        try:
+            while not serving.done() and self._session(headers):
+                await asyncio.wait([serving], timeout=_LOOK)
+            await asyncio.wait([serving], timeout=_LEAVE)
+            if serving.done():
+                return await serving
+            closed = True
+            with suppress(OSError):  # the client has gone in the meantime
+                await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
 
     def _may_pass(self, scope: Scope) -> bool:
         path = scope["path"]

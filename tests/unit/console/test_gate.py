@@ -1,5 +1,6 @@
 """The gate: without a session there is the login page and nothing else."""
 
+import asyncio
 import time
 
 import pytest
@@ -95,6 +96,42 @@ def test_a_websocket_from_another_site_or_from_nowhere_is_refused(client, header
 
 def test_a_websocket_of_our_own_page_with_a_session_is_let_through(client):
     assert logged_in(client).websocket("/stream", HOST) == ["websocket.accept"]
+
+
+def test_a_websocket_that_is_kept_open_is_closed_soon_after_its_session_is_over():
+    sessions = Sessions(time.time)
+    sessions.add(session(token="abc"))
+    ended: list[str] = []
+
+    async def clinging(websocket):
+        await websocket.accept()
+        sessions.remove("abc")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("served")
+
+    app = Starlette(
+        routes=[WebSocketRoute("/stream", clinging)], middleware=[Middleware(Gate, sessions=sessions)]
+    )
+    began = time.monotonic()
+    assert logged_in(Asgi(app)).websocket("/stream", HOST) == ["websocket.accept", "websocket.close"]
+    assert ended == ["served"]
+    assert time.monotonic() - began < 20
+
+
+def test_what_a_websocket_fails_with_is_not_hidden():
+    sessions = Sessions(time.time)
+    sessions.add(session(token="abc"))
+
+    async def failing(_websocket):
+        raise LookupError("nothing here")
+
+    app = Starlette(
+        routes=[WebSocketRoute("/stream", failing)], middleware=[Middleware(Gate, sessions=sessions)]
+    )
+    with pytest.raises(LookupError):
+        logged_in(Asgi(app)).websocket("/stream", HOST)
 
 
 def test_a_broken_cookie_header_is_no_session():
