@@ -382,6 +382,13 @@ def test_a_used_and_an_expired_code_are_refused_and_say_so(board: LanBoard, tmp_
             client.post("/api/v1/enrol", json={**asked, "token": used.token, "id": "No Id"}).status_code
             == 400
         )
+    with board.http("admin") as admin:
+
+        def results() -> set[str]:
+            items = admin.get("/api/v1/audit", params={"what": "enrol.refused"}).json()["items"]
+            return {one["result"] for one in items if one["subject"] == "second"}
+
+        eventually(lambda: results() == {"conflict", "expired", "unauthorized"}, "all of it in the audit log")
 
 
 def test_who_waits_is_seen_live_without_secrets_and_let_in_by_an_operator(board: LanBoard) -> None:

@@ -129,7 +129,7 @@ async def _identified(request: Request, header: str | None, use: Services) -> Pe
     scheme, _, value = (header or "").partition(" ")
     match scheme.lower():
         case "bearer":
-            return use.logins.identify(value.strip())
+            return use.logins.identify(value.strip(), address(request))
         case "basic":
             login = (*_unpack(value.strip()), address(request))
             known = use.logins.recall(*login)  # mostly; to go to a thread would cost more

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from callboard_broker.http.context import Asker, Commander, Reader, Use, address
 from callboard_broker.services.enrolment import AT_ONCE
-from callboard_core.errors import Forbidden
+from callboard_core.errors import CallboardError, Forbidden
 from callboard_core.trust.enrolment import (
     Action,
     Decision,
@@ -51,8 +51,12 @@ class Enrolments(BaseModel):
 @router.post("/enrol", summary="Ask to be let in", responses={_WAITING: {"model": Pending}})
 async def enrol(asked: Enrol, request: Request, response: Response, use: Use) -> Enrolled | Pending:
     """For a machine that has a join code. 202 means that an operator has to say yes first: ask with the ticket."""
-    async with _turn:
-        found = await run_in_threadpool(use.desk.enrol, asked, address(request))
+    try:
+        async with _turn:
+            found = await run_in_threadpool(use.desk.enrol, asked, address(request))
+    except CallboardError as error:
+        use.audit.note("", "enrol.refused", asked.id, result=error.code, detail=error.message)
+        raise
     return _answered(found, response)
 
 

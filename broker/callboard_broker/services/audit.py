@@ -22,8 +22,9 @@ __all__ = ["Audit", "AuditRecord", "Request", "Wanted"]
 #: Records that may wait to be written; more are counted, and the count is written.
 WAITING = 10_000
 #: Of records that are alike but for their time and detail, so many are kept apart in one write; further ones are counted.
-#: Log-ins that are refused are alike by address.
+#: What strangers are refused is alike by address.
 APART = 20
+_STRANGERS = frozenset({"login", "enrol.refused"})
 #: Longest text that is kept, in characters.
 _TEXT = 500
 
@@ -157,7 +158,7 @@ class Audit:
 
 def _likeness(record: AuditRecord) -> tuple[str, ...]:
     """Of what strangers are refused all that comes from one address is alike, whatever names they think of."""
-    if record.what == "login" and record.result != "ok":
+    if record.what in _STRANGERS and record.result != "ok":
         return (record.what, record.origin.partition(" ")[0], record.result)
     return (record.who, record.origin, record.what, record.subject, record.result)
 
@@ -165,7 +166,7 @@ def _likeness(record: AuditRecord) -> tuple[str, ...]:
 def _together(one: AuditRecord, other: AuditRecord) -> AuditRecord:
     """One record for both, with the later one's time."""
     both = replace(other, count=one.count + other.count, id=one.id)
-    if one.who == other.who:
+    if (one.who, one.subject) == (other.who, other.subject):
         return both
     return replace(
         both, who="", subject="", origin=other.origin.partition(" ")[0], detail="under several names"

@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -38,6 +39,9 @@ PER_USER = 100
 #: Passwords that may be in the check at a time; more are turned away rather than left to hold up other requests.
 #: Of these, for users where they have not logged in before, and for one address: nobody takes up all the room.
 CHECKED_AT_ONCE, STRANGERS, ONE_ADDRESS = 16, 12, 4
+#: Seconds within which a token that is not valid is told of once: programs go on asking with those that have expired.
+#: And how many of those are remembered.
+_TOLD_ONCE, _TOLD = 3600.0, 1_000
 
 
 class User(Protocol):
@@ -141,6 +145,7 @@ class Logins:
         self._hashing = threading.BoundedSemaphore(2)
         self._room = Room(CHECKED_AT_ONCE, STRANGERS, ONE_ADDRESS)
         self._tokens: dict[str, TokenRecord] = {}
+        self._told_of: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def load(self, connection: Connection) -> None:
         """Take over the logins of an earlier run."""
@@ -241,13 +246,29 @@ class Logins:
         self._notes.submit(("token", record.digest), lambda connection: tokens.save(connection, record))
         return Login(token, person, record.expires)
 
-    def identify(self, token: str) -> Person:
-        """Return whose token it is.
+    def identify(self, token: str, address: str) -> Person:
+        """Return whose token it is, that somebody sends from ``address``.
 
         Raises:
             Unauthorized: nobody's (any more).
         """
-        return self._holder(digest(token))
+        found = digest(token)
+        try:
+            return self._holder(found)
+        except Unauthorized as error:
+            self._tell_of_token(found, address, error.message)
+            raise
+
+    def _tell_of_token(self, found: str, address: str, reason: str) -> None:
+        key, now = (found, address), self._clock()
+        with self._lock:
+            if now - self._told_of.pop(key, -_TOLD_ONCE) < _TOLD_ONCE:
+                self._told_of[key] = now
+                return
+            self._told_of[key] = now
+            if len(self._told_of) > _TOLD:
+                self._told_of.popitem(last=False)
+        self._told("", address, "unauthorized", reason)
 
     def _holder(self, found: str) -> Person:
         api = None if self._api_tokens is None else self._api_tokens.find(found)

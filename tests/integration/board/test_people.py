@@ -406,6 +406,12 @@ def test_refused_log_ins_are_in_the_log_and_wrong_paths_are_not(board: BoardProc
         refused(mallory.post("/api/v1/jobs", json={}), "unauthorized")
     entry = noted(admin, what="login", who="mallory")
     assert (entry["result"], entry["origin"]) == ("unauthorized", "127.0.0.1")
+    refused(
+        httpx.get(f"{board.url}/api/v1/nodes", headers={"Authorization": "Bearer made-up"}), "unauthorized"
+    )
+    assert noted(admin, what="login", result="unauthorized", who="")["detail"].startswith(
+        "the token is not valid"
+    )
     httpx.post(f"{board.url}/api/v1/no-such-path")
     assert admin.post("/api/v1/session", json={"username": "admin", "password": password("admin")}).is_success
     assert noted(admin, what="login", who="admin")["result"] == "ok"

@@ -143,40 +143,40 @@ def test_guessing_at_a_name_from_many_addresses_is_slowed_down_but_not_where_its
 def test_a_token_is_good_until_it_expires_or_ends(logins, clock):
     first, second = (logins.begin(ANN) for _ in range(2))
     assert first.token != second.token
-    assert logins.identify(first.token) == ANN
+    assert logins.identify(first.token, "host") == ANN
     logins.end(first.token)
     with pytest.raises(Unauthorized):
-        logins.identify(first.token)
+        logins.identify(first.token, "host")
     clock.now += LIFETIME + 1
     with pytest.raises(Unauthorized, match="log in again"):
-        logins.identify(second.token)
+        logins.identify(second.token, "host")
 
 
 @pytest.mark.parametrize("token", ["", "x", "é" * 1000])
 def test_a_made_up_token_is_nobodys(logins, token):
     with pytest.raises(Unauthorized):
-        logins.identify(token)
+        logins.identify(token, "host")
 
 
 def test_a_token_has_the_role_of_today_and_ends_with_its_user(logins, people):
     token = logins.begin(ANN).token
     people.known["ann"] = "viewer"
-    assert not logins.identify(token).may_command
+    assert not logins.identify(token, "host").may_command
     del people.known["ann"]
     with pytest.raises(Unauthorized, match="may not log in any more"):
-        logins.identify(token)
+        logins.identify(token, "host")
 
 
 def test_a_token_ends_with_the_password_it_was_given_for(logins, people):
     token = logins.begin(ANN).token
     people.marks["ann"] = "another"
     with pytest.raises(Unauthorized, match="has changed"):
-        logins.identify(token)
+        logins.identify(token, "host")
 
 
 def test_whose_request_goes_on_is_checked_again(logins, people):
     logins.check(ANN)
-    person = logins.identify(logins.begin(ANN).token)
+    person = logins.identify(logins.begin(ANN).token, "host")
     logins.check(person)
     people.known["ann"] = "viewer"
     with pytest.raises(Unauthorized, match="less than before"):
@@ -190,8 +190,8 @@ def test_all_tokens_of_a_user_end_at_once(logins):
     gone, other = logins.begin(ANN).token, logins.begin(BOB).token
     logins.end_all("ann")
     with pytest.raises(Unauthorized):
-        logins.identify(gone)
-    assert logins.identify(other) == BOB
+        logins.identify(gone, "host")
+    assert logins.identify(other, "host") == BOB
 
 
 def test_who_is_refused_is_told_of(people, clock):
@@ -206,14 +206,31 @@ def test_who_is_refused_is_told_of(people, clock):
     ]
 
 
+def test_a_token_that_is_not_valid_is_told_of_once_an_hour(people, clock):
+    told: list[tuple[str, ...]] = []
+    logins = Logins(people, Notes(), brake=Brake(), told=lambda *what: told.append(what), clock=clock)
+    for token, address in (("gone", "one"), ("gone", "one"), ("gone", "two"), ("other", "one")):
+        with pytest.raises(Unauthorized):
+            logins.identify(token, address)
+    assert [(name, address, code) for name, address, code, _ in told] == [
+        ("", "one", "unauthorized"),
+        ("", "two", "unauthorized"),
+        ("", "one", "unauthorized"),
+    ]
+    clock.now += 3_601
+    with pytest.raises(Unauthorized):
+        logins.identify("gone", "one")
+    assert len(told) == 4
+
+
 def test_the_tokens_of_one_user_are_bounded_and_the_oldest_goes(logins, clock):
     tokens = []
     for _ in range(PER_USER + 5):
         clock.now += 1
         tokens.append(logins.begin(BOB).token)
     with pytest.raises(Unauthorized):
-        logins.identify(tokens[4])
-    assert logins.identify(tokens[5]).username == "bob"
+        logins.identify(tokens[4], "host")
+    assert logins.identify(tokens[5], "host").username == "bob"
 
 
 class Slow(People):
