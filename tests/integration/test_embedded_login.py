@@ -8,6 +8,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from callboard_core.errors import Failed
 from support import packets as p
 from support import wire
+from support.boards import eventually
 from support.embedded import embedded_engine
 from support.engines import Options, password, running
 
@@ -92,6 +94,21 @@ def test_a_client_that_gives_up_while_it_is_checked_leaves_nothing() -> None:
         with wire.connect(engine.address(), "after", username="after", password="after") as after:
             assert after.is_quiet()
             assert engine.call(lambda: list(engine.engine.hub.sessions)) == ["after"]
+
+
+def test_a_guess_is_told_to_who_keeps_the_log_also_if_nobody_waits_for_the_answer() -> None:
+    users = Slow()
+    with embedded_engine(users=users) as engine:
+        told: Queue[str] = Queue()
+        watch = engine.engine.hub.watch
+        assert watch is not None
+        watch.kept_out = lambda connection, reason: told.put(f"{connection.login.client_id} {reason.name}")
+        with wire.Wire(engine.address()) as hasty:
+            hasty.send(p.connect("hasty", username="ann", password="a guess"))
+            assert users.asked.wait(20)
+        eventually(lambda: not engine.call(lambda: list(engine.engine.hub.connections)))
+        users.allowed.set()
+        assert told.get(timeout=20) == "hasty BAD_USER_NAME_OR_PASSWORD"
 
 
 def test_200_wrong_passwords_leave_no_session() -> None:

@@ -229,7 +229,10 @@ class Login:
             if found is None:
                 self._note_failure(attempt)
             for connection in attempt.connections:
-                self._conclude(connection, found)
+                if connection.phase is Phase.CHECKING:
+                    self._conclude(connection, found)
+                elif found is None:  # it did not wait for the answer, and has guessed all the same
+                    self._hub.kept_out(connection, Reason.BAD_USER_NAME_OR_PASSWORD)
         finally:
             self._checking -= 1
             if suspect:
