@@ -67,10 +67,7 @@ def check(source: Path, target: Path | None, *, many: bool, sha256: str | None, 
     if wheels is not None:
         check_folder(wheels)
     if source.is_dir():
-        if target is not None or many:
-            raise BadRequest(
-                f"{source} is a mounted card, which is prepared where it is, alone; leave the target and --fleet out"
-            )
+        _check_mounted(source, target, many=many, sha256=sha256)
         return
     image = find_image(source)
     if target is None:
@@ -91,6 +88,15 @@ def check(source: Path, target: Path | None, *, many: bool, sha256: str | None, 
     if wanted is not None:
         check_sum(image, wanted)
         print("the image has the right SHA-256", file=sys.stderr)
+
+
+def _check_mounted(source: Path, target: Path | None, *, many: bool, sha256: str | None) -> None:
+    if target is not None or many:
+        raise BadRequest(
+            f"{source} is a mounted card, which is prepared where it is, alone; leave the target and --fleet out"
+        )
+    if sha256 is not None:
+        raise BadRequest(f"--sha256 is of an image, and {source} is a mounted card; leave it out")
 
 
 def _check_file(target: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,48 @@ from callboard_core.settings import load_settings, read_secret
 from callboard_core.trust import JoinCode
 from callboard_nodes.flash.fleet import make_config, read_fleet, read_keys, read_settings
 
-__all__ = ["Joins", "check_settings", "configs", "shared"]
+__all__ = ["Joins", "check_options", "check_settings", "configs", "shared"]
+
+#: What people type for the fields of a config.
+_CALLED = {
+    "id": "--id",
+    "label": "--label",
+    "tags": "--tag",
+    "user": "--user",
+    "ssh_keys": "--ssh-key",
+    "password_hash": "--console-password-file",
+    "ssid": "--wifi",
+    "passphrase": "--wifi-password-file",
+    "country": "--country",
+    "timezone": "--timezone",
+    "keyboard": "--keyboard",
+    "buses": "--bus",
+    "settings": "--settings",
+    "join": "--join",
+    "extras": "--extra",
+}
+
+
+def check_options(given: Mapping[str, object]) -> None:
+    """Check that options go together, so that none is left out without a word.
+
+    Args:
+        given: what was given, by the option's name; nothing of it counts that is empty.
+
+    Raises:
+        BadRequest: they do not.
+    """
+    for one, other in (("--join", "--no-join"), ("--wheels", "--no-wheels")):
+        if given[one] and given[other]:
+            raise BadRequest(f"{one} and {other} do not go together; give one of them")
+    if not (given["--wifi"] or given["--fleet"]):
+        for name in ("--wifi-password-file", "--wifi-hidden"):
+            if given[name]:
+                raise BadRequest(f"{name} goes with --wifi; name the network")
+    if given["--extra"] and not given["--no-wheels"]:
+        raise BadRequest(
+            "--extra has parts that are built on the machine itself, which must fetch them: add --no-wheels"
+        )
 
 
 def shared(
@@ -87,7 +128,7 @@ def configs(values: dict[str, Any], fleet: Path | None) -> list[CardConfig]:
     if fleet is None:
         if "id" not in values:
             raise BadRequest("give the node an id with --id, as in --id greenhouse; or a table with --fleet")
-        return [make_config(values)]
+        return [make_config(values, _CALLED)]
     if "id" in values:
         raise BadRequest("--id is for one card; with --fleet, each row has its own")
     if values.get("join"):
@@ -98,7 +139,7 @@ def configs(values: dict[str, Any], fleet: Path | None) -> list[CardConfig]:
         text = fleet.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequest(f"cannot read the table {fleet}: {error}") from None
-    return [_joined(config) for config in read_fleet(text, values)]
+    return [_joined(config) for config in read_fleet(text, values, _CALLED)]
 
 
 def _joined(config: CardConfig) -> CardConfig:
@@ -131,7 +172,7 @@ class Joins:
 
     def __init__(self, access: Access, expires: str) -> None:
         self._access = access
-        self._seconds = seconds_of(expires)
+        self._seconds = seconds_of(expires, "--join-expires")
 
     def give(self, config: CardConfig) -> CardConfig:
         """Return the config with a new join code, and the board's authorities.

@@ -162,16 +162,27 @@ def _find(api: BoardApi, machine: str, state: str) -> dict[str, Any]:
     raise NotFound(f"no machine {machine!r} is {state}; those that are: {names}")
 
 
-def seconds_of(text: str) -> float:
-    """Read a length of time: ``90``, ``30m``, ``1.5h``, ``7d``.
+def seconds_of(text: str, option: str = "--expires") -> float:
+    """Read how long a join code is to be good: ``90``, ``30m``, ``1.5h``, ``7d``.
+
+    Args:
+        text: what was given.
+        option: as what.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: it is no length of time, or none that a board takes.
     """
+    from callboard_core.trust.enrolment import LONGEST
+
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     if found is None:
-        raise BadRequest(f"--expires {text!r}: write a number and s, m, h or d, as in 30m or 1h")
-    return float(found[1]) * _UNITS[found[2] or "s"]
+        raise BadRequest(f"{option} {text!r}: write a number and s, m, h or d, as in 30m or 1h")
+    seconds = float(found[1]) * _UNITS[found[2] or "s"]
+    if not 0 < seconds <= LONGEST:
+        raise BadRequest(
+            f"{option} {text!r}: a code is good for up to {LONGEST // 86_400} days; write 1h, for instance"
+        )
+    return seconds
 
 
 def invitation(made: MadeJoin, now: float) -> str:

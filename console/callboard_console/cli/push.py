@@ -64,7 +64,8 @@ def push(
     if not nodes and not (tag or everybody):
         raise BadRequest("name a node, a tag (--tag) or all nodes (--all)")
     if bool(files) == (settings_file is not None):
-        raise BadRequest("give files, or one configuration with --settings")
+        after = f" after the node {nodes[0]}" if nodes else ""
+        raise BadRequest(f"name files{after}, or one configuration with --settings")
     with open_board(access, "operator") as api:
         if settings_file is not None:
             published = _configuration(api, settings_file, nodes=nodes, note=note, within=within)

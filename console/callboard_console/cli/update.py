@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = ["All", "Canary", "PauseOnFailures", "Tag", "Watch", "Within", "begin"
 #: The word in a node's place that asks for the past.
 _HISTORY = "history"
 _LOOK = 0.5
+_ID = re.compile(r"[0-9a-f]{8}")
 #: Ends that an exit code tells.
 _BAD = {"failed", "rolled-back", "cancelled"}
 
@@ -228,6 +230,11 @@ def _seconds(one: dict[str, Any]) -> str:
 
 
 def _steer(access: Access, wanted: dict[str, str], *, as_json: bool) -> None:
+    for action, name in wanted.items():
+        if not _ID.fullmatch(name):
+            raise BadRequest(
+                f"--{action} {name!r} is no update's id, as 3f2a9c01; `callboard update` lists them"
+            )
     with open_board(access, "operator") as api:
         for action, name in wanted.items():
             found = api.post(path("updates", name), {"action": action})

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from callboard_core.boot.places import check_country, check_zone
 from callboard_core.errors import BadRequest
 from callboard_core.topics import ID_PATTERN, check_id
 
@@ -53,7 +55,20 @@ def _public_key(text: str) -> str:
     return text.strip()
 
 
+def _like(pattern: str, what: str, check: Callable[[str], str] = str) -> AfterValidator:
+    """A text that may be empty, or is like ``what``; people do not read patterns."""
+
+    def look(text: str) -> str:
+        if text and not re.fullmatch(pattern, text):
+            raise ValueError(f"should be {what}")
+        return check(text) if text else text
+
+    return AfterValidator(look)
+
+
 def _user(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,30}", name):
+        raise ValueError("should begin with a letter, and have at most 31 of a-z, 0-9, '-' and '_'")
     if name in _TAKEN:
         raise ValueError(f"{name} is a user that the system has already; choose another name")
     return name
@@ -107,7 +122,7 @@ class CardConfig(_Part):
     site: Id = "callboard"
     label: Line = Field(default="", description="what people read")
     tags: list[Line] = Field(default_factory=list)
-    user: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$"), AfterValidator(_user)] = Field(
+    user: Annotated[str, AfterValidator(_user)] = Field(
         default="pi", description="who may log in with the keys; nobody without one"
     )
     ssh_keys: list[Annotated[str, AfterValidator(_public_key)]] = Field(default_factory=list)
@@ -118,9 +133,15 @@ class CardConfig(_Part):
         description="crypt(5); lets the user log in at the console. There is none by default",
     )
     wifi: Wifi | None = None
-    country: str = Field(default="", pattern=r"^([A-Z]{2})?$", description="ISO 3166; Wi-Fi needs one")
-    timezone: str = Field(default="", pattern=r"^([A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2})?$")
-    keyboard: str = Field(default="", pattern=r"^([a-z]{2,8})?$", description="layout, as gb")
+    country: Annotated[str, _like("[A-Z]{2}", "two capital letters, as GB", check_country)] = Field(
+        default="", description="ISO 3166; Wi-Fi needs one"
+    )
+    timezone: Annotated[
+        str, _like("[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}", "as Europe/London", check_zone)
+    ] = ""
+    keyboard: Annotated[str, _like("[a-z]{2,8}", "the small letters of a layout, as gb")] = Field(
+        default="", description="layout, as gb"
+    )
     buses: list[Bus] = Field(default_factory=list)
     join: Annotated[Line, Field(repr=False)] = Field(default="", description="join code; removed once used")
     ca: str = Field(

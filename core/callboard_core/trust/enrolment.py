@@ -12,6 +12,7 @@ from callboard_core.messages import Payload
 from callboard_core.topics import ID_PATTERN, check_id
 
 __all__ = [
+    "LONGEST",
     "Action",
     "BoardFacts",
     "Decision",
@@ -27,6 +28,9 @@ __all__ = [
     "Renew",
     "Renewed",
 ]
+
+#: Seconds for which a join code can be good.
+LONGEST = 366 * 86_400
 
 
 def _id(value: str) -> str:
@@ -116,7 +120,7 @@ class Join(Payload):
     """An operator asks for a join code."""
 
     uses: int = Field(default=1, ge=1, le=10_000, description="machines it lets in")
-    seconds: float = Field(default=3_600, gt=0, le=366 * 86_400, description="how long it is good for")
+    seconds: float = Field(default=3_600, gt=0, le=LONGEST, description="how long it is good for")
     id: NodeId | None = Field(default=None, description="lets in only this id, even if it is known already")
     ask: bool = Field(default=False, description="whether an operator must say yes to each machine")
 

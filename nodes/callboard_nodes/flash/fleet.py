@@ -21,11 +21,16 @@ def read_keys(text: str) -> list[str]:
     """Return public SSH keys: the one given, or those in a file.
 
     Raises:
-        BadRequest: the file cannot be read.
+        BadRequest: the file cannot be read, or holds a private key.
     """
     if text.startswith(("ssh-", "ecdsa-", "sk-")):
         return [text]
-    lines = _read(Path(text).expanduser()).splitlines()
+    content = _read(Path(text).expanduser())
+    if "PRIVATE KEY" in content:
+        raise BadRequest(
+            f"{text} is a private key, which is nobody else's business; name the public one, {text}.pub"
+        )
+    lines = content.splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -73,48 +78,55 @@ COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-def make_config(values: Mapping[str, Any]) -> CardConfig:
+def make_config(values: Mapping[str, Any], called: Mapping[str, str]) -> CardConfig:
     """Return a card's config.
 
     Args:
         values: fields of the config; and for Wi-Fi ``ssid``, ``passphrase`` and ``hidden``.
+        called: what people call these, such as an option.
 
     Raises:
-        BadRequest: values make no sense; the message names the field of each.
+        BadRequest: values make no sense; the message names each as it is called.
     """
     fields = {key: value for key, value in values.items() if key not in {"ssid", "passphrase", "hidden"}}
-    wrong = []
+    wrong: list[str] = []
     try:
         if values.get("ssid"):
             hidden = bool(values.get("hidden"))
             fields["wifi"] = Wifi.of(values["ssid"], values.get("passphrase") or "", hidden=hidden)
     except BadRequest as error:
-        wrong.append(error.message)
+        wrong.append(f"{called.get('passphrase', 'passphrase')}: {error.message}")
     except ValidationError as error:
-        wrong += _faults(error)
+        wrong += _faults(error, called)
     try:
         config = CardConfig(**fields)
     except ValidationError as error:
-        wrong += _faults(error)
+        wrong += _faults(error, called)
     if wrong:
-        raise BadRequest("; ".join(wrong))
+        raise BadRequest("; ".join(dict.fromkeys(wrong)))
     return config
 
 
-def _faults(error: ValidationError) -> list[str]:
+def _faults(error: ValidationError, called: Mapping[str, str]) -> list[str]:
     """What is wrong with each field."""
     return [
-        f"{'.'.join(map(str, one['loc'])) or 'the card'}: {one['msg'].removeprefix('Value error, ')}"
+        f"{_called(one['loc'], called)}: {one['msg'].removeprefix('Value error, ')}"
         for one in error.errors(include_url=False)
     ]
 
 
-def read_fleet(text: str, shared: Mapping[str, Any]) -> list[CardConfig]:
+def _called(location: tuple[int | str, ...], called: Mapping[str, str]) -> str:
+    first = str(location[0]) if location else ""
+    return called.get(first) or ".".join(map(str, location)) or "the card"
+
+
+def read_fleet(text: str, shared: Mapping[str, Any], called: Mapping[str, str]) -> list[CardConfig]:
     """Return the configs of all cards of a table.
 
     Args:
         text: CSV with a line of column names; an empty cell means what is shared.
         shared: what holds for every card.
+        called: what people call that.
 
     Raises:
         BadRequest: anything is wrong; the message names row and column of everything that is.
@@ -133,7 +145,7 @@ def read_fleet(text: str, shared: Mapping[str, Any]) -> list[CardConfig]:
         number = reader.line_num
         values, faults = _values(row, shared, number)
         try:
-            configs.append(make_config(values))
+            configs.append(make_config(values, {**called, **_columns(row)}))
         except CallboardError as error:
             faults.append(f"row {number} ({values.get('id') or 'no id'}), {error.message}")
         name = str(values.get("id") or "")
@@ -145,6 +157,13 @@ def read_fleet(text: str, shared: Mapping[str, Any]) -> list[CardConfig]:
     if not configs:
         raise BadRequest("the table has no rows; write one for each card")
     return configs
+
+
+def _columns(row: Mapping[str, Any]) -> dict[str, str]:
+    """What is called a column, as a row says it itself."""
+    return {
+        COLUMNS[name][0]: f"column {name}" for name, cell in row.items() if name == "id" or (name and cell)
+    }
 
 
 def _values(

@@ -155,7 +155,7 @@ def test_a_fleet_with_one_wrong_row_writes_no_card(image, packages, tmp_path):
     table.write_text("id,country\none,GB\ntwo,England\n")
     out = tmp_path / "cards"
     out.mkdir()
-    with pytest.raises(BadRequest, match=r"row 3 \(two\), country"):
+    with pytest.raises(BadRequest, match=r"row 3 \(two\), column country"):
         flash(image, out, "--fleet", table, "--no-join", "--wheels", packages)
     table.write_text("id,settings\none,\ntwo,two.toml\n".replace("two.toml", str(tmp_path / "two.toml")))
     (tmp_path / "two.toml").write_text("[node]\nkeepaliv = 3\n")
@@ -177,7 +177,17 @@ def test_a_fleet_with_one_wrong_row_writes_no_card(image, packages, tmp_path):
         (["IMAGE", "/dev/null", "--id", "n"], "/dev/null is neither a file nor a card"),
         (["IMAGE", "nowhere/out.img", "--id", "n"], "there is no folder .*nowhere"),
         ([".", "out.img", "--id", "n"], "leave the target"),
-        (["IMAGE", "out.img", "--id", "Not An Id"], "id"),
+        (["IMAGE", "out.img", "--id", "Not An Id"], "^--id: id 'Not An Id'"),
+        (["IMAGE", "out.img", "--id", "n", "--country", "England"], "^--country: should be two"),
+        (["IMAGE", "out.img", "--id", "n", "--bus", "uart"], "^--bus: Input should be 'i2c'"),
+        (["IMAGE", "out.img", "--id", "n", "--no-join", "--join", CODE], "--join and --no-join do not go"),
+        (
+            ["IMAGE", "out.img", "--id", "n", "--no-wheels", "--wheels", "."],
+            "--wheels and --no-wheels do not go",
+        ),
+        (["IMAGE", "out.img", "--id", "n", "--wifi-hidden"], "--wifi-hidden goes with --wifi"),
+        (["IMAGE", "out.img", "--id", "n", "--join-expires", "400d"], "--join-expires '400d': .* 366 days"),
+        ([".", "--id", "n", "--sha256", "0" * 64], "--sha256 is of an image"),
         (["IMAGE", "out.img", "--id", "n", "--join", "CB2-WRONG"], "mistyped"),
         (["IMAGE", "out.img", "--id", "n", "--sha256", "0" * 64], "download it again"),
         (["IMAGE", "out.img", "--id", "n", "--ssh-key", "/none"], "/none"),

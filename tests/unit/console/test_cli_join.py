@@ -32,6 +32,12 @@ def test_what_is_no_length_of_time_is_refused(text):
         seconds_of(text)
 
 
+@pytest.mark.parametrize("text", ["0", "367d"])
+def test_a_time_for_which_no_board_makes_a_code_is_refused_by_the_options_name(text):
+    with pytest.raises(BadRequest, match=f"--join-expires '{text}': .* up to 366 days"):
+        seconds_of(text, "--join-expires")
+
+
 def test_an_invitation_has_the_command_for_the_other_machine():
     shown = invitation(made(id="greenhouse"), NOW)
     assert shown.splitlines()[-1].strip() == "callboard node --id greenhouse --join CB2-" + "A" * 160

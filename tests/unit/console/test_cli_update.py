@@ -1,8 +1,10 @@
 """The words of ``callboard update`` and ``push``: shares, wheels, and what cannot be."""
 
 import pytest
+from typer.testing import CliRunner
 
 from callboard_console.cli import publish, update
+from callboard_console.cli.main import app
 from callboard_core.errors import BadRequest
 
 
@@ -54,6 +56,22 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
     with pytest.raises(BadRequest, match="is no file"):
         publish.send_files(Nobody(), [tmp_path / "missing"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["update", "--cancel", "the last"], "--cancel 'the last' is no update's id"),
+        (["update", "--resume", "3F2A9C01"], "--resume '3F2A9C01' is no update's id"),
+        (["push", "pumps.py"], "name files after the node pumps.py"),
+        (["push", "--all"], "name files, or one configuration"),
+        (["push", "pumps.py", "x", "--settings", "y"], "name files after the node pumps.py, or one"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_before_the_board_is_asked(words, says, tmp_path):
+    done = CliRunner().invoke(app, [*words, "--state", str(tmp_path)])
+    assert isinstance(done.exception, BadRequest)
+    assert says in done.exception.message
 
 
 def test_stages_are_counted_in_the_order_they_come():
