@@ -24,12 +24,20 @@ from pathlib import Path
 from callboard_core.errors import BadRequest, CallboardError, Failed, Forbidden
 from callboard_core.messages import Payload, parse
 from callboard_core.settings import Settings, load_settings
-from callboard_core.updates import Content, Manifest, Signed, open_signed
+from callboard_core.updates import Content, Manifest, Signed
 from callboard_nodes.install import venvs
 from callboard_nodes.install.layout import ROLLBACK, SLOTS, USER, Layout
 from callboard_nodes.install.venvs import SlotError
 from callboard_nodes.update import rollback
-from callboard_nodes.update.checking import Here, check, check_allowed, check_trusted, target_of, wheels_for
+from callboard_nodes.update.checking import (
+    Here,
+    check,
+    check_allowed,
+    check_trusted,
+    opened,
+    target_of,
+    wheels_for,
+)
 from callboard_nodes.update.rollback import ENDS, UNDER_WAY, Book, Entry, Journal, Placed, begin_trial
 
 __all__ = ["Applying", "Request", "main"]
@@ -143,7 +151,7 @@ class Applying:
         """
         pins = self.book.pins()
         check_trusted(pins["key"])
-        manifest = open_signed(request.signed, pins["key"])
+        manifest = opened(request.signed, pins["key"])
         settings = self._settings(self.layout.config)
         here = Here(
             site=manifest.site,  # of which board it is, its key says

@@ -13,9 +13,12 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from callboard_core.errors import BadRequest, Conflict, Forbidden, Unauthorized
-from callboard_core.updates import Content, Manifest
+from callboard_core.updates import Content, Manifest, Signed, open_signed
 
-__all__ = ["Here", "check", "check_allowed", "check_trusted", "target_of", "wheels_for"]
+__all__ = ["Here", "check", "check_allowed", "check_trusted", "opened", "target_of", "wheels_for"]
+
+#: What mends every trouble with the key that updates are signed with; root believes nothing else.
+_REMEDY = "on the machine, run `sudo callboard node --install --join CODE` with a code that `callboard join` makes on the board"
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,20 @@ def check_trusted(pinned: str, told: str | None = None) -> None:
     what = (
         "knows no board whose updates it could take" if not pinned else "trusts the updates of another board"
     )
-    raise Unauthorized(
-        f"root of this machine {what}; on the machine, run `sudo callboard node --install --join CODE` "
-        "with a code that `callboard join` makes on the board"
-    )
+    raise Unauthorized(f"root of this machine {what}; {_REMEDY}")
+
+
+def opened(signed: Signed, key: str) -> Manifest:
+    """Return the manifest if the key's owner signed exactly this.
+
+    Raises:
+        Unauthorized: there is no key, or the signature is another's; the message says what to do on the machine.
+        BadPayload: it is signed, and not understood here.
+    """
+    try:
+        return open_signed(signed, key)
+    except Unauthorized as error:
+        raise Unauthorized(f"{error.message}; if the board has another update key now, {_REMEDY}") from None
 
 
 def _check_release(manifest: Manifest, here: Here) -> None:

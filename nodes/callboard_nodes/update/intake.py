@@ -21,7 +21,7 @@ from callboard_core.artifacts import HttpArtifacts
 from callboard_core.callee import Callee, Request
 from callboard_core.calls.artifacts import BYTES, ArtifactRef
 from callboard_core.cards import ActionCard
-from callboard_core.errors import CallboardError, Conflict
+from callboard_core.errors import BadRequest, CallboardError, Conflict, Unauthorized
 from callboard_core.link import Link
 from callboard_core.messages import Level, State, parse, read_args
 from callboard_core.presence import Presence
@@ -32,7 +32,7 @@ from callboard_core.updates import UPDATE, Content, Manifest, Report, Signed, St
 from callboard_nodes.install.layout import Layout
 from callboard_nodes.update.apply import Request as Handover
 from callboard_nodes.update.apply import folders_of
-from callboard_nodes.update.checking import Here, check, check_allowed, check_trusted, wheels_for
+from callboard_nodes.update.checking import Here, check, check_allowed, check_trusted, opened, wheels_for
 from callboard_nodes.update.rollback import ENDS, Book, Journal
 
 __all__ = ["Desk", "Intake", "board_key", "report_of"]
@@ -163,9 +163,7 @@ class Intake:
         return report.model_dump(mode="json")
 
     def _accept(self, signed: Signed) -> Report:
-        key = self._key()
-        manifest = open_signed(signed, key)
-        check_trusted(self._book.pins()["key"], key)
+        manifest = self._opened(signed)
         check_allowed(manifest, self._settings.node.allow)
         journal = self._book.read()
         if journal is not None and journal.id == signed.id:
@@ -182,6 +180,16 @@ class Intake:
         write_private(self._wanted, signed.model_dump_json())
         _log.info("update %s is accepted: %s %d", signed.id, manifest.kind, manifest.number)
         return _fetching(signed, manifest, 0.0)
+
+    def _opened(self, signed: Signed) -> Manifest:
+        """Return the manifest if root will take it; what root knows is newer than what the node was told when it joined."""
+        told, pinned = self._key(), self._book.pins()["key"]
+        if pinned and told:
+            with suppress(Unauthorized, BadRequest):
+                return open_signed(signed, pinned)
+        manifest = opened(signed, told)
+        check_trusted(pinned, told)
+        return manifest
 
     def _here(self) -> Here:
         return Here(

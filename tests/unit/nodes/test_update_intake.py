@@ -57,7 +57,9 @@ def test_an_update_is_on_the_disk_before_it_is_accepted_and_only_once(layout):
 
 
 def test_another_key_or_none_is_refused(layout):
-    with pytest.raises(Unauthorized, match="signature is not the board's"):
+    with pytest.raises(
+        Unauthorized, match=r"signature is not the board's.*sudo callboard node --install --join CODE"
+    ):
         take(intake(layout), signed(key=new_signing_key()))
     with pytest.raises(Unauthorized, match="has not joined a board"):
         take(intake(layout, key=None), signed())
@@ -74,6 +76,17 @@ def test_what_root_would_not_take_is_not_even_fetched(layout, pinned, says):
     with pytest.raises(Unauthorized, match=rf"{says}.*callboard node --install --join CODE"):
         take(intake(layout), signed())
     assert not layout.inbox.exists()
+
+
+def test_a_board_with_a_new_key_is_obeyed_once_root_has_it_from_a_new_code(layout):
+    new = new_signing_key()
+    found = intake(layout)
+    with pytest.raises(Unauthorized, match="another update key now"):
+        take(found, signed(key=new))
+    Book(layout.root).trust(public_key_of(new))
+    with pytest.raises(Unauthorized, match="trusts the updates of another board"):
+        take(found, signed())
+    assert take(found, signed(key=new))["stage"] == "fetching"
 
 
 def test_what_the_node_does_not_allow_is_refused(layout):
