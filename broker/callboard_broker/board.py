@@ -249,8 +249,10 @@ class Board:
         self.audit = Audit(self.database, self.writer)
         self._build_enrolment()
         self.forgetting = Forgetting(self.link, self.registry, self.historian, self.desk.withdraw)
-        told = self._settings.mqtt.engine == "embedded"
-        self.command_log = CommandLog(self.audit, self._settings.site, told=told)
+        engine = self._settings.mqtt.engine
+        self.command_log = CommandLog(
+            self.audit, self._settings.site, told=engine == "embedded", kept_out=engine == "mosquitto"
+        )
         self.api_tokens = ApiTokens(self.writer)
         self.logins = Logins(
             self._users,

@@ -1,6 +1,7 @@
 """The engines that are not our own code: Mosquitto as we run it, and a broker that runs somewhere."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -9,11 +10,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from callboard_broker.access import Role, credential_file, ensure_first_users
 from callboard_broker.access.roles import make_rule
+from callboard_broker.access.rules import AUDIT_FEED
 from callboard_broker.engine import credential_for, endpoint_of, make_engine
 from callboard_broker.engine.external import ExternalEngine
 from callboard_broker.engine.mosquitto import MosquittoEngine, find_program, version
@@ -116,6 +119,32 @@ async def test_a_wrong_password_is_refused(tmp_path: Path):
         with pytest.raises((Unauthorized, Forbidden)):
             await asyncio.to_thread(wrong.wait_connected, 10)
         await asyncio.to_thread(wrong.stop)
+
+
+async def test_a_refused_log_in_is_told_to_the_board_alone(tmp_path: Path):
+    settings = settings_in(tmp_path)
+    async with running(settings) as engine:
+        address = (engine.endpoint.host, engine.endpoint.port)
+
+        def told() -> list[Any]:
+            with (
+                wire.connect(
+                    address, "board-x", username="board", password=_secret(settings, "board")
+                ) as board,
+                wire.connect(address, "v", username="viewer", password=_secret(settings, "viewer")) as viewer,
+            ):
+                for one in (board, viewer):
+                    one.subscribe((AUDIT_FEED, 1))
+                viewer.publish(AUDIT_FEED, b"made up", qos=0)
+                with wire.Wire(address) as wrong:
+                    assert wrong.connect("w", username="ann", password="guess").code in {4, 5}
+                found = json.loads(board.message().payload)
+                assert viewer.is_quiet()
+                return list(found)
+
+        (entry,) = await asyncio.to_thread(told)
+        assert entry[1:6] == ["", "", "127.0.0.1", "", "unauthorized"]
+        assert entry[-1] == "login"
 
 
 @pytest.mark.parametrize("how", ["disable", "remove", "change_password"])

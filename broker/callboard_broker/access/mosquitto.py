@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from callboard_broker.access.rules import BOARD_WORKERS, Holder, Rule
+from callboard_broker.access.rules import AUDIT_FEED, BOARD_WORKERS, Holder, Role, Rule
 from callboard_core.topics import Leaf
 
 __all__ = ["PasswordHash", "access_file", "hash_password", "own_tree"]
@@ -84,6 +84,8 @@ def access_file(site: str, users: Iterable[Holder], rule_of: Callable[[str], Rul
         rule = rule_of(user.role)
         if rule is not None:
             lines += ["", f"user {user.name}", *_lines(rule, _Names(site, user.name, user.client_id))]
+        if user.role == Role.BOARD:
+            lines.append(f"topic readwrite {AUDIT_FEED}")  # who was kept out, from the engine to the board
     return "\n".join(lines) + "\n"
 
 

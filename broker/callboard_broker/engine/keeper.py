@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 
+from callboard_broker.access.rules import AUDIT_FEED
 from callboard_broker.engine.rollcall import RollCall
 from callboard_core.cards import NodeCard, parse_card
 from callboard_core.errors import CallboardError
@@ -70,6 +71,11 @@ class Keeper:
         with contextlib.suppress(CallboardError):
             self._link.stop(timeout=0.5)
         self._thread.join()
+
+    def tell_audit(self, entries: bytes) -> None:
+        """Tell the board of log-ins that were refused."""
+        with contextlib.suppress(CallboardError):
+            self._link.publish(AUDIT_FEED, entries, qos=1)
 
     def _on_status(self, message: Message) -> None:
         node = message.topic.split("/")[1]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from collections import deque
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from callboard_broker.access.certificates import is_issued_by
 from callboard_broker.access.mosquitto import access_file
 from callboard_broker.engine import credential_for, endpoint_of
 from callboard_broker.engine.keeper import Keeper
+from callboard_broker.engine.kept_out import KeptOut
 from callboard_broker.engine.lan import mosquitto_listeners
 from callboard_core.errors import CallboardError, Conflict, Failed, NotFound
 from callboard_core.link import Endpoint
@@ -99,7 +102,8 @@ def configuration(settings: Settings, folder: Path, *, root: bool) -> str:
             "log_type warning",
             "log_type notice",
             "log_type information",
-            "connection_messages false",
+            # Who is refused is told in no other way.
+            "connection_messages true",
             "",
         ]
     )
@@ -125,6 +129,7 @@ class MosquittoEngine:
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._log: asyncio.Task[None] | None = None
         self._keeper: Keeper | None = None
+        self._kept_out = KeptOut()
         self._marks: dict[str, str] = {}
         self._following: asyncio.Task[None] | None = None
         self._stopping = False
@@ -223,6 +228,7 @@ class MosquittoEngine:
         seen = stamps(server)
         while self._process is not None and self._process.returncode is None:
             await asyncio.sleep(_LOOK)
+            self._tell_kept_out()
             try:
                 found, changed = stamps(server), self._users.marks() != self._marks
                 if changed:
@@ -235,6 +241,10 @@ class MosquittoEngine:
                 seen = found
             except (CallboardError, OSError, ValueError) as error:
                 log.error("%s", error)  # noqa: TRY400 - the message says all; what was in force stays in force
+
+    def _tell_kept_out(self) -> None:
+        if self._keeper is not None and (entries := self._kept_out.take()):
+            self._keeper.tell_audit(json.dumps(entries).encode())
 
     @property
     def _trust(self) -> TrustFiles:
@@ -260,7 +270,8 @@ class MosquittoEngine:
             self._lines.append(text)
             if text.startswith("mosquitto version") and text.endswith("running"):
                 self._runs.set()
-            print(f"mosquitto: {text}", flush=True)  # noqa: T201 - our output is the log
+            if self._kept_out.read(text, time.time()):
+                print(f"mosquitto: {text}", flush=True)  # noqa: T201 - our output is the log
 
     async def _accepting(self, process: asyncio.subprocess.Process) -> None:
         """Wait until it says that it runs; a connection could be to somebody else who has its port."""

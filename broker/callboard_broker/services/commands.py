@@ -31,23 +31,31 @@ class CommandLog:
         site: first level of topics.
         told: whether the broker tells who has sent what. Others don't: then the reply topic is all there is to say who
             it was, and the record says so.
+        kept_out: whether a broker that does not tell that tells at least whom it has kept out.
     """
 
     def __init__(
-        self, audit: Audit, site: str, *, told: bool, clock: Callable[[], float] = time.time
+        self,
+        audit: Audit,
+        site: str,
+        *,
+        told: bool,
+        kept_out: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._audit = audit
         self._site = site
         self._told = told
+        self._kept_out = kept_out
         self._clock = clock
         self._lock = threading.Lock()
         self._ledger = Ledger(site, trusting=True)
 
     def listen(self, link: Link) -> None:
         """Subscribe."""
-        if self._told:
+        if self._told or self._kept_out:
             link.subscribe(AUDIT_FEED, self.on_entries, qos=1)
-        else:
+        if not self._told:
             link.subscribe(f"{self._site}/+/command/#", self.on_message, qos=0)
             link.subscribe(f"{self._site}/+/reply", self.on_message, qos=0)
 
