@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from callboard_core.errors import Failed
 from callboard_core.listening import listen
+from callboard_core.trust.handshakes import tell_failures
 
 __all__ = ["Encrypted", "Listening", "ServerContext", "stamps"]
 
@@ -105,6 +106,7 @@ class Encrypted:
             CallboardError: the port cannot be had, or the certificate cannot be used.
         """
         certificate = ServerContext(self.file)
+        tell_failures(certificate.context, what)
         return Listening(
             listen(self.bind, self.port, what=what, flag=self.flag, backlog=_BACKLOG), certificate
         )

@@ -39,6 +39,7 @@ from callboard_broker.mqtt.topics import is_filter, split_share
 from callboard_broker.mqtt.tree import Subscription
 from callboard_core.errors import BadRequest
 from callboard_core.listening import explain
+from callboard_core.trust.handshakes import tell_failures
 
 # Their chatter about their own states says nothing about ours; WebSocket handshakes fail for every port scanner.
 logging.getLogger("transitions").setLevel(logging.WARNING)
@@ -214,6 +215,7 @@ class Host(Broker):  # type: ignore[misc]
                 f"{error.strerror or error}; correct mqtt.amqtt.listeners"
             ) from error
         self._contexts.append(made)
+        tell_failures(made.context, f"mqtt at {listener.bind}")
         return made.context
 
     def reload_certificates(self) -> None:
