@@ -47,6 +47,8 @@ __all__ = ["HttpArtifacts", "Progress"]
 #: Told how many bytes of how many are there.
 Progress = Callable[[int, int], None]
 
+#: The hash of no bytes at all.
+_NOTHING = hashlib.sha256().hexdigest()
 #: Bytes sent or read at a time.
 _BLOCK = 256 * 1024
 #: Seconds a connection may take or bring nothing; and after the last byte, until the board has it on the disk.
@@ -118,6 +120,19 @@ class HttpArtifacts:
         found = cls(url or BoardHttp(link), credential, tls=tls)
         link.on_stop(found.close)
         return found
+
+    def reach(self) -> None:
+        """Find the board and log in there ahead of the first transfer, which then need not wait for that.
+
+        Raises:
+            Unauthorized: the board does not know who asks.
+            CallboardError: what else the board says, or that it cannot be found. A transfer tries for longer.
+            OSError: it cannot be reached.
+        """
+        with self._request("HEAD", _NOTHING, {}) as response:
+            response.read()
+            if response.status not in {200, 404}:
+                raise _of_status(response.status)
 
     def close(self) -> None:
         """Close idle connections; it can still be used."""

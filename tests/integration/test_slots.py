@@ -24,6 +24,7 @@ def farm(mosquitto):
 async def test_a_slot_does_its_frames_and_tells_of_each_once(mosquitto, farm, tmp_path):
     async with farm_node(mosquitto.endpoint, tmp_path, slots="simulated=1") as node:
         await node.state("simulated", "idle")
+        await asyncio.to_thread(wait_until, lambda: node.store.reached == 1)  # before there is work
         given = assignment(
             "simulated",
             [1, 2, 3],

@@ -45,6 +45,12 @@ class FolderStore:
         self.down: Exception | None = None
         self.delay = 0.0
         self.fetched: list[str] = []
+        self.reached = 0
+
+    def reach(self) -> None:
+        self.reached += 1
+        if self.down is not None:
+            raise self.down
 
     def path(self, ref: ArtifactRef | dict[str, Any]) -> Path:
         sha = ref["sha256"] if isinstance(ref, dict) else ref.sha256

@@ -101,6 +101,7 @@ class Bank:
         self._tasks: set[asyncio.Task[None]] = set()
         self._orphans: dict[str, list[Journal]] = {}
         self._ticks: tuple[int, int] | None = None
+        self._greeted = False
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -128,6 +129,13 @@ class Bank:
         with contextlib.suppress(CallboardError):
             if message.payload and parse(Status, message.payload).status is StatusName.READY:
                 self._connected()
+                self._loop.call_soon_threadsafe(self._greet)
+
+    def _greet(self) -> None:
+        """Once is enough: a fleet must not log in all at a time whenever the board has come back."""
+        if not self._greeted:
+            self._greeted = True
+            self._spawn(self._office.greet())
 
     async def stop(self) -> None:
         """Give back what runs, and end it."""

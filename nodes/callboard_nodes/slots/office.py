@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import JsonValue, ValidationError
 
 from callboard_core.calls.artifacts import ArtifactRef
-from callboard_core.errors import TimedOut, Unavailable
+from callboard_core.errors import CallboardError, TimedOut, Unavailable
 from callboard_core.farm.messages import ATTEMPT_WORKER, AttemptCall, AttemptReply, as_args
 from callboard_core.link import Link
 from callboard_core.messages import describe
@@ -31,6 +33,9 @@ _UPLOADS = 4
 @runtime_checkable
 class FileStore(Store, Source, Protocol):
     """The board's artifacts, as the node's link has them."""
+
+    def reach(self) -> None:
+        """Find the board and log in there; waits."""
 
 
 class Office:
@@ -54,6 +59,13 @@ class Office:
         if not isinstance(store, FileStore):
             raise Unavailable("this node has no way to the board's artifacts")
         return store
+
+    async def greet(self) -> None:
+        """Find the board's artifacts and log in there before there is work, so that the first task need not wait."""
+        with contextlib.suppress(
+            CallboardError, OSError, http.client.HTTPException
+        ):  # the first task says what is wrong
+            await aside(self.store.reach)
 
     async def tell(self, call: AttemptCall) -> AttemptReply:
         """See :class:`~callboard_nodes.slots.delivery.Office`."""

@@ -120,6 +120,20 @@ class TestStoring:
         assert artifacts.get(ref) == data
         assert [one.name for one in tmp_path.iterdir()] == ["a.png", "b.png"]
 
+    def test_the_board_is_reached_ahead_of_the_first_transfer_which_then_uses_the_same_connection(
+        self, board, artifacts
+    ):
+        with proxy(board) as way:
+            store = HttpArtifacts(way.url, Credential("node", PASSWORDS["node"]))
+            store.reach()
+            assert len(way.ends) == 2
+            data, *_ = made(2000, 5)
+            assert artifacts.get(store.put(data)) == data
+            assert len(way.ends) == 2, "a second connection was made"
+            store.close()
+        with pytest.raises(Unauthorized):
+            HttpArtifacts(board.url, Credential("node", "not the password")).reach()
+
     def test_what_the_board_has_is_not_sent_again(self, board, artifacts, tmp_path):
         data, digest, _ = made(2 * MIB, 4)
         with proxy(board) as way:
@@ -504,7 +518,7 @@ class Proxy:
         self._target, self._limits = (host, int(port)), {"up": up, "down": down}
         self.up = self.down = self.cuts = 0
         self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
+        self.ends: list[socket.socket] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._accept)]
@@ -521,7 +535,7 @@ class Proxy:
             except OSError:  # the board is away
                 near.close()
                 continue
-            self._sockets += [near, far]
+            self.ends += [near, far]
             pair = [("up", near, far), ("down", far, near)]
             for way, source, drain in pair:
                 thread = threading.Thread(target=self._pass_on, args=(way, source, drain))
@@ -547,12 +561,12 @@ class Proxy:
     def close(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        for one in self._sockets:
+        for one in self.ends:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
-        for one in self._sockets:
+        for one in self.ends:
             one.close()
 
 
