@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from callboard_core.boot import psk
 from support import trixie
 from support.apart import ask, network_of_two, node, remote_board
 from support.image import BLANK, SOURCE
@@ -30,6 +31,9 @@ from support.up import Up, eventually
 pytestmark = [needs_root, pytest.mark.timeout(1800)]
 
 STAGES = "cloud-init init --local && cloud-init init && cloud-init modules --mode=config && cloud-init modules --mode=final"
+#: What a machine without Wi-Fi takes without harm.
+SSID, PASSPHRASE = "Ann's 'café'", "correct horse"
+NETWORK = "cloud-init schema --schema-type network-config --config-file /boot/firmware/network-config; netplan get wifis.wlan0"
 #: How the documentation has a machine installed without a card; here from wheels, for there is no network.
 UV = """\
 python3 -m venv /srv/tools
@@ -151,7 +155,10 @@ def flash(board: Up, folder: Path, wheels: Path) -> None:
         (folder / name).write_text(text)
     system = ("--machine", "x86_64", "--python", trixie.PYTHON, "--wheels", str(wheels))
     wanted = ("--id", "greenhouse", "--label", "Greenhouse", "--tag", "garden", "--timezone", "Europe/Berlin")
-    board.cli("flash", str(folder), *wanted, *system, timeout=300)
+    secret = wheels.with_name("wifi")
+    secret.write_text(PASSPHRASE + "\n")
+    wifi = ("--wifi", SSID, "--wifi-password-file", str(secret), "--country", "DE")
+    board.cli("flash", str(folder), *wanted, *wifi, *system, timeout=300)
     assert (folder / "callboard/join").read_text().startswith("CB2-")
 
 
@@ -162,6 +169,9 @@ def test_a_card_makes_a_debian_a_node_that_joins_over_tls_and_shows_its_sensors(
     began = time.monotonic()
     machine.run(STAGES)
     print(f"cloud-init took {time.monotonic() - began:.1f} s")
+    network = machine.run(NETWORK)
+    assert "Valid schema" in network
+    assert (SSID in network, psk(SSID, PASSPHRASE) in network) == (True, True), network
     check_installed(machine, ask(board, "GET", "/api/v1/trust")["update_key"])
     log = tmp_path / "agent.log"
     with machine.service("callboard-node", log):

@@ -30,6 +30,7 @@ python3 -m venv /srv/tools
 """
 CALLBOARD = "/root/.local/bin/callboard"
 LONG = 300.0
+ENDED = {"healthy", "rolled-back", "failed", "cancelled"}
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,12 @@ def state_of(machine: Booted, *units: str) -> list[str]:
     return machine.run(f"systemctl is-active {' '.join(units)} || true").split()
 
 
+def journal(machine: Booted) -> dict[str, Any]:
+    """How far root is with an update."""
+    file = machine.root / "opt/callboard/update/journal.json"
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
 def last_update(board: Up) -> dict[str, Any]:
     return dict(board.json("update", "history", NODE)[0])
 
@@ -119,8 +126,16 @@ def test_it_is_there_again_after_a_reboot_and_after_a_power_cut(board: Up, insta
     wait_ready(board, installed, life)
 
 
-def test_an_update_is_applied_by_root_and_a_broken_one_undone(board: Up, installed: Booted, wheels: Path):
-    board.cli("update", NODE, "--wheels", str(release(wheels, "0.1.1")), "--watch", timeout=LONG)
+def test_an_update_is_applied_by_root_in_spite_of_a_power_cut_and_a_broken_one_undone(
+    board: Up, installed: Booted, wheels: Path
+):
+    board.cli("update", NODE, "--wheels", str(release(wheels, "0.1.1")), timeout=LONG)
+    eventually(
+        lambda: journal(installed).get("state") == "copied", lambda: f"root is at it\n{installed.log()}", LONG
+    )
+    installed.cut_power()
+    installed.boot()
+    eventually(lambda: last_update(board)["stage"] in ENDED, lambda: f"it has ended\n{installed.log()}", LONG)
     assert (last_update(board)["stage"], last_update(board)["running"]) == ("healthy", "0.1.1")
     broken = release(
         wheels,

@@ -73,6 +73,11 @@ def _ask(link: Link, node: str, action: str, timeout: float, **args: Any) -> Any
         raise NotFound(
             f"node {node} does not offer {action}: its node.allow does not name it, or it is no `callboard node`"
         ) from None
+    except TimedOut as error:
+        look = (
+            "look whether it is there (`callboard ls nodes`), and whether you may command it, as operators do"
+        )
+        raise TimedOut(f"{error.message}; {look}") from None
 
 
 def _print(found: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +25,7 @@ class BootPartition(Protocol):
     def write(self, files: Mapping[str, bytes]) -> None:
         """Write or replace files, each of them whole or not at all, and have them on the disk."""
 
-    def remove(self, paths: Iterable[str]) -> None:
+    def remove(self, paths: Sequence[str]) -> None:
         """Remove files."""
 
 
@@ -49,7 +49,7 @@ class FatBoot:
         """Write or replace files."""
         self._volume.write(files)
 
-    def remove(self, paths: Iterable[str]) -> None:
+    def remove(self, paths: Sequence[str]) -> None:
         """Remove files."""
         for path in paths:
             self._volume.remove(path)
@@ -90,17 +90,20 @@ class FolderBoot:
                 handle.flush()
                 os.fsync(handle.fileno())
             new.replace(file)
-        self._sync()
+        self._sync({(self._folder / path).parent for path in files})
 
-    def remove(self, paths: Iterable[str]) -> None:
+    def remove(self, paths: Sequence[str]) -> None:
         """Remove files."""
         for path in paths:
             (self._folder / path).unlink(missing_ok=True)
-        self._sync()
+        self._sync({(self._folder / path).parent for path in paths})
 
-    def _sync(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def _sync(self, changed: set[Path]) -> None:
+        """Have folders on the disk, and those in which new ones among them lie."""
+        for folder in sorted(changed | {above for one in changed for above in one.parents}, reverse=True):
+            if folder.is_relative_to(self._folder) and folder.is_dir():
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)

@@ -292,7 +292,11 @@ def folders_of(settings: Settings) -> tuple[str, ...]:
 
 def _install(slot: Path, wheels: Path, version: str, *, user: str | None) -> None:
     venvs.make(slot)
-    venvs.fill(slot, wheels, [f"callboard=={version}"])
+    try:
+        venvs.fill(slot, wheels, [f"callboard=={version}"])
+    except SlotError as error:
+        remedy = "if a package is missing, send the wheels for machines like this one (`callboard update --wheels`)"
+        raise SlotError(f"{error}; {remedy}") from None
     venvs.self_test(slot, version=version, user=user)
 
 

@@ -253,6 +253,25 @@ def test_what_the_system_looks_for_first_is_written_last(folder):
     assert order[2:] == [{"cmdline.txt"}]
 
 
+def test_what_names_the_files_of_a_mounted_card_is_on_the_disk_before_what_looks_for_them(
+    folder, monkeypatch
+):
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    flash_folder(folder, plan())
+    last = {path: number for number, path in enumerate(synced)}
+    first_look = next(number for number, path in enumerate(synced) if path.name == "user-data.new")
+    assert last[folder / "callboard"] < first_look
+    assert last[folder / "callboard" / "wheels"] < first_look
+    assert synced[-1] == folder
+
+
 def test_a_file_is_no_folder(tmp_path):
     with pytest.raises(BadRequest, match="is not a folder"):
         flash_folder(tmp_path / "none", plan())
