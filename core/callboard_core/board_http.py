@@ -16,8 +16,10 @@ from callboard_core.link.values import Message
 from callboard_core.listening import is_loopback
 from callboard_core.topics import BOARD
 
-__all__ = ["BoardHttp", "http_url"]
+__all__ = ["TOKEN_PREFIX", "BoardHttp", "http_url"]
 
+#: How every API token begins, so that one that was published by mistake, or given for a password, is recognised.
+TOKEN_PREFIX = "callboard_"  # noqa: S105 - it is no secret
 #: Seconds to wait for the board's card.
 _CARD = 5.0
 

@@ -141,3 +141,32 @@ def test_nothing_is_sent_to_a_board_with_another_authority(desk: Desk, tmp_path:
         refused = desk(*words, user="admin", state="fooled")
         assert refused.returncode == 1
         assert "certificate" in refused.stderr
+
+
+def test_an_api_token_serves_the_verbs_that_ask_the_board_itself(desk: Desk) -> None:
+    made = json.loads(
+        desk.told(
+            "token",
+            "add",
+            "--user",
+            "operator",
+            "--scope",
+            "read",
+            "--scope",
+            "command",
+            "--json",
+            user="admin",
+        )
+    )
+    file = desk.folder / "token"
+    file.write_text(made["token"] + "\n")
+    login = ("--username", "operator", "--password-file", str(file))
+    for words in (("join", "ls"), ("join",), ("job", "ls")):
+        done = desk(*words, *login)
+        assert done.returncode == 0, (words, done.stderr)
+    refused = desk("user", "ls", *login)
+    assert refused.returncode == 1
+    assert "cannot administer" in refused.stderr
+    refused = desk("ls", *login)
+    assert refused.returncode == 1
+    assert "an API token is for what is done over HTTP" in refused.stderr

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader
 
+from callboard_broker.services.api_tokens import is_token
 from callboard_broker.services.artifacts import Artifacts
 from callboard_broker.services.audit import Audit
 from callboard_broker.services.enrolment import EnrolmentDesk, JoinCodes, Keys, Rotation
@@ -98,7 +99,8 @@ _header = APIKeyHeader(
     name="Authorization",
     auto_error=False,
     scheme_name="Authorization",
-    description="`Bearer TOKEN` (from POST /api/v1/session) or `Basic …` with user name and password",
+    description="`Bearer TOKEN` (from POST /api/v1/session, or an API token) or `Basic …` with user name and password "
+    "(or an API token of that user in its place)",
 )
 
 
@@ -132,6 +134,8 @@ async def _identified(request: Request, header: str | None, use: Services) -> Pe
             return use.logins.identify(value.strip(), address(request))
         case "basic":
             login = (*_unpack(value.strip()), address(request))
+            if is_token(login[1]):
+                return use.logins.identify_as(*login)
             known = use.logins.recall(*login)  # mostly; to go to a thread would cost more
             return known if known is not None else await asyncio.to_thread(use.logins.verify, *login)
     raise Unauthorized("log in: send a bearer token, or a user name and password (HTTP Basic)")

@@ -14,12 +14,13 @@ from sqlalchemy import Connection
 from callboard_broker.services.refusals import Notes
 from callboard_broker.store import api_tokens
 from callboard_broker.store.api_tokens import ApiTokenRecord
+from callboard_core.board_http import TOKEN_PREFIX
 from callboard_core.errors import BadRequest, NotFound, Overloaded
 
-__all__ = ["PREFIX", "ApiTokens", "digest"]
+__all__ = ["ApiTokens", "digest", "is_token"]
 
-#: How every token begins, so that one that was published by mistake is recognised.
-PREFIX = "callboard_"
+#: Random bytes of a token.
+_BYTES = 32
 #: Tokens of all users together.
 MOST = 10_000
 #: Seconds within which the last use is noted once.
@@ -29,6 +30,11 @@ _TOUCH_EVERY = 60.0
 def digest(token: str) -> str:
     """Return what is kept of a token: its SHA-256."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+
+
+def is_token(password: str) -> bool:
+    """Tell whether something looks like a token and not like a password."""
+    return password.startswith(TOKEN_PREFIX) and len(password) == len(TOKEN_PREFIX) + -(-_BYTES * 4 // 3)
 
 
 class ApiTokens:
@@ -70,7 +76,7 @@ class ApiTokens:
             raise BadRequest("scope: name what the token may do: read, command or admin")
         if expires is not None and expires <= now:
             raise BadRequest("expires: this time is over; name one to come")
-        token = PREFIX + secrets.token_urlsafe(32)
+        token = TOKEN_PREFIX + secrets.token_urlsafe(_BYTES)
         record = ApiTokenRecord(
             secrets.token_hex(4), digest(token), username, note, tuple(scope), now, expires
         )

@@ -259,6 +259,17 @@ class Logins:
             self._tell_of_token(found, address, error.message)
             raise
 
+    def identify_as(self, username: str, token: str, address: str) -> Person:
+        """Return whose API token it is, that somebody sends in place of the password of ``username``.
+
+        Raises:
+            Unauthorized: nobody's (any more), or another user's.
+        """
+        person = self.identify(token, address)
+        if person.username != username:
+            raise Unauthorized(f"this token is not one of {username[:100]!r}; give the user whose it is")
+        return person
+
     def _tell_of_token(self, found: str, address: str, reason: str) -> None:
         key, now = (found, address), self._clock()
         with self._lock:

@@ -221,9 +221,16 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
 
 
 def _wait_connected(link: Link, credential: Credential, endpoint: Endpoint, timeout: float) -> None:
+    from callboard_core.board_http import TOKEN_PREFIX
+
     try:
         link.wait_connected(timeout)
     except Unauthorized:
+        if credential.password.startswith(TOKEN_PREFIX):
+            raise Unauthorized(
+                "an API token is for what is done over HTTP (job, farm, project, join, update, push, audit, user, role, "
+                "token, trust); this talks to the broker: give a password"
+            ) from None
         raise Unauthorized(
             f"{endpoint} refuses user {credential.username!r} or the password; "
             "check --username and --password-file"

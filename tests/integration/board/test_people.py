@@ -302,6 +302,32 @@ def test_a_token_has_a_part_of_its_users_rights_and_ends_with_it(
     assert made["token"].encode() not in (board.state / "board.db").read_bytes()
 
 
+def test_a_token_takes_the_place_of_its_users_password_over_http(
+    board: BoardProcess, admin: httpx.Client, ann: str
+):
+    token = admin.post("/api/v1/tokens", json={"username": ann, "scope": ["read"]}).json()["token"]
+    with as_user(board, ann, token) as program:
+        assert program.get("/api/v1/me").json()["rights"] == ["read"]
+        refused(program.delete("/api/v1/nodes/pump"), "forbidden", naming="token")
+    with as_user(board, "admin", token) as other:
+        refused(other.get("/api/v1/me"), "unauthorized", naming="admin")
+    with as_user(board, ann, "callboard_" + "x" * 43) as made_up:
+        refused(made_up.get("/api/v1/me"), "unauthorized")
+    refused(
+        httpx.post(f"{board.url}/api/v1/session", json={"username": ann, "password": token}), "unauthorized"
+    )
+    with as_user(board, ann, "ann's password") as still:
+        assert still.get("/api/v1/me").json()["rights"] == ["command", "read"]
+
+
+def test_a_chosen_password_that_begins_like_a_token_is_one(
+    board: BoardProcess, admin: httpx.Client, ann: str
+):
+    admin.post("/api/v1/users/ann/password", json={"password": "callboard_is_nice"}).raise_for_status()
+    with as_user(board, ann, "callboard_is_nice") as person:
+        assert person.get("/api/v1/me").is_success
+
+
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("how", ["password", "disable"])
 def test_a_users_tokens_end_with_its_password_or_when_it_is_disabled_unless_they_are_kept(
