@@ -1,6 +1,7 @@
 """``callboard flash`` from its options to the card: what is checked before anything is written, and what is asked."""
 
 import base64
+import io
 import shlex
 import subprocess
 from pathlib import Path
@@ -43,6 +44,13 @@ def own(monkeypatch):
     """Our own wheel, which takes a second to pack."""
     monkeypatch.setattr("callboard_nodes.flash.wheels.own", lambda: {"callboard-1-py3-none-any.whl": b"ours"})
     monkeypatch.setattr(flash_cards, "own", lambda: {"callboard-1-py3-none-any.whl": b"ours"})
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self):
+        return True
 
 
 def inside(folder):
@@ -104,6 +112,21 @@ def test_a_mounted_card_is_prepared_where_it_is(packages, tmp_path):
     done = flash(folder, "--id", "n", "--no-join", "--wheels", packages)
     assert done.stdout == f"{folder} is the card of n; it has no join code\n"
     assert (folder / "callboard" / "setup.sh").exists()
+
+
+def test_who_watches_sees_how_far_each_step_is(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("sys.stderr", screen := Screen())
+    with flash_cards._Bars() as bars:
+        bars.tell("write", 24 * cards.MIB, 48 * cards.MIB)
+        bars.tell("verify", 1, 2)
+    assert "writing" in screen.getvalue()
+    assert "25.2/50.3 MB" in screen.getvalue()
+    assert "reading back" in screen.getvalue()
+    monkeypatch.setattr("sys.stderr", quiet := io.StringIO())
+    with flash_cards._Bars() as bars:
+        bars.tell("write", 1, 2)
+    assert quiet.getvalue() == ""
 
 
 def test_a_console_password_is_hashed(image, packages, tmp_path):

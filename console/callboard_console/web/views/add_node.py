@@ -132,16 +132,17 @@ def flashing(command: str) -> Markup:
     return tag(
         "div",
         tag(
-            "p",
-            "Or write the image and these files at once, with all packages, so that the Pi needs no internet:",
+            "div",
+            tag("h3", "Or make the whole card at once"),
+            parts.copyable(command),
+            tag(
+                "p",
+                "It writes the image and brings all packages, so that the Pi needs no internet. Name your image and your "
+                "card's device in it; callboard flash --list shows devices.",
+                class_="cb-quiet",
+            ),
         ),
-        parts.copyable(command),
-        tag(
-            "p",
-            "Put your image and your card's device into it (callboard flash --list shows devices).",
-            class_="cb-quiet",
-        ),
-        class_="cb-section",
+        class_="cb-invitation",
     )
 
 
