@@ -143,8 +143,10 @@ class Database:
                 yield connection
 
     def _limit(self, connection: Connection) -> None:
-        pages = _MOST_PAGES if self.may_grow else 1  # SQLite takes the present size for less
-        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        if connection.info.get("may_grow") != self.may_grow:
+            pages = _MOST_PAGES if self.may_grow else 1  # SQLite takes the present size for less
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+            connection.info["may_grow"] = self.may_grow
 
     def close(self) -> None:
         """Drop every connection."""
