@@ -472,6 +472,8 @@ def test_status_and_doctor_look_at_every_encrypted_listener(either: LanBoard) ->
     assert all(told[part]["ok"] for part in parts), told
     assert "names 127.0.0.1" in told["https"]["found"]
     assert told["plain ports"]["ok"], told["plain ports"]
+    engine = "embedded" if either.lan.console else "mosquitto"
+    assert engine in told["engine"]["found"], told["engine"]
 
 
 def test_doctor_says_when_the_certificate_lacks_a_name_that_others_use(board: LanBoard) -> None:

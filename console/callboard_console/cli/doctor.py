@@ -87,7 +87,6 @@ def _checks(settings: Settings, access: Access) -> list[Callable[[], Check]]:
         _versions,
         lambda: _state_folder(settings.state),
         lambda: _disk(settings.state),
-        lambda: _engine(settings),
         *_installed(),
     ]
     try:
@@ -95,6 +94,8 @@ def _checks(settings: Settings, access: Access) -> list[Callable[[], Check]]:
     except CallboardError as error:
         message = error.message
         return [*checks, lambda: Check("board here", ok=False, found=message)]
+    # That of the board that runs here may have been chosen by a flag.
+    checks.append(lambda: _engine(settings.mqtt.engine if runtime is None else runtime.engine))
     if runtime is None:
         checks += [lambda: _port("mqtt", settings.mqtt.port), lambda: _port("http", settings.http.port)]
         checks += [lambda: _port("console", settings.console.port), *_lan_ports(settings)]
@@ -142,8 +143,7 @@ def _disk(state: Path) -> Check:
     return Check("disk", ok=free > _LOW_DISK, found=f"{free / 1e9:.1f} GB free on {there}")
 
 
-def _engine(settings: Settings) -> Check:
-    engine = settings.mqtt.engine
+def _engine(engine: str) -> Check:
     if engine != "mosquitto":
         return Check("engine", ok=True, found=engine)
     from callboard_broker.engine.mosquitto import find_program
