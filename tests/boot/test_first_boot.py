@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -31,6 +32,7 @@ from support.up import Up, eventually
 pytestmark = [needs_root, pytest.mark.timeout(1800)]
 
 STAGES = "cloud-init init --local && cloud-init init && cloud-init modules --mode=config && cloud-init modules --mode=final"
+KEY = "ssh-ed25519 " + "A" * 68 + " ann@desk"
 #: What a machine without Wi-Fi takes without harm.
 SSID, PASSPHRASE = "Ann's 'café'", "correct horse"
 NETWORK = "cloud-init schema --schema-type network-config --config-file /boot/firmware/network-config; netplan get wifis.wlan0"
@@ -158,7 +160,7 @@ def flash(board: Up, folder: Path, wheels: Path) -> None:
     secret = wheels.with_name("wifi")
     secret.write_text(PASSPHRASE + "\n")
     wifi = ("--wifi", SSID, "--wifi-password-file", str(secret), "--country", "DE")
-    board.cli("flash", str(folder), *wanted, *wifi, *system, timeout=300)
+    board.cli("flash", str(folder), *wanted, *wifi, "--user", "ann", "--ssh-key", KEY, *system, timeout=300)
     assert (folder / "callboard/join").read_text().startswith("CB2-")
 
 
@@ -203,6 +205,8 @@ def check_installed(machine: Machine, update_key: str) -> None:
     root = machine.root
     assert (root / "etc/hostname").read_text().strip() == "greenhouse"
     assert str((root / "etc/localtime").readlink()).endswith("Europe/Berlin")
+    assert (root / "home/ann/.ssh/authorized_keys").read_text().strip() == KEY
+    assert re.search(r"^ann:!", (root / "etc/shadow").read_text(), re.MULTILINE), "nobody knows a password"
     status = json.loads((root / "var/lib/cloud/data/result.json").read_text())["v1"]
     assert status["errors"] == [], machine.log()
     assert "NoCloud" in status["datasource"]

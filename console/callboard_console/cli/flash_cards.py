@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,7 @@ import typer
 from callboard_console.cli import options
 from callboard_console.cli.output import table
 from callboard_core.boot import CardConfig, Format
-from callboard_core.errors import BadRequest
+from callboard_core.errors import BadRequest, Failed
 from callboard_core.wheels import own
 from callboard_nodes.flash.card import Plan, flash_device, flash_file, flash_folder, unpacked
 from callboard_nodes.flash.device import device_of
@@ -32,6 +33,14 @@ _STAGES = {
     "verify": "reading back",
     "wheels": "collecting packages",
     "seed": "preparing",
+}
+#: What helps where something cannot be written.
+_REMEDIES = {
+    errno.ENOSPC: "free some room, or name another place",
+    errno.EACCES: "run it with sudo, or name another place",
+    errno.EPERM: "run it with sudo, or name another place",
+    errno.EROFS: "push the switch on the card's edge, or name another place",
+    errno.EIO: "the card or its reader is bad; take another one",
 }
 
 
@@ -136,6 +145,22 @@ def _row(device: Device, why_not: str) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _writing(where: Path) -> Iterator[None]:
+    """Say what to do where the system does not let us write.
+
+    Raises:
+        Failed: it does not.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise Failed(
+            f"{where} cannot be written: {what}; {_REMEDIES.get(error.errno or 0, 'try another one')}"
+        ) from None
+
+
 class Cards:
     """Makes one card after another."""
 
@@ -155,7 +180,7 @@ class Cards:
         image = None if self._source.is_dir() else find_image(self._source)
         folder = self._target if many and self._target is not None and self._target.is_dir() else None
         once = unpacked(image, folder) if image is not None and folder is not None else nullcontext(image)
-        with once as self._image:
+        with _writing(self._target or self._source), once as self._image:
             for config in configs:
                 where = self._make(config, many=many)
                 left = "" if config.join else "; it has no join code"

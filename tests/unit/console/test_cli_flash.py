@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from callboard_console.cli import flash_cards, flash_config
 from callboard_console.cli.main import app
-from callboard_core.errors import BadRequest, CallboardError, Forbidden
+from callboard_core.errors import BadRequest, CallboardError, Failed, Forbidden
 from callboard_core.trust import JoinCode
 from callboard_nodes.flash.facts import Device, Machine
 from support import cards, fat
+from support.root import needs_root
 from support.wheels import made
 
 pytestmark = fat.needs_fat
@@ -233,6 +234,29 @@ def test_without_a_board_it_says_what_else_to_do(image, tmp_path):
     with pytest.raises(CallboardError, match="or give a join code with --join, or none with --no-join"):
         flash(image, tmp_path / "out.img", *words, "--password-file", tmp_path / "password")
     assert not (tmp_path / "out.img").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("size=1m", "No space left on device; free some room"),
+        ("ro", "Read-only file system; push the switch"),
+    ],
+)
+@needs_root
+def test_what_cannot_be_written_is_told_with_a_remedy_and_nothing_is_left_of_it(
+    image, packages, tmp_path, options, says
+):
+    place = tmp_path / "place"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
+    try:
+        words = (image, place / "out.img", "--id", "n", "--no-join", "--wheels", packages)
+        with pytest.raises(Failed, match=f"out.img cannot be written: {says}"):
+            flash(*words)
+        assert inside(place) == []
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def test_an_image_is_replaced_only_when_somebody_says_so(image, packages, tmp_path):
