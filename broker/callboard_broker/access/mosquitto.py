@@ -22,6 +22,7 @@ _SALT_BYTES = 9
 
 _CLIENT = "{client}"
 _OWN_TREE = "{site}/{client}/#"
+_OWN_REPLY = "{site}/{client}/reply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +79,30 @@ def access_file(site: str, users: Iterable[Holder], rule_of: Callable[[str], Rul
     is not kept from using another one; a retained command is not refused by the broker but by the node it is sent to; and
     the board's workers are denied one by one.
     """
-    # Whatever a role is, it may answer itself and read what is sent to its own id.
-    lines = [f"pattern write {site}/%c/reply", f"pattern read {site}/%c/#"]
-    for user in users:
+    known = list(users)
+    # Whatever a role is, it may answer itself. What else depends on the client id is a pattern, which holds for everybody.
+    own = {_OWN_REPLY, *_depending(known, rule_of)}
+    lines = [f"pattern write {_pattern(site, _OWN_REPLY)}"]
+    lines += [f"pattern read {_pattern(site, topic)}" for topic in sorted(own)]
+    for user in known:
         rule = rule_of(user.role)
         if rule is not None:
             lines += ["", f"user {user.name}", *_lines(rule, _Names(site, user.name, user.client_id))]
         if user.role == Role.BOARD:
             lines.append(f"topic readwrite {AUDIT_FEED}")  # who was kept out, from the engine to the board
     return "\n".join(lines) + "\n"
+
+
+def _depending(users: Iterable[Holder], rule_of: Callable[[str], Rule | None]) -> Iterable[str]:
+    """What users that are bound to no client id may read by the one they use."""
+    for user in users:
+        rule = None if user.client_id else rule_of(user.role)
+        if rule is not None:
+            yield from (topic for topic in rule.subscribe if _CLIENT in topic and "{user}" not in topic)
+
+
+def _pattern(site: str, topic: str) -> str:
+    return topic.replace("{site}", site).replace(_CLIENT, "%c")
 
 
 class _Names(NamedTuple):

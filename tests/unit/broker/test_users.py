@@ -310,3 +310,14 @@ def test_the_mosquitto_access_file_spells_the_rules_out():
     assert not any(line.startswith("topic deny") and line.endswith(("#", "/attempt")) for line in node)
     assert not [line for line in node if line.startswith("topic write") and line.endswith("command/#")]
     assert "pattern read callboard/%c/#" in text
+
+
+def test_on_mosquitto_a_client_id_gives_more_than_replies_only_while_somebody_depends_on_it():
+    def patterns(*users: User) -> list[str]:
+        text = mosquitto.access_file("callboard", users, RULES.get)
+        return [line for line in text.splitlines() if line.startswith("pattern")]
+
+    replies = ["pattern write callboard/%c/reply", "pattern read callboard/%c/reply"]
+    bound = User("pump", Role.NODE, "pump")
+    assert patterns(User("viewer", Role.VIEWER), bound) == replies
+    assert set(patterns(User("node", Role.NODE), bound)) == {*replies, "pattern read callboard/%c/#"}
