@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 import threading
 import time
@@ -35,6 +36,7 @@ from callboard_nodes.acting import ActionRun
 from callboard_nodes.audience import Audience
 from callboard_nodes.controlling import ControlRun
 from callboard_nodes.direct import Direct
+from callboard_nodes.install.layout import INSTALLED
 from callboard_nodes.lock import StateLock
 from callboard_nodes.outbox import Outbox
 from callboard_nodes.readings import Readings
@@ -342,9 +344,12 @@ class Running:
 
     def _wrong_password(self) -> str:
         if self._plan.bound:
+            again = (
+                "sudo callboard node --install --join" if INSTALLED in os.environ else "callboard node --join"
+            )
             return (
                 f"the board has withdrawn the enrolment of node {self._node!r}; join it again "
-                "(`callboard node --join CODE`, with a code from `callboard join` on the board)"
+                f"(`{again} CODE`, with a code from `callboard join --id {self._node}` on the board)"
             )
         credential = self._plan.credential()
         who = (

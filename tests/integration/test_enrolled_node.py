@@ -81,6 +81,18 @@ def answer():
     return 42
 
 
+def test_one_that_nobody_watches_comes_back_with_a_new_code_after_its_enrolment_was_withdrawn(
+    up, settings, tmp_path
+):
+    file = tmp_path / "code"
+    enrolled(up, settings("expelled"))
+    up.cli("join", "revoke", "expelled")
+    file.write_text(up.cli("join", "--id", "expelled").stdout)
+    with running(Node("expelled", settings=settings("expelled", join_file=file))):
+        eventually(lambda: up.nodes().get("expelled") == "ready", "it on the board")
+    assert not file.exists()
+
+
 def test_other_clients_of_its_machine_find_the_board_by_it_and_log_in_as_themselves(up, settings):
     chosen = settings("host")
     enrolled(up, chosen)

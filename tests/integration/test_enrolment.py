@@ -276,6 +276,32 @@ class TestAFileWithACode:
         assert file.exists(), "the next start goes on"
         wait_until(lambda: not any(thread.name == "pi-joining" for thread in threading.enumerate()))
 
+    def test_a_machine_whose_enrolment_was_withdrawn_joins_again(self, board, store, tmp_path):
+        joining(board.code(), store).run()
+        file, key = tmp_path / "join", store.read().key
+        file.write_text(board.code().text)
+        board.withdrawn = True
+        asyncio.run(Inviting(file, Applicant("pi"), store).follow(search=lambda _: (), say=print))
+        assert store.read().key != key
+        assert not file.exists()
+
+    def test_a_machine_that_is_well_uses_no_code_up(self, board, store, tmp_path):
+        joining(board.code(), store).run()
+        file, key = tmp_path / "join", store.read().key
+        file.write_text(board.code().text)
+        asyncio.run(Inviting(file, Applicant("pi"), store).follow(search=lambda _: (), say=print))
+        assert store.read().key == key
+        assert sum(path == "/api/v1/enrol" for _, path, _, _ in board.told) == 1
+        assert not file.exists()
+
+    def test_a_code_for_a_machine_that_has_joined_stays_while_its_board_is_away(self, store, tmp_path):
+        file = tmp_path / "join"
+        with StandIn().serving() as board:
+            joining(board.code(), store).run()
+            file.write_text(board.code().text)
+        asyncio.run(Inviting(file, Applicant("pi"), store).follow(search=lambda _: (), say=print))
+        assert file.exists()
+
     def test_a_code_of_another_board_changes_nothing(self, board, impostor, store, tmp_path):
         joining(board.code(), store).run()
         file, said = tmp_path / "join", []

@@ -46,6 +46,8 @@ class StandIn:
     bundle: str = ""
     chain: str = ""
     renewals: int = 0
+    #: Whether it lets nobody in any more whom it has let in before.
+    withdrawn: bool = False
     tickets: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     #: How many have connected, whether they spoke or not.
     met: int = 0
@@ -115,6 +117,8 @@ class StandIn:
             return self.decide(wishes, body)
         if path == "/api/v1/enrol":
             return 200, self.accepted(body)
+        if path == "/api/v1/me":
+            return (401, error("unauthorized", "who are you?")) if self.withdrawn else (200, {})
         if path == "/api/v1/enrol/renew":
             self.renewals += 1
             return 200, self.accepted({"id": "pi", **body})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from callboard_core.errors import BadRequest, CallboardError, Conflict, Unauthorized
+from callboard_core.errors import BadRequest, Conflict
 
 if TYPE_CHECKING:
     from callboard_core.settings import Settings
@@ -85,9 +85,10 @@ def _join(settings: Settings, code: JoinCode, leave: bool) -> None:
 def _anew(found: Enrolment, code: JoinCode, leave: bool) -> bool:
     """Tell whether to join although there is an enrolment: at another board, or one that has withdrawn it."""
     from callboard_core.trust import is_in_bundle
+    from callboard_nodes.enrolment import is_withdrawn
 
     if is_in_bundle(found.bundle, code.authority):
-        return leave or _is_withdrawn(found)
+        return leave or bool(is_withdrawn(found, code.addresses))
     what = f"this machine has joined another board, of site {found.record.site}"
     if leave:
         return True
@@ -95,20 +96,6 @@ def _anew(found: Enrolment, code: JoinCode, leave: bool) -> bool:
         raise Conflict(f"{what}; add --yes to leave it")
     typer.confirm(f"{what}. Leave it?", abort=True, err=True)
     return True
-
-
-def _is_withdrawn(found: Enrolment) -> bool:
-    from callboard_nodes.enrolment import Peer
-
-    for address in found.record.addresses:
-        try:
-            Peer(address, found.context(), found.credential).get("/api/v1/me")
-        except Unauthorized:
-            return True
-        except CallboardError:
-            continue
-        return False
-    return False
 
 
 def _say(message: str) -> None:

@@ -4,6 +4,7 @@ from callboard_nodes.enrolment.https import NotTheBoard, Peer, WrongClock, verif
 from callboard_nodes.enrolment.invitation import Inviting, read_invitation, scrub
 from callboard_nodes.enrolment.joining import Applicant, Joining
 from callboard_nodes.enrolment.renewal import Renewal, Renewing
+from callboard_nodes.enrolment.standing import is_withdrawn
 from callboard_nodes.enrolment.store import Enrolment, Record, Store
 from callboard_nodes.enrolment.whereabouts import Whereabouts
 
@@ -20,6 +21,7 @@ __all__ = [
     "Store",
     "Whereabouts",
     "WrongClock",
+    "is_withdrawn",
     "read_invitation",
     "scrub",
     "verified",

@@ -9,14 +9,18 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
 from callboard_core.discovery import Found
 from callboard_core.errors import BadRequest
 from callboard_core.trust import JoinCode, is_in_bundle
 from callboard_nodes.enrolment.joining import Applicant, Joining
+from callboard_nodes.enrolment.standing import is_withdrawn
 from callboard_nodes.enrolment.store import Store
 
 __all__ = ["Inviting", "read_invitation", "scrub"]
+
+_R = TypeVar("_R")
 
 _log = logging.getLogger("callboard.enrolment")
 
@@ -78,7 +82,9 @@ class Inviting:
         self._file, self._who, self._store = file, who, store
 
     async def follow(self, *, search: Callable[[str], Iterable[Found]], say: Callable[[str], object]) -> None:
-        """Join, unless the machine has joined already; cancelling ends it at once.
+        """Join, unless the machine has joined already and the board still lets it in; cancelling ends it at once.
+
+        Where the board of such a machine does not answer, the code stays for the next start.
 
         Args:
             search: yields boards that answer to a search for a site.
@@ -93,7 +99,13 @@ class Inviting:
         found = self._store.read()
         if found is None:
             await self._join(code, search, say)
-        elif not is_in_bundle(found.bundle, code.authority):
+        elif is_in_bundle(found.bundle, code.authority):
+            withdrawn = await _apart(lambda: is_withdrawn(found, code.addresses), f"{self._who.id}-asking")
+            if withdrawn is None:
+                return
+            if withdrawn:
+                await self._join(code, search, say)
+        else:
             say(
                 f"the join code in {self._file} is for another board than the one of site {found.record.site!r}, "
                 f"which this node has joined; to change that, remove {self._store.path}"
@@ -104,29 +116,27 @@ class Inviting:
     async def _join(
         self, code: JoinCode, search: Callable[[str], Iterable[Found]], say: Callable[[str], object]
     ) -> None:
-        stop, done = threading.Event(), Future[None]()
+        stop = threading.Event()
         joining = Joining(code, self._who, self._store, patient=True, search=search, say=say, stop=stop)
-
-        def run() -> None:
-            try:
-                joining.run()
-            except Exception as error:  # noqa: BLE001 - it is the waiter's
-                _finish(done, error)
-            else:
-                _finish(done, None)
-
-        # Not one of the loop's threads: the end of the process must not wait for an answer from the network.
-        threading.Thread(target=run, name=f"{self._who.id}-joining", daemon=True).start()
         try:
-            await asyncio.wrap_future(done)
+            await _apart(joining.run, f"{self._who.id}-joining")
         finally:
             stop.set()
 
 
-def _finish(done: Future[None], error: Exception | None) -> None:
-    if not done.set_running_or_notify_cancel():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
+async def _apart(work: Callable[[], _R], name: str) -> _R:
+    """Do something in none of the loop's threads: the end of the process must not wait for an answer from the network."""
+    done = Future[_R]()
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001 - it is the waiter's
+            if done.set_running_or_notify_cancel():
+                done.set_exception(error)
+        else:
+            if done.set_running_or_notify_cancel():
+                done.set_result(result)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await asyncio.wrap_future(done)
