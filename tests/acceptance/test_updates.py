@@ -61,6 +61,15 @@ def test_a_version_that_cannot_be_imported_is_never_switched_to(place):
     assert (place.version(), place.layout.current.readlink()) == (before, starts)
 
 
+def test_nothing_is_published_for_a_node_that_there_is_not(place, tmp_path):
+    before = place.up.get("/api/v1/updates/manifests")
+    (tmp_path / "curve.csv").write_text("1,2\n")
+    for words in (["update", "nobody"], ["push", "nobody", str(tmp_path / "curve.csv")]):
+        done = place.up.cli(*words, check=False)
+        assert (done.returncode, "nobody" in done.stderr) == (1, True), done.stderr
+    assert place.up.get("/api/v1/updates/manifests") == before
+
+
 def test_an_older_version_is_refused(place):
     before = place.version()
     done = place.update(place.release("0.0.9"), check=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from callboard_core.errors import BadRequest
+from callboard_core.errors import BadRequest, Failed
 
 __all__ = ["check_options", "install_node", "uninstall_node"]
 
@@ -86,7 +86,13 @@ def install_node(
         python=python,
         extras=tuple(extras),
     )
-    done = install(plan, lambda step: print(f"{step} …", file=sys.stderr))
+    try:
+        done = install(plan, lambda step: print(f"{step} …", file=sys.stderr))
+    except OSError as error:
+        raise Failed(
+            f"{error.filename or layout.root} cannot be written: {error.strerror or error}; free some room, or look at what "
+            "is there (with --root, under that folder)"
+        ) from None
     print(f"callboard {done.version} is installed in {layout.home / done.slot}")
     for left in done.left:
         print(f"not done: {left}", file=sys.stderr)

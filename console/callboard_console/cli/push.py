@@ -13,7 +13,17 @@ from callboard_console.cli.board_http import open_board
 from callboard_console.cli.context import Access
 from callboard_console.cli.publish import publish, send_files
 from callboard_console.cli.reaching import reaching
-from callboard_console.cli.update import All, Canary, PauseOnFailures, Tag, Watch, Within, begin, share
+from callboard_console.cli.update import (
+    All,
+    Canary,
+    PauseOnFailures,
+    Tag,
+    Watch,
+    Within,
+    begin,
+    check_nodes,
+    share,
+)
 from callboard_core.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -67,6 +77,7 @@ def push(
         after = f" after the node {nodes[0]}" if nodes else ""
         raise BadRequest(f"name files{after}, or one configuration with --settings")
     with open_board(access, "operator") as api:
+        check_nodes(api, nodes)
         if settings_file is not None:
             published = _configuration(api, settings_file, nodes=nodes, note=note, within=within)
         else:

@@ -20,7 +20,18 @@ from callboard_core.errors import BadRequest, Failed
 if TYPE_CHECKING:
     from callboard_console.cli.board_http import BoardApi
 
-__all__ = ["All", "Canary", "PauseOnFailures", "Tag", "Watch", "Within", "begin", "share", "update"]
+__all__ = [
+    "All",
+    "Canary",
+    "PauseOnFailures",
+    "Tag",
+    "Watch",
+    "Within",
+    "begin",
+    "check_nodes",
+    "share",
+    "update",
+]
 
 #: The word in a node's place that asks for the past.
 _HISTORY = "history"
@@ -94,10 +105,23 @@ def update(
         with open_board(access, "operator") as api:
             from callboard_console.cli.publish import release
 
+            check_nodes(api, chosen)
             published = release(api, files, note, within)
             wish = {"nodes": chosen, "tags": tag or [], "all": everybody}
             terms = {"canary": share(canary), "pause_on_failures": pause_on_failures}
             begin(api, published, wish, terms, watch=watch, as_json=as_json)
+
+
+def check_nodes(api: BoardApi, nodes: list[str]) -> None:
+    """Check that the board knows nodes, before anything is published for them.
+
+    Raises:
+        NotFound: it does not know one.
+    """
+    from callboard_core.topics import check_id
+
+    for node in nodes:
+        api.get(path("nodes", check_id(node, "node")))
 
 
 def share(text: str) -> float:

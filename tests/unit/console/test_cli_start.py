@@ -132,6 +132,14 @@ def test_what_does_not_go_together_with_installing_is_told_and_nothing_is_done(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_where_no_node_can_be_installed_is_told_with_what_to_do(tmp_path: Path):
+    (tmp_path / "opt").write_text("a file")
+    done = CliRunner().invoke(app, ["node", "--install", "--root", str(tmp_path)])
+    assert isinstance(done.exception, Failed)
+    assert f"{tmp_path}/opt/callboard cannot be written: Not a directory; " in done.exception.message
+    assert "--state" not in done.exception.message
+
+
 def test_every_option_of_a_node_is_called_as_it_is():
     there = {name for option in get_command(app).commands["node"].params for name in option.opts}
     assert set(CALLED.values()) <= there
