@@ -229,15 +229,15 @@ class EnrolmentDesk:
         return followed or found.decided < self._clock() - _AGAIN
 
     def _join(self, token: str, address: str, now: float) -> JoinRecord:
-        wait = self._brake.wait(address, now)
-        if wait:
-            raise Overloaded(f"too many wrong join codes; try again in {wait:.0f} s")
         with self._database.read() as connection:
             join = joins.by_digest(connection, digest(token))
-        if join is None:
-            self._brake.failed(address, now)
-            raise Unauthorized("this join code is not known here; ask for a new one (`callboard join`)")
-        return join
+        if join is not None:  # nobody guesses one, so others who try from there do not hold it up
+            return join
+        wait = self._brake.wait(address, now)
+        if wait:
+            raise Overloaded(f"too many wrong join codes; try again in {max(wait, 1):.0f} s")
+        self._brake.failed(address, now)
+        raise Unauthorized("this join code is not known here; ask for a new one (`callboard join`)")
 
     def _take_in(self, join: JoinRecord, asked: Enrol, key: str, address: str, now: float) -> EnrolmentRecord:
         verdict = judge(join, asked.id, key, self._known(asked.id))
