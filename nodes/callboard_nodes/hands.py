@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -131,6 +132,8 @@ class Hands:
         """
         command = [sys.executable, "-m", "callboard_console.cli.main", "doctor", "--json"]
         command += ["--state", str(self._settings.state), "--site", self._settings.site]
+        node = self._settings.node
+        mine = {"CALLBOARD_NODE_ID": node.id, "CALLBOARD_NODE_STATE": str(node.state)}
         try:
             done = subprocess.run(
                 command,
@@ -139,6 +142,7 @@ class Hands:
                 timeout=_DIAGNOSIS,
                 check=False,
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, **mine},
             )
             found: JsonValue = json.loads(done.stdout)
         except subprocess.TimeoutExpired:

@@ -150,6 +150,16 @@ def test_an_update_is_applied_by_root_in_spite_of_a_power_cut_and_a_broken_one_u
     assert (last_update(board)["stage"], last_update(board)["running"]) == ("rolled-back", "0.1.1")
 
 
+def test_an_operator_reads_its_log_has_it_diagnosed_and_restarts_it(board: Up, installed: Booted):
+    assert f"node {NODE} is on the board" in board.cli("logs", NODE).stdout
+    done = board.cli("diagnose", NODE, "--json", check=False)
+    wrong = [one for one in json.loads(done.stdout)["checks"] if not one["ok"]]
+    assert (done.returncode, wrong) == (0, [])
+    life = int(node(board, NODE)["epoch"])
+    board.cli("call", f"{NODE}/restart", "--yes")
+    wait_ready(board, installed, life)
+
+
 def test_an_operator_reboots_and_shuts_down_only_where_the_machine_allows_it(board: Up, installed: Booted):
     life = int(node(board, NODE)["epoch"])
     done = board.cli("call", f"{NODE}/reboot", "--yes", check=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from callboard_core.trust.keys import new_key, signing_request
 from callboard_nodes import locate
 from callboard_nodes.enrolment import Applicant, Joining, Peer, Store
 from callboard_nodes.locate import Locator
-from support.up import Up, eventually, running_board
+from support.up import CALLBOARD, Up, eventually, running_board
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -91,6 +93,23 @@ def test_one_that_nobody_watches_comes_back_with_a_new_code_after_its_enrolment_
     with running(Node("expelled", settings=settings("expelled", join_file=file))):
         eventually(lambda: up.nodes().get("expelled") == "ready", "it on the board")
     assert not file.exists()
+
+
+def test_the_doctor_of_its_machine_says_how_it_stands_with_its_board(up, settings, tmp_path):
+    def look() -> dict[str, dict]:
+        words = [*CALLBOARD, "doctor", "--json", "--state", str(tmp_path)]
+        env = up.env | {"CALLBOARD_NODE_ID": "patient"}
+        done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=60, check=False)
+        return {check["what"]: check for check in json.loads(done.stdout)["checks"]}
+
+    enrolled(up, settings("patient"))
+    found = look()
+    assert found["joined"]["ok"]
+    assert "log in" not in found, "there is nobody's password here"
+    up.cli("join", "revoke", "patient")
+    found = look()
+    assert not found["joined"]["ok"]
+    assert "has withdrawn that; join it again" in found["joined"]["found"]
 
 
 def test_other_clients_of_its_machine_find_the_board_by_it_and_log_in_as_themselves(up, settings):

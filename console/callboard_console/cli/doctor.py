@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from callboard_core.link import Link, Message
     from callboard_core.runtime import Runtime
     from callboard_core.settings import Settings
+    from callboard_nodes.enrolment import Enrolment
 
 __all__ = ["Check", "doctor", "plain_ports"]
 
@@ -102,13 +103,9 @@ def _checks(settings: Settings, access: Access) -> list[Callable[[], Check]]:
     else:
         checks += [lambda: _parts(runtime), lambda: plain_ports(runtime)]
         checks += _encrypted(settings, runtime)
-    return [
-        *checks,
-        lambda: _reach(settings),
-        lambda: _log_in(access),
-        lambda: _clients(access),
-        lambda: _clock(runtime),
-    ]
+    joined = _joined(settings) if runtime is None and access.username is None else []
+    seen = joined or [lambda: _log_in(access), lambda: _clients(access)]
+    return [*checks, lambda: _reach(settings), *seen, lambda: _clock(runtime)]
 
 
 def _versions() -> Check:
@@ -248,6 +245,32 @@ def _reach(settings: Settings) -> Check:
     except CallboardError as error:
         return Check("find board", ok=False, found=error.message)
     return Check("find board", ok=True, found=str(endpoint))
+
+
+def _joined(settings: Settings) -> list[Callable[[], Check]]:
+    """Look at how a node of this machine stands with its board, where nobody has a password to log in with."""
+    from callboard_nodes.enrolment import Store
+
+    try:
+        found = Store(settings.node.state).read()
+    except CallboardError as error:
+        message = error.message
+        return [lambda: Check("joined", ok=False, found=message)]
+    return [] if found is None else [lambda: _standing(found)]
+
+
+def _standing(found: Enrolment) -> Check:
+    from callboard_nodes.enrolment import is_withdrawn
+
+    record, withdrawn = found.record, is_withdrawn(found)
+    what = {
+        None: f"does not answer at {', '.join(record.addresses)}",
+        False: "lets it in",
+        True: f"has withdrawn that; join it again with a code that `callboard join --id {record.id}` makes there",
+    }[withdrawn]
+    return Check(
+        "joined", ok=withdrawn is False, found=f"{record.id} at site {record.site}; the board {what}"
+    )
 
 
 def _log_in(access: Access) -> Check:
