@@ -37,6 +37,7 @@ from callboard_broker.http import (
 from callboard_broker.http.context import Services
 from callboard_broker.http.limits import BodyLimit
 from callboard_broker.http.openapi import with_services
+from callboard_broker.http.shortcut import Shortcut
 from callboard_core.messages import MESSAGE_LIMIT
 
 __all__ = ["make_app"]
@@ -92,7 +93,7 @@ def make_app(use: Services) -> ASGIApp:
 
 def _in_front(app: FastAPI, use: Services) -> ASGIApp:
     """What every request passes, before the framework's own layers: these cost a tenth of a call."""
-    noting = audit.Noting(services.Shortcut(app), use.audit)
+    noting = audit.Noting(Shortcut(app), use.audit)
     return BodyLimit(noting, limit=MESSAGE_LIMIT, streamed="/api/v1/artifacts/")
 
 

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from callboard_broker.errors import Damaged, NoRoom, WrongOffset
 from callboard_broker.http import errors
-from callboard_broker.http.context import Commander, Depositor, Fetcher, Services, Use
+from callboard_broker.http.context import (
+    Commander,
+    Depositor,
+    Fetcher,
+    Services,
+    Use,
+    asking_depositor,
+    services,
+)
 from callboard_broker.services.artifacts import Artifacts, Record, Upload
 from callboard_broker.services.logins import Person
 from callboard_core.calls.artifacts import ArtifactRef
 from callboard_core.errors import BadRequest, CallboardError, Forbidden, TimedOut, TooLarge
 
-__all__ = ["HARMLESS", "content", "router"]
+__all__ = ["HARMLESS", "content", "router", "taker"]
 
 router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
@@ -34,7 +43,11 @@ _SWALLOWED = 8 * _BLOCK
 #: Seconds without a byte after which an upload is cut.
 _PATIENCE = 60.0
 _INSUFFICIENT_STORAGE = 507
+_PATH = "/api/v1/artifacts/"
+_HASH, _NUMBER = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9]{1,18}")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+#: The type of what nobody has told the type of.
+_OCTETS = "application/octet-stream"
 #: A browser must never run what somebody stored: it would do so in the name of the board.
 HARMLESS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'"}
 
@@ -176,7 +189,7 @@ async def put(
     upload_offset: Offset = 0,
     upload_length: Length = None,
     content_length: Annotated[int | None, Header(ge=0)] = None,
-    content_type: Annotated[str, Header()] = "application/octet-stream",
+    content_type: Annotated[str, Header()] = _OCTETS,
 ) -> ArtifactRef:
     """Store a content, or the rest of one whose upload was cut: ask HEAD where to go on.
 
@@ -211,6 +224,25 @@ async def delete(
 ) -> None:
     """Remove an artifact for good."""
     await _wait(use.artifacts, lambda: use.artifacts.remove(sha256, force=force))
+
+
+def taker(scope: Scope) -> Callable[[Request], Awaitable[Response]] | None:
+    """Return what answers a well-formed PUT without the framework; None: it must say what is wrong, or it is no PUT."""
+    if scope["method"] != "PUT" or not scope["path"].startswith(_PATH):
+        return None
+    sha256, headers = scope["path"][len(_PATH) :], Headers(scope=scope)
+    numbers = [headers.get(name) for name in ("upload-offset", "upload-length", "content-length")]
+    if not _HASH.fullmatch(sha256) or not all(one is None or _NUMBER.fullmatch(one) for one in numbers):
+        return None
+    offset, length, size = (None if one is None else int(one) for one in numbers)
+    content_type = headers.get("content-type", _OCTETS)
+
+    async def take(request: Request) -> Response:
+        person = await asking_depositor(request)
+        given = (offset or 0, length, size, content_type)
+        return await put(sha256, request, person, services(request), *given)  # type: ignore[return-value]
+
+    return take
 
 
 async def content(store: Artifacts, sha256: str) -> Response:

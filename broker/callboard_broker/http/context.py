@@ -42,6 +42,7 @@ __all__ = [
     "Use",
     "address",
     "asking_commander",
+    "asking_depositor",
     "bearer",
     "services",
 ]
@@ -190,6 +191,11 @@ async def asking_commander(request: Request) -> Person:
     """
     person = await _asker(request, request.headers.get("authorization"), services(request))
     return await _commander(await _reader(person))
+
+
+async def asking_depositor(request: Request) -> Person:
+    """Return who is asking, who may store artifacts; as :func:`asking_commander`."""
+    return await _depositor(await _asker(request, request.headers.get("authorization"), services(request)))
 
 
 async def _depositor(person: Annotated[Person, Depends(_asker)]) -> Person:

@@ -1,6 +1,6 @@
 """Services: what workers offer, called by name over HTTP.
 
-Calls pass by the framework: what it does for an endpoint would cost more than the call.
+Calls pass by the framework (:mod:`callboard_broker.http.shortcut`): what it does for an endpoint would cost more than the call.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
 from callboard_broker.http import artifacts, errors
 from callboard_broker.http.context import Reader, Services, Use, asking_commander, services
@@ -24,14 +22,15 @@ from callboard_core.calls import codec
 from callboard_core.calls.artifacts import reference
 from callboard_core.calls.pool import TIMEOUT
 from callboard_core.calls.texts import ArgumentReader
-from callboard_core.errors import BadPayload, BadRequest, CallboardError, Failed
+from callboard_core.errors import BadPayload, BadRequest, Failed
 from callboard_core.messages import JsonObject
 
-__all__ = ["CALL_OPTIONS", "LONGEST", "Shortcut", "router"]
+__all__ = ["CALL_OPTIONS", "LONGEST", "PATH", "answer", "router"]
 
 router = APIRouter(prefix="/services", tags=["services"])
 
-_PATH = "/api/v1/services/"
+#: What begins so is a call; what follows is the service.
+PATH = "/api/v1/services/"
 #: Longest time-out of a call, in seconds.
 LONGEST = 3600.0
 #: What says how to call rather than what with. Where a service has a parameter of that name, put ``_`` in front.
@@ -119,35 +118,10 @@ async def call(request: Request, service: str) -> Response:
     return await _response(request, use, result)
 
 
-class Shortcut:
-    """Answers calls of services before the framework looks for their route, which takes longer than the call."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
-        if scope["type"] != "http" or not scope["path"].startswith(_PATH):
-            await self._app(scope, receive, send)
-            return
-        scope["app"] = self._app
-        request = Request(scope, receive, send)
-        try:
-            response = await _called(request, scope["path"][len(_PATH) :])
-        except ClientDisconnect:
-            return
-        except HTTPException as error:  # of the limit of the body
-            response = await errors.http(request, error)
-        except CallboardError as error:
-            response = errors.answer(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, there is an answer
-            response = await errors.unexpected(request, error)
-        await response(scope, receive, send)
-
-
-async def _called(request: Request, service: str) -> Response:
+async def answer(request: Request) -> Response:
+    """Answer any request below :data:`PATH`: a call."""
     if request.method in {"GET", "POST"}:
-        return await call(request, service)
+        return await call(request, request.scope["path"][len(PATH) :])
     return errors.answer(
         BadRequest(f"{request.method} is not possible here; use GET or POST"), {"Allow": "GET, POST"}, 405
     )

@@ -159,6 +159,21 @@ class TestStoring:
         assert answer.status_code == 400
         assert node.head(path).headers["upload-offset"] == "0"
 
+    @pytest.mark.parametrize(
+        ("header", "value"),
+        [
+            ("Upload-Offset", "-1"),
+            ("Upload-Length", "many"),
+            ("Upload-Offset", "\xb2"),
+            ("Upload-Length", ""),
+        ],
+    )
+    def test_a_number_that_is_none_is_named(self, node, header, value):
+        data, _, path = made(100, 6)
+        answer = node.put(path, content=data, headers={header: value.encode("latin-1")})
+        assert answer.status_code == 400
+        assert header.lower() in answer.json()["error"]["message"].lower()
+
     def test_what_is_too_large_is_known_before_it_is_sent(self, node, artifacts):
         data, _, path = made(25 * MIB, 7)
         assert node.head(path, headers={"Upload-Length": str(len(data))}).status_code == 413

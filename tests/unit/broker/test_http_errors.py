@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from callboard_broker.http.errors import install
-from callboard_broker.http.services import Shortcut
+from callboard_broker.http.shortcut import Shortcut
 
 
 class Body(BaseModel):
