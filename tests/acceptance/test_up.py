@@ -166,6 +166,7 @@ def test_nobody_reads_without_a_password_and_a_viewer_does_not_command(board: Up
     )  # fmt: skip
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
+    assert "or user 'viewer' may not command" in done.stderr
     assert board.value("greenhouse", "fan") != 11
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callboard_core.errors import NotFound, Unauthorized, Unavailable
+from callboard_core.errors import NotFound, TimedOut, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from callboard_console.cli.known import Known
@@ -195,6 +195,7 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
         NotFound: no board, or no password for it.
         Unauthorized: the board does not accept the password.
         Unavailable: the board does not answer.
+        TimedOut: nobody answered what was sent meanwhile.
     """
     import logging
     import secrets
@@ -216,8 +217,17 @@ def connect(access: Access, role: str, *, timeout: float = CONNECT_TIMEOUT) -> I
     try:
         _wait_connected(link, credential, endpoint, timeout)
         yield link
+    except TimedOut as error:
+        raise _unanswered(error, credential, role) from None
     finally:
         link.stop()
+
+
+def _unanswered(error: TimedOut, credential: Credential, role: str) -> TimedOut:
+    """Name the other cause, of which a broker says nothing: that a user other than the usual one may not command."""
+    if role != "operator" or credential.username in {"operator", "admin"}:
+        return error
+    return TimedOut(f"{error.message}; or user {credential.username!r} may not command, as operators may")
 
 
 def _wait_connected(link: Link, credential: Credential, endpoint: Endpoint, timeout: float) -> None:

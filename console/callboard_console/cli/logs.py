@@ -74,10 +74,7 @@ def _ask(link: Link, node: str, action: str, timeout: float, **args: Any) -> Any
             f"node {node} does not offer {action}: its node.allow does not name it, or it is no `callboard node`"
         ) from None
     except TimedOut as error:
-        look = (
-            "look whether it is there (`callboard ls nodes`), and whether you may command it, as operators do"
-        )
-        raise TimedOut(f"{error.message}; {look}") from None
+        raise TimedOut(f"{error.message}; look whether it is there (`callboard ls nodes`)") from None
 
 
 def _print(found: Any) -> None:
