@@ -183,6 +183,18 @@ def test_the_overview_shows_everybody_and_a_click_opens_the_node(operator):
     assert "node=greenhouse" in operator.page.url
 
 
+def test_a_page_that_streamlit_has_broken_loads_itself_again_but_not_again_and_again(operator):
+    breaks = "setTimeout(() => { throw new Error('Cannot set a node at a delta path'); })"
+    expect(row(operator, "here")).to_be_visible()
+    operator.page.evaluate(f"window.old = true; {breaks}")
+    operator.page.wait_for_function("!window.old")
+    expect(row(operator, "here")).to_be_visible()
+    operator.page.evaluate(f"window.old = true; {breaks}")
+    operator.page.wait_for_timeout(1000)  # nothing is to happen
+    assert len(operator.mended) == 2
+    assert operator.page.evaluate("window.old")
+
+
 def test_the_search_finds_by_tag_and_keeps_its_text_while_the_page_lives(operator):
     search = operator.page.get_by_placeholder("Search name, tag, host or address")
     search.press_sequentially("gard", delay=350)

@@ -3,6 +3,21 @@
 
 const REGIONS = new WeakMap();
 
+// Now and then Streamlit's own script takes what belongs to the page that was just left for a part of the new one, throws,
+// and shows nothing any more. Loading the page mends that; but not again and again, in case it does not.
+const BROKEN = /delta path/i;
+const PATIENCE = 10_000; // ms
+const MENDED = "callboard-mended";
+
+function mend(message) {
+  if (!BROKEN.test(message) || Date.now() - Number(sessionStorage.getItem(MENDED)) < PATIENCE) return;
+  sessionStorage.setItem(MENDED, Date.now());
+  window.location.reload();
+}
+
+window.addEventListener("error", (event) => mend(event.message));
+window.addEventListener("unhandledrejection", (event) => mend(String(event.reason)));
+
 export function update(component) {
   const { parentElement, data, setTriggerValue } = component;
   const root = parentElement.querySelector(".cb-live");
