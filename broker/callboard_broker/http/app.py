@@ -94,7 +94,7 @@ def make_app(use: Services) -> ASGIApp:
 def _in_front(app: FastAPI, use: Services) -> ASGIApp:
     """What every request passes, before the framework's own layers: these cost a tenth of a call."""
     noting = audit.Noting(Shortcut(app), use.audit)
-    return BodyLimit(noting, limit=MESSAGE_LIMIT, streamed="/api/v1/artifacts/")
+    return BodyLimit(noting, limit=MESSAGE_LIMIT, streamed=artifacts.PATH)
 
 
 def _described(app: FastAPI, use: Services) -> Callable[[], dict[str, Any]]:

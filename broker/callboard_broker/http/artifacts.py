@@ -28,10 +28,10 @@ from callboard_broker.http.context import (
 )
 from callboard_broker.services.artifacts import Artifacts, Record, Upload
 from callboard_broker.services.logins import Person
-from callboard_core.calls.artifacts import ArtifactRef
+from callboard_core.calls.artifacts import BYTES, ArtifactRef
 from callboard_core.errors import BadRequest, CallboardError, Forbidden, TimedOut, TooLarge
 
-__all__ = ["HARMLESS", "content", "router", "taker"]
+__all__ = ["HARMLESS", "PATH", "content", "router", "taker"]
 
 router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
@@ -43,11 +43,10 @@ _SWALLOWED = 8 * _BLOCK
 #: Seconds without a byte after which an upload is cut.
 _PATIENCE = 60.0
 _INSUFFICIENT_STORAGE = 507
-_PATH = "/api/v1/artifacts/"
+#: What begins so is an artifact; what follows is its hash.
+PATH = "/api/v1/artifacts/"
 _HASH, _NUMBER = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9]{1,18}")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-#: The type of what nobody has told the type of.
-_OCTETS = "application/octet-stream"
 #: A browser must never run what somebody stored: it would do so in the name of the board.
 HARMLESS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'"}
 
@@ -189,7 +188,7 @@ async def put(
     upload_offset: Offset = 0,
     upload_length: Length = None,
     content_length: Annotated[int | None, Header(ge=0)] = None,
-    content_type: Annotated[str, Header()] = _OCTETS,
+    content_type: Annotated[str, Header()] = BYTES,
 ) -> ArtifactRef:
     """Store a content, or the rest of one whose upload was cut: ask HEAD where to go on.
 
@@ -228,14 +227,14 @@ async def delete(
 
 def taker(scope: Scope) -> Callable[[Request], Awaitable[Response]] | None:
     """Return what answers a well-formed PUT without the framework; None: it must say what is wrong, or it is no PUT."""
-    if scope["method"] != "PUT" or not scope["path"].startswith(_PATH):
+    if scope["method"] != "PUT" or not scope["path"].startswith(PATH):
         return None
-    sha256, headers = scope["path"][len(_PATH) :], Headers(scope=scope)
+    sha256, headers = scope["path"][len(PATH) :], Headers(scope=scope)
     numbers = [headers.get(name) for name in ("upload-offset", "upload-length", "content-length")]
     if not _HASH.fullmatch(sha256) or not all(one is None or _NUMBER.fullmatch(one) for one in numbers):
         return None
     offset, length, size = (None if one is None else int(one) for one in numbers)
-    content_type = headers.get("content-type", _OCTETS)
+    content_type = headers.get("content-type", BYTES)
 
     async def take(request: Request) -> Response:
         person = await asking_depositor(request)

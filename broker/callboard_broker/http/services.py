@@ -19,7 +19,7 @@ from callboard_broker.http import artifacts, errors
 from callboard_broker.http.context import Reader, Services, Use, asking_commander, services
 from callboard_broker.services.pools import Service, told
 from callboard_core.calls import codec
-from callboard_core.calls.artifacts import reference
+from callboard_core.calls.artifacts import BYTES, JSON, MSGPACK, reference
 from callboard_core.calls.pool import TIMEOUT
 from callboard_core.calls.texts import ArgumentReader
 from callboard_core.errors import BadPayload, BadRequest, Failed
@@ -38,7 +38,6 @@ CALL_OPTIONS = ("timeout", "all")
 #: Seconds after which it is looked at whether the client still waits for the answer.
 _ATTENTION = 1.0
 _HEADERS = {"Cache-Control": "no-store"}
-_JSON, _MSGPACK, _BYTES = "application/json", "application/msgpack", "application/octet-stream"
 
 
 class OneMember(BaseModel):
@@ -172,7 +171,7 @@ async def _body(request: Request) -> dict[str, Any]:
     data = await request.body()
     if not data:
         return {}
-    if request.headers.get("content-type", _JSON).startswith(_MSGPACK):
+    if request.headers.get("content-type", JSON).startswith(MSGPACK):
         return codec.unpack(data)
     try:
         found = json.loads(data)
@@ -210,7 +209,7 @@ async def _watch(request: Request, waiting: asyncio.Future[Any]) -> None:
 
 async def _response(request: Request, use: Services, result: Any) -> Response:
     if isinstance(result, bytes):
-        return Response(result, media_type=_BYTES, headers=_HEADERS | artifacts.HARMLESS)
+        return Response(result, media_type=BYTES, headers=_HEADERS | artifacts.HARMLESS)
     ref = reference(result)
     if ref is not None:
         return await artifacts.content(use.artifacts, ref.sha256)
@@ -218,9 +217,9 @@ async def _response(request: Request, use: Services, result: Any) -> Response:
 
 
 def _written(request: Request, message: dict[str, Any]) -> Response:
-    if _MSGPACK in request.headers.get("accept", ""):
-        return Response(codec.pack(message), media_type=_MSGPACK, headers=_HEADERS)
+    if MSGPACK in request.headers.get("accept", ""):
+        return Response(codec.pack(message), media_type=MSGPACK, headers=_HEADERS)
     try:
-        return Response(codec.dumps(message), media_type=_JSON, headers=_HEADERS)
+        return Response(codec.dumps(message), media_type=JSON, headers=_HEADERS)
     except (TypeError, ValueError, RecursionError) as error:
         raise Failed(f"the result cannot be written as JSON: {error}") from None

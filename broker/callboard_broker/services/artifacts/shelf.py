@@ -21,7 +21,7 @@ from callboard_broker.services.artifacts.files import Files, sync
 from callboard_broker.services.artifacts.index import Index, Record
 from callboard_broker.services.artifacts.intake import Intake
 from callboard_broker.services.artifacts.upload import BLOCK, Upload
-from callboard_core.calls.artifacts import ArtifactRef
+from callboard_core.calls.artifacts import BYTES, ArtifactRef
 from callboard_core.errors import BadRequest, CallboardError, Conflict, NotFound, TooLarge
 from callboard_core.settings import Artifacts as Settings
 
@@ -224,7 +224,7 @@ class Artifacts:
         self,
         data: bytes | BinaryIO,
         *,
-        type: str = "application/octet-stream",  # noqa: A002 - the field's name
+        type: str = BYTES,  # noqa: A002 - the field's name
     ) -> ArtifactRef:
         """Store a content.
 
@@ -252,7 +252,7 @@ class Artifacts:
         *,
         offset: int = 0,
         length: int | None = None,
-        type: str = "application/octet-stream",  # noqa: A002 - the field's name
+        type: str = BYTES,  # noqa: A002 - the field's name
     ) -> Upload:
         """Begin to take in a content, or go on where an earlier upload of it was cut.
 
@@ -441,9 +441,7 @@ class Artifacts:
             self._known.remove(name)
         for name in there.keys() - known:
             stat = there[name].stat()
-            self._known.add(
-                Record(name, stat.st_size, "application/octet-stream", stat.st_mtime, stat.st_mtime)
-            )
+            self._known.add(Record(name, stat.st_size, BYTES, stat.st_mtime, stat.st_mtime))
 
 
 def check_type(value: str) -> str:
