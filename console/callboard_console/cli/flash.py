@@ -112,14 +112,12 @@ def flash(
         return
     if source is None:
         raise BadRequest("name an image, as in `callboard flash raspios.img.xz /dev/sdb --id greenhouse`")
-    given = {
+    given: dict[str, object] = {
         "--join": join,
         "--no-join": no_join,
         "--wheels": wheels,
         "--no-wheels": no_wheels,
         "--fleet": fleet,
-    }
-    given |= {
         "--wifi": wifi,
         "--wifi-hidden": wifi_hidden,
         "--wifi-password-file": wifi_password_file,

@@ -16,10 +16,10 @@ from packaging.version import Version
 from callboard_core.errors import BadRequest
 from callboard_nodes.flash.seed import Target
 
-__all__ = ["GLIBC", "environment", "fitting"]
+__all__ = ["environment", "fitting", "newest_glibc"]
 
 #: Newest glibc of the systems that are written for: Debian 12 and 13 have 2.36 and 2.41.
-GLIBC = {"3.11": 36, "3.13": 41}
+_GLIBC = {"3.11": 36, "3.13": 41}
 _OLDER = ("manylinux2014", "manylinux2010", "manylinux1", "linux")
 
 
@@ -32,6 +32,11 @@ def environment(target: Target) -> dict[str, str]:
         "python_full_version": f"{target.python}.0",
         "extra": "",
     }
+
+
+def newest_glibc(target: Target) -> int:
+    """Return the minor version of the newest glibc 2 that a system's wheels may need."""
+    return _GLIBC.get(target.python, max(_GLIBC.values()))
 
 
 def fitting(wheels: Mapping[str, bytes], needs: Iterable[str], target: Target) -> dict[str, bytes]:
@@ -75,8 +80,7 @@ def _tags(target: Target) -> Iterator[Tag]:
     if not (major.isdecimal() and minor.isdecimal()):
         raise BadRequest(f"--python {target.python}: write a version such as 3.13")
     python = int(major), int(minor)
-    newest = GLIBC.get(target.python, max(GLIBC.values()))
-    platforms = [f"manylinux_2_{number}_{target.machine}" for number in range(newest, 4, -1)]
+    platforms = [f"manylinux_2_{number}_{target.machine}" for number in range(newest_glibc(target), 4, -1)]
     platforms += [f"{older}_{target.machine}" for older in _OLDER]
     own = f"cp{major}{minor}"
     return chain(cpython_tags(python, platforms=platforms), compatible_tags(python, own, platforms))

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from callboard_core.errors import BadRequest, Failed
 from callboard_core.wheels import NAME, own
-from callboard_nodes.flash.fitting import GLIBC, environment, fitting
+from callboard_nodes.flash.fitting import environment, fitting, newest_glibc
 from callboard_nodes.flash.seed import Target
 
 __all__ = ["bundle", "cache_folder", "check_folder", "requirements"]
@@ -119,8 +119,7 @@ def _command(target: Target) -> Iterator[str]:
         "--no-input",
     )
     yield from ("--only-binary=:all:", "--implementation", "cp", "--python-version", target.python)
-    newest = GLIBC.get(target.python, max(GLIBC.values()))
-    for minor in range(newest, _OLDEST_GLIBC - 1, -1):
+    for minor in range(newest_glibc(target), _OLDEST_GLIBC - 1, -1):
         yield from ("--platform", f"manylinux_2_{minor}_{target.machine}")
     yield from ("--platform", f"manylinux2014_{target.machine}")
     if target.machine.startswith("arm"):
