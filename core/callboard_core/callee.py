@@ -18,7 +18,7 @@ from callboard_core.answers import LONGEST_TEXT
 from callboard_core.calllog import CallLog, Verdict, remaining
 from callboard_core.calls.envelopes import encode_result, read_call
 from callboard_core.errors import BadRequest, CallboardError, Expired, NotFound, Overloaded, Unavailable
-from callboard_core.jobs import Cancellation, Handler, Job, Request, Tally, Thing
+from callboard_core.jobs import Handler, Job, Request, Tally, Thing
 from callboard_core.link.link import Link
 from callboard_core.link.values import Message
 from callboard_core.messages import Call, Event, Severity
@@ -162,8 +162,29 @@ class Callee:
         """
         if call.cancel is not None:
             self._cancel(call, call.cancel, answer)
+            return
+        now = monotonic()
+        waited = max(0.0, now - arrived)
+        left = remaining(call, waited=waited, wall=time.time() - waited)
+        if call.again not in {None, self._instance}:
+            answer(refusal(call, Unavailable(f"{self.node} has started anew since it got the call")))
+            return
+        key = (call.reply_to, call.id)
+        verdict = self._log.admit(key, now, left)
+        thing = self._things.get((kind, name))
+        if verdict is Verdict.DUPLICATE:
+            if call.again is not None:
+                self._repeat(call, answer)
+        elif left <= 0:
+            answer(refusal(call, Expired("the call's validity had ended when it arrived")))
+        elif verdict is Verdict.FULL:
+            full = Overloaded(f"{self.node} has too many calls to remember; try again later")
+            answer(refusal(call, full))
+        elif thing is None:
+            answer(refusal(call, NotFound(f"{self.node} has no {kind}/{name}")))
         else:
-            self._admit(call, kind, name, arrived, answer, run)
+            job = Job(call, key, kind, name, thing, answer, arrived, self._working)
+            self._working.take(job, left, run)
 
     def _check_reply_topic(self, call: Call) -> None:
         """Answers go to reply topics of this site only, so that nobody can make us publish elsewhere."""
@@ -182,36 +203,6 @@ class Callee:
         )
         self._send(topics.event(self._site, self.node, "refused"), event.encode())
 
-    def _admit(
-        self,
-        call: Call,
-        kind: Kind,
-        name: str,
-        arrived: float,
-        answer: Answer,
-        run: Callable[[Callable[[], object]], bool] | None,
-    ) -> None:
-        now = monotonic()
-        waited = max(0.0, now - arrived)
-        left = remaining(call, waited=waited, wall=time.time() - waited)
-        if call.again not in {None, self._instance}:
-            answer(refusal(call, Unavailable(f"{self.node} has started anew since it got the call")))
-            return
-        verdict = self._log.admit((call.reply_to, call.id), now, left)
-        thing = self._things.get((kind, name))
-        if verdict is Verdict.DUPLICATE:
-            if call.again is not None:
-                self._repeat(call, answer)
-        elif left <= 0:
-            answer(refusal(call, Expired("the call's validity had ended when it arrived")))
-        elif verdict is Verdict.FULL:
-            full = Overloaded(f"{self.node} has too many calls to remember; try again later")
-            answer(refusal(call, full))
-        elif thing is None:
-            answer(refusal(call, NotFound(f"{self.node} has no {kind}/{name}")))
-        else:
-            self._working.take(self._make_job(call, kind, name, thing, answer, arrived), left, run)
-
     def _repeat(self, call: Call, answer: Answer) -> None:
         """Give an answer once more to a caller that may have lost its connection before it got it."""
         if self._working.find(call.reply_to, call.id) is not None:
@@ -221,25 +212,8 @@ class Callee:
         answer(refusal(call, lost) if kept is None else kept)
 
     def _keep(self, job: Job, payload: bytes) -> None:
-        if job.call.reply_to is not None:
+        if job.caller is not None:
             self._log.keep(job.key, payload)
-
-    def _make_job(
-        self, call: Call, kind: Kind, name: str, thing: Thing, answer: Answer, arrived: float
-    ) -> Job:
-        job: Job
-        request = Request(
-            call.id,
-            kind,
-            name,
-            call.args,
-            call.reply_to,
-            Cancellation(),
-            lambda value: self._working.progress(job, value),
-            lambda result: self._working.finish(job, result),
-        )
-        job = Job(call, thing, request, answer, arrived)
-        return job
 
     def _cancel(self, call: Call, wanted: str, answer: Answer) -> None:
         job = self._working.find(call.reply_to, wanted)

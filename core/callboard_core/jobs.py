@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from statistics import quantiles
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 
@@ -22,7 +22,8 @@ __all__ = ["CALLERS", "Cancellation", "Handler", "Job", "Request", "Tally", "Thi
 SAMPLES = 256
 #: Clients that are counted apart.
 CALLERS = 100
-
+#: In whose place the others are.
+_OTHERS = "*"
 
 _making = threading.Lock()
 
@@ -31,17 +32,8 @@ class Cancellation(threading.Event):
     """Set when a call is interrupted or took too long; then what was asked for with :meth:`then` is run."""
 
     def __init__(self) -> None:
-        # Nearly nobody waits for it, so what is needed for waiting is made when somebody does.
-        self._flag = False
+        super().__init__()
         self._hooks: list[Callable[[], object]] = []
-
-    @property
-    def _cond(self) -> threading.Condition:
-        with _making:
-            found: threading.Condition | None = self.__dict__.get("made")
-            if found is None:
-                found = self.__dict__["made"] = threading.Condition()
-            return found
 
     def then(self, hook: Callable[[], object]) -> None:
         """Run ``hook``, which must be quick, when set; at once if it is."""
@@ -65,7 +57,6 @@ class Cancellation(threading.Event):
             return None
 
 
-@dataclass(slots=True, eq=False)
 class Request:
     """One call, as its handler sees it.
 
@@ -75,19 +66,34 @@ class Request:
         name: of the thing that is called.
         args: what the caller gave.
         caller: topic of the caller's answers; None if it wants none.
-        cancelled: set when the call is interrupted or took too long.
-        progress: tells the caller how far the work is, 0 to 1.
-        reply: answers the call now; the handler may go on working, and what it returns is dropped.
     """
 
-    id: str
-    kind: Kind
-    name: str
-    args: Mapping[str, JsonValue]
-    caller: str | None
-    cancelled: Cancellation
-    progress: Callable[[float], None]
-    reply: Callable[[Any], None]
+    def __init__(
+        self, call_id: str, kind: Kind, name: str, args: Mapping[str, JsonValue], caller: str | None
+    ) -> None:
+        self.id, self.kind, self.name, self.args, self.caller = call_id, kind, name, args, caller
+        self._cancelled: Cancellation | None = None
+
+    @property
+    def cancelled(self) -> Cancellation:
+        """Set when the call is interrupted or took too long."""
+        if self._cancelled is None:  # nearly nobody asks for it
+            with _making:
+                self._cancelled = self._cancelled or Cancellation()
+        return self._cancelled
+
+    @property
+    def interrupted(self) -> bool:
+        """True once ``cancelled`` is set."""
+        return self._cancelled is not None and self._cancelled.is_set()
+
+    def progress(self, share: float) -> None:
+        """Tell the caller how far the work is, 0 to 1."""
+        raise NotImplementedError
+
+    def reply(self, result: Any) -> None:
+        """Answer the call now; the handler may go on working, and what it returns is dropped."""
+        raise NotImplementedError
 
 
 #: Returns the result, or an awaitable or future of it; what it raises is answered as an error.
@@ -98,26 +104,26 @@ Handler = Callable[[Request], Any | Awaitable[Any]]
 class Tally:
     """What a thing has done so far; times in seconds from arrival to answer.
 
-    ``callers`` counts the calls of each client since somebody last took the counts.
+    ``callers`` counts the calls by where the answers go, since somebody last took the counts.
     """
 
     done: int = 0
     failed: int = 0
     refused: int = 0
     times: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
-    callers: dict[str, int] = field(default_factory=dict)
+    callers: dict[str | None, int] = field(default_factory=dict)
 
     def note_caller(self, reply_to: str | None) -> None:
-        """Count a call; of more than a hundred clients, as one of many others."""
-        client = "" if reply_to is None else client_of(reply_to)
-        if client not in self.callers and len(self.callers) >= CALLERS:
-            client = "*"
-        self.callers[client] = self.callers.get(client, 0) + 1
+        """Count a call; of more than a hundred callers, as one of many others."""
+        callers = self.callers
+        if reply_to not in callers and len(callers) >= CALLERS:
+            reply_to = _OTHERS
+        callers[reply_to] = callers.get(reply_to, 0) + 1
 
     def take_callers(self) -> dict[str, int]:
-        """Return the counts and begin anew."""
+        """Return how often each client has called, and begin anew; "*" are many others, "" who does not say."""
         taken, self.callers = self.callers, {}
-        return taken
+        return {_client_of(reply_to): count for reply_to, count in taken.items()}
 
     def percentile(self, share: int) -> float | None:
         """The time within which ``share`` percent of the last calls were answered."""
@@ -145,24 +151,66 @@ class Thing:
     tally: Tally = field(default_factory=Tally)
 
 
-@dataclass(slots=True, eq=False)
-class Job:
-    """A call that was taken."""
+class Desk(Protocol):
+    """What a job needs of whoever works on it."""
 
-    call: Call
-    thing: Thing
-    request: Request
-    answer: Callable[[bytes], None]
-    arrived: float
+    def progress(self, job: Job, share: float) -> None:
+        """Tell the caller how far the work is, 0 to 1."""
+
+    def finish(self, job: Job, result: Any) -> None:
+        """Send the final answer."""
+
+
+class Job(Request):
+    """A call that was taken, and how it stands.
+
+    Attributes:
+        call: what was asked.
+        key: tells it from every other: ids of two callers may be equal.
+        thing: what it is for.
+        answer: takes what is to be sent to the caller.
+        arrived: when it did; this and the other times are of the monotonic clock, in seconds.
+        began: when its handler did.
+        expiry: ends the waiting for its turn.
+        timers: those of its acknowledgement and of its time-out, once it has any.
+        task: its coroutine.
+        reported: when progress was.
+    """
+
     began: float | None = None
-    timers: list[Timer] = field(default_factory=list)
     expiry: Timer | None = None
+    timers: tuple[Timer, ...] = ()
     task: Future[Any] | None = None
-    acknowledged: bool = False
-    answered: bool = False
-    reported: float = 0.0
+    acknowledged = False
+    answered = False
+    reported = 0.0
 
-    @property
-    def key(self) -> tuple[str | None, str]:
-        """What tells it from every other: ids of two callers may be equal."""
-        return (self.call.reply_to, self.call.id)
+    def __init__(
+        self,
+        call: Call,
+        key: tuple[str | None, str],
+        kind: Kind,
+        name: str,
+        thing: Thing,
+        answer: Callable[[bytes], None],
+        arrived: float,
+        desk: Desk,
+    ) -> None:
+        self.id, self.kind, self.name, self.args, self.caller = call.id, kind, name, call.args, call.reply_to
+        self._cancelled = None
+        self.call, self.key, self.thing, self.answer, self.arrived = call, key, thing, answer, arrived
+        self._desk = desk
+
+    def progress(self, share: float) -> None:
+        """See :class:`Request`."""
+        self._desk.progress(self, share)
+
+    def reply(self, result: Any) -> None:
+        """See :class:`Request`."""
+        self._desk.finish(self, result)
+
+
+def _client_of(reply_to: str | None) -> str:
+    if reply_to is None:
+        return ""
+    return reply_to if reply_to == _OTHERS else client_of(reply_to)

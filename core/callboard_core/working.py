@@ -75,7 +75,7 @@ class Working:
         """Run a job now (with ``run``, if it needs a thread) or in its turn, which must come within ``left`` seconds."""
         thing = job.thing
         with self._lock:
-            thing.tally.note_caller(job.call.reply_to)
+            thing.tally.note_caller(job.caller)
             waits = thing.running >= thing.concurrency
             if waits and len(thing.waiting) >= thing.backlog:
                 thing.tally.refused += 1
@@ -107,13 +107,13 @@ class Working:
 
     def interrupt(self, job: Job) -> None:
         """Cancel a call: one that has not begun is answered at once, one that runs is told."""
-        job.request.cancelled.set()
+        job.cancelled.set()
         if self._withdraw(job):
             self._refuse(job, Failed("the call was cancelled before it began"))
         elif job.task is not None:
             job.task.cancel()
 
-    def progress(self, job: Job, value: float) -> None:
+    def progress(self, job: Job, share: float) -> None:
         """Tell the caller how far the work is, 0 to 1."""
         now = monotonic()
         if now - job.reported < PROGRESS_EVERY or job.call.brief:
@@ -122,7 +122,7 @@ class Working:
         self._acknowledge(job)
         with self._lock:
             if not job.answered:
-                job.answer(Reply(id=job.call.id, progress=min(1.0, max(0.0, value))).encode())
+                job.answer(Reply(id=job.call.id, progress=min(1.0, max(0.0, share))).encode())
 
     def finish(self, job: Job, result: Any = None, *, error: BaseException | None = None) -> None:
         """Send the one final answer; what comes after it is dropped."""
@@ -169,7 +169,7 @@ class Working:
 
     def _run(self, job: Job) -> None:
         try:
-            result = job.thing.handler(job.request)
+            result = job.thing.handler(job)
         except BaseException as error:  # noqa: BLE001 - whatever it raises is the caller's answer
             self.finish(job, error=error)
             self._release(job)
@@ -201,10 +201,10 @@ class Working:
         with self._lock:
             if not job.timers:
                 wait = max(0.0, job.arrived + ACK_AFTER - now)
-                job.timers.append(self._clock.later(wait, partial(self._acknowledge, job)))
+                job.timers = (self._clock.later(wait, partial(self._acknowledge, job)),)
             if len(job.timers) == 1 and job.began is not None:
                 wait = max(0.0, job.began + job.thing.timeout - now)
-                job.timers.append(self._clock.later(wait, partial(self._time_out, job)))
+                job.timers += (self._clock.later(wait, partial(self._time_out, job)),)
 
     def _await(self, job: Job, result: Awaitable[Any]) -> None:
         async def work() -> Any:
@@ -218,7 +218,7 @@ class Working:
     def _follow(self, job: Job, task: Future[Any]) -> None:
         with self._lock:
             job.task = task
-            interrupted = job.request.cancelled.is_set()
+            interrupted = job.interrupted
         if interrupted:
             task.cancel()
         task.add_done_callback(partial(self._awaited, job))
@@ -259,9 +259,9 @@ class Working:
             self._refuse(job, Expired("the call's validity ended while it waited for its turn"))
 
     def _time_out(self, job: Job) -> None:
-        timeout = TimedOut(f"{job.request.kind}/{job.request.name} took longer than {job.thing.timeout:g} s")
+        timeout = TimedOut(f"{job.kind}/{job.name} took longer than {job.thing.timeout:g} s")
         self._refuse(job, timeout)
-        job.request.cancelled.set()
+        job.cancelled.set()
         if job.task is not None:
             job.task.cancel()
 

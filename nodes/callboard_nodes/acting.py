@@ -59,11 +59,9 @@ class ActionRun:
             Overloaded: the action is still running.
             Exception: whatever the function raised.
         """
-        arguments = self._action.parameters.check(request.args)
+        arguments = self._action.parameters.fill(request.args, request)
         if self._task is not None and not self._task.done():
             raise Overloaded(f"{self._name} is still running; interrupt it or wait")
-        if self._action.parameters.request is not None:
-            arguments[self._action.parameters.request] = request
         self._show("running", request.id)
         try:
             result = _as_json(await self._run_in_time(arguments, request))
@@ -77,7 +75,7 @@ class ActionRun:
         self._show("done", request.id)
         return result
 
-    async def _run_in_time(self, arguments: dict[str, Any], request: Running) -> Any:
+    async def _run_in_time(self, arguments: Mapping[str, Any], request: Running) -> Any:
         """Run the function; interrupt it at the time-out if it can be interrupted."""
         limit = self._action.card.timeout if self._action.card.interruptible else None
         scope = asyncio.timeout(limit)
@@ -90,7 +88,7 @@ class ActionRun:
             request.cancelled.set()
             raise TimedOut(f"action/{self._name} took longer than {limit:g} s") from None
 
-    async def _run(self, arguments: dict[str, Any]) -> Any:
+    async def _run(self, arguments: Mapping[str, Any]) -> Any:
         self._task = asyncio.ensure_future(self._desk.call(self._action.run, **arguments))
         try:
             return await asyncio.shield(self._task)

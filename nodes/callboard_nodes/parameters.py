@@ -72,14 +72,14 @@ class Parameters:
         required = frozenset(name for name, one in given.items() if one.default is one.empty)
         return cls(schema, request, adapter, function, given, exact, required)
 
-    def check(self, args: Mapping[str, JsonValue]) -> dict[str, Any]:
+    def check(self, args: Mapping[str, JsonValue]) -> Mapping[str, Any]:
         """Return ``args`` as Python values, ready to be passed by name.
 
         Raises:
             BadPayload: an argument is missing, unknown or wrong; the message names it.
         """
         if self._is_exact(args):
-            return dict(args)
+            return args
         binary = {name: value for name, value in args.items() if name in self._given and _has_binary(value)}
         try:
             plain = json.dumps({name: value for name, value in args.items() if name not in binary})
@@ -87,6 +87,11 @@ class Parameters:
         except ValidationError as error:
             raise describe(error) from None
         return found | {name: self._check_binary(name, value) for name, value in binary.items()}
+
+    def fill(self, args: Mapping[str, JsonValue], request: object) -> Mapping[str, Any]:
+        """Return what to call the function with: as :meth:`check`, and the call itself if it wants that."""
+        found = self.check(args)
+        return found if self.request is None else {**found, self.request: request}
 
     def _is_exact(self, args: Mapping[str, JsonValue]) -> bool:
         """Tell whether arguments are what the function wants just as they are, as nearly all are."""

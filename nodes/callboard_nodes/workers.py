@@ -84,10 +84,15 @@ class Worker:
         Raises:
             BadPayload: an argument is missing, unknown or wrong; the message names it.
         """
-        arguments = self.parameters.check(request.args)
-        if self.parameters.request is not None:
-            arguments[self.parameters.request] = request
-        return functools.partial(self.function, **arguments)
+        return functools.partial(self.function, **self.parameters.fill(request.args, request))
+
+    def call(self, request: Request) -> Any:
+        """Check a call's arguments and call the function with them.
+
+        Raises:
+            BadPayload: an argument is missing, unknown or wrong; the message names it.
+        """
+        return self.function(**self.parameters.fill(request.args, request))
 
 
 def worker(

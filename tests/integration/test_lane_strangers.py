@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from callboard_core.errors import Overloaded
-from callboard_core.jobs import Cancellation, Request
+from callboard_core.jobs import Request
 from callboard_core.lane import connection, frames, server
 from callboard_core.lane.certificate import client_context
 from callboard_core.lane.frames import Decoder, Hello, Kind
@@ -130,9 +130,6 @@ def ticket(lane: LaneServer, caller: str = "me", secret: str = "hidden") -> str:
         "lane",
         {"proof": proof_of(secret)},
         f"callboard/{caller}/reply",
-        Cancellation(),
-        lambda _: None,
-        lambda _: None,
     )
     answer = lane.ticket(request)
     assert isinstance(answer, dict)

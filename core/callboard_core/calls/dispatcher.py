@@ -66,6 +66,7 @@ class Dispatcher:
         self._policy = Policy(limits)
         self._lock = threading.Lock()
         self._entries: dict[Key, Entry] = {}
+        self._newest: WorkerCard | None = None
         self._pending: dict[str, Pending] = {}
         self._waiters = Waiters(service, clock.later, self._enough)
         self._work = threading.local()
@@ -198,9 +199,7 @@ class Dispatcher:
 
     def card(self) -> WorkerCard | None:
         """The card that was announced last among the members'."""
-        with self._lock:
-            newest = next(reversed(self._entries.values()), None)
-        return newest.card if newest is not None and isinstance(newest.card, WorkerCard) else None
+        return self._newest
 
     def members(self) -> list[MemberInfo]:
         """The members and how they stand."""
@@ -344,8 +343,8 @@ class Dispatcher:
         card = entry.card
         traits = Traits(near, card.concurrency, card.idempotent, card.draining, card.heartbeat is not None)
         with self._lock:
-            self._entries.pop(entry.key, None)
-            self._entries[entry.key] = entry  # the newest last
+            self._forget(entry.key)
+            self._entries[entry.key], self._newest = entry, card  # the newest last
             effects = self._policy.join(entry.key, traits, monotonic())
         self._waiters.tell()
         self._carry_out(effects)
@@ -353,14 +352,14 @@ class Dispatcher:
     def retired(self, key: Key) -> None:
         """A member is no longer announced; what it has it may still answer."""
         with self._lock:
-            self._entries.pop(key, None)
+            self._forget(key)
             effects = self._policy.retire(key, monotonic())
         self._rescued(effects)
 
     def left(self, key: Key, reason: str) -> None:
         """A member's process is gone."""
         with self._lock:
-            self._entries.pop(key, None)
+            self._forget(key)
             effects = self._policy.leave(key, reason, monotonic())
         self._rescued(effects)
 
@@ -399,6 +398,11 @@ class Dispatcher:
                 pending.doubtful = True
             effects = self._policy.retry(monotonic(), "the connection to the broker was lost")
         self._rescued(effects)
+
+    def _forget(self, key: Key) -> None:
+        self._entries.pop(key, None)
+        newest = next(reversed(self._entries.values()), None)
+        self._newest = newest.card if newest is not None and isinstance(newest.card, WorkerCard) else None
 
     def busy(self) -> bool:
         """Tell whether there are calls on members."""

@@ -42,16 +42,12 @@ def encode_call(
         "t": now,
         "expires": now + timeout,
         "accept": codec.MSGPACK,
+        "args": args,
     }
     if again is not None:
         fields["again"] = again
     plain = reply_to is not None and quick.is_plain(args)
-    try:
-        data = (quick.write({**fields, "args": args}) if plain else None) or Call(
-            **fields, args=dict(args)
-        ).encode()
-    except ValidationError:
-        data = _encode_rich(fields, codec.clean(args))
+    data = (quick.write(fields) if plain else None) or _encode_call(fields)
     if len(data) > MESSAGE_LIMIT:
         raise TooLarge(f"the arguments have {len(data)} bytes, more than {MESSAGE_LIMIT}; send an artifact")
     return data
@@ -71,10 +67,10 @@ def encode_result(call_id: str, result: Any, *, msgpack: bool = False) -> bytes:
     """
     if isinstance(result, bytes) and len(result) > MESSAGE_LIMIT:
         raise _too_large(len(result))  # whose encoding would only take room
-    answer = {"id": call_id, "ok": True, "result": result}
-    plain = quick.is_plain({"result": result})
     try:
-        payload = (quick.write(answer) if plain else None) or _encode(answer, msgpack=msgpack)
+        payload = quick.write_result(call_id, result) or _encode(
+            {"id": call_id, "ok": True, "result": result}, msgpack=msgpack
+        )
     except (TypeError, ValueError, RecursionError) as error:
         raise Failed(f"the result cannot be written as JSON: {error}") from None
     except BadRequest as error:
@@ -110,13 +106,20 @@ def _too_large(size: int) -> TooLarge:
     return TooLarge(f"the result has {size} bytes, more than {MESSAGE_LIMIT}; send it as an artifact")
 
 
+def _encode_call(fields: dict[str, Any]) -> bytes:
+    try:
+        return Call(**fields | {"args": dict(fields["args"])}).encode()
+    except ValidationError:
+        return _encode_rich(fields, codec.clean(fields["args"]))
+
+
 def _encode_rich(fields: dict[str, Any], args: dict[str, Any]) -> bytes:
     """Write a call whose arguments are not plain JSON as they were given."""
     try:
         codec.dumps(args, default=codec.no_binary)
-        return Call(**fields, args=args).encode()
+        return Call(**fields | {"args": args}).encode()
     except codec.Binary:
-        return codec.pack({**Call(**fields).model_dump(exclude_none=True), "args": args})
+        return codec.pack(Call(**fields | {"args": {}}).model_dump(exclude_none=True) | {"args": args})
     except ValidationError as error:
         raise describe(error) from None
 

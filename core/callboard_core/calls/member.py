@@ -92,7 +92,8 @@ class Member:
 
     def note(self, response: float, now: float) -> None:
         """Take in a response time, in seconds."""
-        fresh = self.recent is None or now - self.answered > STALE
-        self.recent = response if fresh else self.recent + _NEWEST * (response - self.recent)  # type: ignore[operator]
-        self.pace = math.ceil(math.log2(max(self.recent, _FINEST) / _FINEST))
-        self.answered = now
+        before = self.recent
+        fresh = before is None or now - self.answered > STALE
+        recent = response if fresh else before + _NEWEST * (response - before)  # type: ignore[operator]
+        self.pace = 0 if recent <= _FINEST else math.ceil(math.log2(recent / _FINEST))
+        self.recent, self.answered = recent, now

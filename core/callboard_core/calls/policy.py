@@ -205,8 +205,8 @@ class Policy:
         member = None if self._queue else self._free_and_best(now)
         if member is None:
             return None
-        call = self._calls[token] = _Call(token, None, now, member, 1, frozenset((member.key,)))
-        member.outstanding[call.token] = now
+        self._calls[token] = _Call(token, None, now, member, 1)
+        member.outstanding[token] = now
         member.order = self._turn()
         return member.key
 
@@ -259,10 +259,11 @@ class Policy:
     def _free_and_best(self, now: float) -> Member | None:
         """The member for a call that comes while none wait, if anybody is free."""
         ready = self.ready()
+        if len(ready) == 1:
+            return ready[0] if ready[0].free else None
         if not any(member.free for member in ready):
             return None
-        able = ready if len(ready) == 1 else [member for member in ready if member.open]
-        return self._best(able, now) if len(able) > 1 else able[0]
+        return self._best([member for member in ready if member.open], now)
 
     def _objection(self, now: float) -> CallboardError | None:
         ready = self.ready()
@@ -312,21 +313,20 @@ class Policy:
         self._queue.pop(call.token, None)
         call.member = member
         call.attempt += 1
-        call.tried |= {member.key}
         member.outstanding[call.token] = now
         member.order = self._turn()
         return Assign(call.token, member.key, call.attempt)
 
     def _release(self, call: _Call, member: Member, outcome: Outcome, now: float) -> None:
-        since = member.outstanding.pop(call.token, now)
+        response = now - member.outstanding.pop(call.token, now)
         self._dismiss(member)
-        if outcome is Outcome.FAILED:
-            member.failed += 1  # its pace does not count: what fails at once must not draw all calls
-        elif outcome is Outcome.DONE:
+        if outcome is Outcome.DONE:
             member.done += 1
-            member.note(now - since, now)
-            self._responses.append(now - since)
+            member.note(response, now)
+            self._responses.append(response)
             self._last_response = now
+        elif outcome is Outcome.FAILED:
+            member.failed += 1  # its pace does not count: what fails at once must not draw all calls
         elif outcome is Outcome.BROKEN:
             member.broken += 1
 
@@ -347,8 +347,10 @@ class Policy:
         if outcome is Outcome.BROKEN and not call.repeatable:
             unknown = f"{error.message}; whether the call was done is not known"
             return [self._refuse(call, Unavailable(unknown))]
-        if outcome is Outcome.DECLINED and call.member is not None:
-            call.declined |= {call.member.key}
+        if call.member is not None:
+            call.tried |= {call.member.key}
+            if outcome is Outcome.DECLINED:
+                call.declined |= {call.member.key}
         everybody = all(member.key in call.declined for member in self.ready())
         if call.attempt >= self.limits.attempts or (outcome is Outcome.DECLINED and everybody):
             return [self._refuse(call, error)]

@@ -19,7 +19,7 @@ from callboard_core.calls.names import service_filter
 from callboard_core.calls.policy import Limits
 from callboard_core.calls.roads import Road, road_of
 from callboard_core.calls.roster import Cards, Roster
-from callboard_core.calls.waiting import on_loop, wait_here
+from callboard_core.calls.waiting import running_loop, wait_here
 from callboard_core.cards import WorkerCard
 from callboard_core.errors import CallboardError, TimedOut, Unavailable
 from callboard_core.link.calls import new_id
@@ -74,7 +74,7 @@ class Pool:
         self._road: Road = road or road_of(link)
         limits = Limits(queue, responsiveness, pass_share, attempts)
         self._calls = Dispatcher(self.service, link, self._road, limits, self._patience, fetch=fetch)
-        self._checker: tuple[WorkerCard | None, Callable[[Mapping[str, Any]], None]] = (None, lambda _: None)
+        self._checker: tuple[WorkerCard | None, Callable[[Mapping[str, Any]], None]] = (None, _anything)
         self._roster = Roster(directory, link, service_filter(service), self._calls, on_stop=self.close)
         self._roster.start()
         if link.stopped:  # and its hooks have run already
@@ -105,10 +105,10 @@ class Pool:
             TimedOut: there was no answer in time.
             CallboardError: what the worker raised; ``type`` and ``traceback`` tell more.
         """
-        if on_loop():
+        if running_loop() is not None:
             return wait_here(self.submit(args, timeout=timeout, **more))
         self._roster.glance()
-        return self._calls.call(self._check({**(args or {}), **more}), timeout, self._roster.watch)
+        return self._calls.call(self._check({**args, **more} if args else more), timeout, self._roster.watch)
 
     async def acall(
         self,
@@ -234,13 +234,11 @@ class Pool:
         self.close()
 
     def _check(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        card = self._calls.card()
-        if card is not None:
-            known, check = self._checker
-            if card is not known:
-                check = checker(card.parameters)
-                self._checker = (card, check)
-            check(args)
+        card, (known, check) = self._calls.card(), self._checker
+        if card is not known:
+            check = _anything if card is None else checker(card.parameters)
+            self._checker = (card, check)
+        check(args)
         return args
 
     def _whole(self, answer: Future[Any], timeout: float) -> Future[Any]:
@@ -253,3 +251,7 @@ class Pool:
     def _patience(self) -> float:
         """How long a call waits for a first member."""
         return self._wait if self._directory.complete else max(self._wait, ARRIVING)
+
+
+def _anything(_: Mapping[str, Any]) -> None:
+    """Check arguments that nobody has described."""

@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from callboard_core.messages import Call, Payload, Reply
 
-__all__ = ["call_of", "is_plain", "reply_of", "write"]
+__all__ = ["call_of", "is_plain", "reply_of", "write", "write_result"]
 
 #: Values that look the same in JSON, and what may be wrong with none of them; floats may be infinite.
 _PLAIN = frozenset({str, int, bool, type(None)})
@@ -52,6 +52,13 @@ def write(fields: Mapping[str, Any]) -> bytes | None:
         return None
 
 
+def write_result(call_id: str, result: Any) -> bytes | None:
+    """Write the answer to a call that has succeeded; None if the result is not plain."""
+    if type(result) not in _PLAIN and not (type(result) is float and result - result == 0.0):
+        return None
+    return write({"id": call_id, "ok": True, "result": result})
+
+
 def call_of(payload: bytes) -> Call | None:
     """Read a call that has nothing unusual about it."""
     found = _object(payload)
@@ -75,12 +82,12 @@ def call_of(payload: bytes) -> Call | None:
 def reply_of(payload: bytes) -> Reply | None:
     """Read the answer to a call that has succeeded with a plain result."""
     found = _object(payload)
-    if found is None or found.get("ok") is not True or type(found.get("id")) is not str or len(found) > 3:  # noqa: PLR2004
+    if found is None or found.keys() != _REPLY_SET or found["ok"] is not True:
         return None
-    result = found.get("result")
-    if type(result) not in _PLAIN and type(result) is not float:
+    result = found["result"]
+    if type(found["id"]) is not str or (type(result) not in _PLAIN and type(result) is not float):
         return None
-    return _make(Reply, _REPLY_DEFAULTS, {"id": found["id"], "ok": True, "result": result}, _REPLY_SET)
+    return _make(Reply, _REPLY_DEFAULTS, found, _REPLY_SET)
 
 
 def _make(model: type[_P], defaults: Mapping[str, Any], fields: dict[str, Any], given: set[str]) -> _P:

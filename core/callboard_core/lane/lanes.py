@@ -96,7 +96,7 @@ class Lanes:
     ) -> Future[JsonValue]:
         """See :class:`~callboard_core.calls.roads.Road`."""
         line = self._line(entry)
-        if line is not None and not line.full and not self._follows(entry.key):
+        if line is not None and not line.full and not (self._told and self._follows(entry.key)):
             answer: Future[Any] = Future()
             sent = Sent(call_id, entry, args, monotonic() + timeout, timeout, on_progress, answer)
             if self._send(line, sent):
@@ -108,7 +108,7 @@ class Lanes:
     ) -> Future[JsonValue] | Reply:
         """See :class:`~callboard_core.calls.roads.Road`."""
         line = self._line(entry)
-        if line is None or line.busy or self._follows(entry.key):
+        if line is None or line.busy or (self._told and self._follows(entry.key)):
             return self.call(entry, args, timeout=timeout, call_id=call_id, on_progress=None)
         sent = Sent(call_id, entry, args, monotonic() + timeout, timeout)
         try:
@@ -179,8 +179,6 @@ class Lanes:
 
     def _follows(self, key: Key) -> bool:
         """Tell whether a call would overtake what went through the broker to the same worker just before."""
-        if not self._told:
-            return False
         at = self._told.get(key)
         if at is None:
             return False
