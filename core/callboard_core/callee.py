@@ -166,13 +166,16 @@ class Callee:
         now = monotonic()
         waited = max(0.0, now - arrived)
         left = remaining(call, waited=waited, wall=time.time() - waited)
-        if call.again not in {None, self._instance}:
+        if call.again is not None and call.again != self._instance:
             answer(refusal(call, Unavailable(f"{self.node} has started anew since it got the call")))
             return
         key = (call.reply_to, call.id)
         verdict = self._log.admit(key, now, left)
         thing = self._things.get((kind, name))
-        if verdict is Verdict.DUPLICATE:
+        if verdict is Verdict.NEW and left > 0 and thing is not None:
+            job = Job(call, key, kind, name, thing, answer, arrived, self._working)
+            self._working.take(job, left, run)
+        elif verdict is Verdict.DUPLICATE:
             if call.again is not None:
                 self._repeat(call, answer)
         elif left <= 0:
@@ -180,11 +183,8 @@ class Callee:
         elif verdict is Verdict.FULL:
             full = Overloaded(f"{self.node} has too many calls to remember; try again later")
             answer(refusal(call, full))
-        elif thing is None:
-            answer(refusal(call, NotFound(f"{self.node} has no {kind}/{name}")))
         else:
-            job = Job(call, key, kind, name, thing, answer, arrived, self._working)
-            self._working.take(job, left, run)
+            answer(refusal(call, NotFound(f"{self.node} has no {kind}/{name}")))
 
     def _check_reply_topic(self, call: Call) -> None:
         """Answers go to reply topics of this site only, so that nobody can make us publish elsewhere."""

@@ -15,8 +15,6 @@ __all__ = ["encode_call", "encode_result", "read_call", "read_reply"]
 
 _P = TypeVar("_P", bound=Payload)
 
-#: Bytes up to which it is worth trying whether a message is a usual one.
-SMALL = 4096
 #: How a binary form in a JSON payload begins.
 _FORM = b'"$'
 
@@ -87,8 +85,7 @@ def read_call(payload: bytes) -> Call:
         TooLarge: it is over the message limit.
         BadPayload: it does not parse; ``key`` names what is wrong.
     """
-    found = quick.call_of(payload) if len(payload) <= SMALL else None
-    return found or _read(Call, payload, "args", {})
+    return _read(Call, payload, "args", {})
 
 
 def read_reply(payload: bytes) -> Reply:
@@ -98,8 +95,7 @@ def read_reply(payload: bytes) -> Reply:
         TooLarge: it is over the message limit.
         BadPayload: it does not parse; ``key`` names what is wrong.
     """
-    found = quick.reply_of(payload) if len(payload) <= SMALL else None
-    return found or _read(Reply, payload, "result", None)
+    return _read(Reply, payload, "result", None)
 
 
 def _too_large(size: int) -> TooLarge:

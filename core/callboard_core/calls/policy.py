@@ -36,7 +36,7 @@ class Outcome(Enum):
 
 
 #: Those after which a call is not over yet.
-_UNFINISHED = frozenset({Outcome.DECLINED, Outcome.BROKEN})
+_UNFINISHED = (Outcome.DECLINED, Outcome.BROKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +319,8 @@ class Policy:
 
     def _release(self, call: _Call, member: Member, outcome: Outcome, now: float) -> None:
         response = now - member.outstanding.pop(call.token, now)
-        self._dismiss(member)
+        if member.standing is Standing.RETIRED:
+            self._dismiss(member)
         if outcome is Outcome.DONE:
             member.done += 1
             member.note(response, now)

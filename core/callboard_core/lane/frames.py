@@ -54,6 +54,7 @@ class Kind(IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in Kind}
+_CALL_KIND = int(Kind.CALL)
 
 
 class Hello(Payload):
@@ -100,7 +101,7 @@ def encode_call(worker: bytes, envelope: bytes) -> bytes:
     size = 1 + len(worker) + len(envelope)
     if size > LIMIT or len(worker) > _LONGEST_NAME:
         raise TooLarge(f"a call of {size} bytes is over the limit of {LIMIT}")
-    return _CALL.pack(size, Kind.CALL, len(worker)) + worker + envelope
+    return _CALL.pack(size, _CALL_KIND, len(worker)) + worker + envelope
 
 
 def read_call(body: bytes) -> tuple[str, bytes]:

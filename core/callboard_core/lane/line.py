@@ -51,6 +51,10 @@ class _Reader(Enum):
     REACTOR = auto()
 
 
+#: Looked up once: in Python 3.11 that takes longer than what is done with them.
+_NOBODY, _CALLER, _REACTOR = _Reader
+
+
 @dataclass(slots=True, eq=False)
 class Sent:
     """A call on a lane. One that a thread reads the answer to has no future, and gets the reply itself."""
@@ -135,7 +139,7 @@ class Line:
         self._sender = Sender(wire, self.lose)
         self._pending: dict[str, Sent] = {}
         self._lock = threading.Lock()
-        self._reader = _Reader.NOBODY
+        self._reader = _NOBODY
         self._news = True  # something was read since the last look
         self._heard = self._used = monotonic()
         self._pinged: float | None = None
@@ -156,7 +160,7 @@ class Line:
     @property
     def busy(self) -> bool:
         """True while somebody reads, or may not."""
-        return self._reader is not _Reader.NOBODY or self.over
+        return self._reader is not _NOBODY or self.over
 
     def call(self, sent: Sent, worker: bytes, envelope: bytes) -> bool:
         """Send a call whose answer the reactor's thread reads; False if it surely was not sent.
@@ -234,35 +238,35 @@ class Line:
     def read_ready(self) -> None:
         """Read what is there (the reactor's thread)."""
         with self._lock:
-            if self._reader is _Reader.CALLER:
+            if self._reader is _CALLER:
                 return
-            self._reader = _Reader.REACTOR
+            self._reader = _REACTOR
         while self._read(0.0):
             pass
         with self._lock:
             if not self._pending and self._pinged is None and not self.over:
-                self._reader = _Reader.NOBODY
+                self._reader = _NOBODY
                 self._reactor.disarm(self)
 
     def _begin_reading(self) -> bool:
         with self._lock:
-            if self._reader is not _Reader.NOBODY or self.over:
+            if self._reader is not _NOBODY or self.over:
                 return False
-            self._reader = _Reader.CALLER
+            self._reader = _CALLER
             return True
 
     def _stop_reading(self) -> None:
         with self._lock:
-            self._reader = _Reader.NOBODY
+            self._reader = _NOBODY
             if (not self._pending and self._pinged is None) or self.over:
                 return
-            self._reader = _Reader.REACTOR
+            self._reader = _REACTOR
             self._reactor.arm(self)
 
     def _let_reactor_read(self) -> None:
         with self._lock:
-            if self._reader is _Reader.NOBODY and not self.over:
-                self._reader = _Reader.REACTOR
+            if self._reader is _NOBODY and not self.over:
+                self._reader = _REACTOR
                 self._reactor.arm(self)
 
     def _read_for(self, sent: Sent, until: Future[Any]) -> None:
