@@ -16,12 +16,12 @@ from pydantic import JsonValue
 from callboard_core import topics
 from callboard_core.answers import LONGEST_TEXT
 from callboard_core.calllog import CallLog, Verdict, remaining
-from callboard_core.calls.envelopes import encode_result, read_call
+from callboard_core.calls.envelopes import Asked, encode_result, read_asked
 from callboard_core.errors import BadRequest, CallboardError, Expired, NotFound, Overloaded, Unavailable
 from callboard_core.jobs import Handler, Job, Request, Tally, Thing
 from callboard_core.link.link import Link
 from callboard_core.link.values import Message
-from callboard_core.messages import Call, Event, Severity
+from callboard_core.messages import Event, Severity
 from callboard_core.presence import Presence
 from callboard_core.runners import LoopThread
 from callboard_core.topics import Address, Kind, Leaf
@@ -133,7 +133,7 @@ class Callee:
             return
         try:
             kind, name = _thing_of(message.topic)
-            call = read_call(message.payload)
+            call = read_asked(message.payload)
             self._check_reply_topic(call)
         except CallboardError as error:
             self._refuse(message, error.message)
@@ -142,7 +142,7 @@ class Callee:
 
     def take(
         self,
-        call: Call,
+        call: Asked,
         kind: Kind,
         name: str,
         arrived: float,
@@ -186,7 +186,7 @@ class Callee:
         else:
             answer(refusal(call, NotFound(f"{self.node} has no {kind}/{name}")))
 
-    def _check_reply_topic(self, call: Call) -> None:
+    def _check_reply_topic(self, call: Asked) -> None:
         """Answers go to reply topics of this site only, so that nobody can make us publish elsewhere."""
         if call.reply_to is None:
             return
@@ -203,7 +203,7 @@ class Callee:
         )
         self._send(topics.event(self._site, self.node, "refused"), event.encode())
 
-    def _repeat(self, call: Call, answer: Answer) -> None:
+    def _repeat(self, call: Asked, answer: Answer) -> None:
         """Give an answer once more to a caller that may have lost its connection before it got it."""
         if self._working.find(call.reply_to, call.id) is not None:
             return  # it is still worked on
@@ -215,7 +215,7 @@ class Callee:
         if job.caller is not None:
             self._log.keep(job.key, payload)
 
-    def _cancel(self, call: Call, wanted: str, answer: Answer) -> None:
+    def _cancel(self, call: Asked, wanted: str, answer: Answer) -> None:
         job = self._working.find(call.reply_to, wanted)
         if job is not None:
             self._working.interrupt(job)

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from pydantic import JsonValue
 
+from callboard_core.calls.envelopes import Asked
 from callboard_core.link.lane import Timer
-from callboard_core.messages import Call
 from callboard_core.topics import Kind, client_of
 
 __all__ = ["CALLERS", "Cancellation", "Handler", "Job", "Request", "Tally", "Thing"]
@@ -187,7 +187,7 @@ class Job(Request):
 
     def __init__(
         self,
-        call: Call,
+        call: Asked,
         key: tuple[str | None, str],
         kind: Kind,
         name: str,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from callboard_core.answers import encode_error, raised, refused
 from callboard_core.calls import artifacts, codec
-from callboard_core.calls.envelopes import encode_result
+from callboard_core.calls.envelopes import Asked, encode_result
 from callboard_core.errors import (
     CallboardError,
     Expired,
@@ -25,7 +25,7 @@ from callboard_core.errors import (
 )
 from callboard_core.jobs import Job, Thing
 from callboard_core.link.lane import Timer
-from callboard_core.messages import Call, Reply
+from callboard_core.messages import Reply
 from callboard_core.runners import LoopThread, Pool
 
 __all__ = ["ACK_AFTER", "Working", "refusal"]
@@ -316,6 +316,6 @@ class Working:
                 timer.cancel()
 
 
-def refusal(call: Call, error: CallboardError) -> bytes:
+def refusal(call: Asked, error: CallboardError) -> bytes:
     """Write why a call was not begun, or not carried to its end."""
     return encode_error(call.id, refused(error))

@@ -15,13 +15,12 @@ from callboard_core.calls.figures import MemberInfo, Stats
 from callboard_core.calls.member import Traits
 from callboard_core.calls.place import Nearness
 from callboard_core.calls.policy import Assign, Effect, Limits, Outcome, Policy
-from callboard_core.calls.roads import Driven, Road
+from callboard_core.calls.roads import Driven, Result, Road
 from callboard_core.calls.waiters import Waiters
 from callboard_core.cards import WorkerCard
-from callboard_core.errors import BadRequest, CallboardError, Failed, TimedOut, Unavailable
+from callboard_core.errors import BadRequest, CallboardError, TimedOut, Unavailable
 from callboard_core.link.calls import LONGEST, new_id
 from callboard_core.link.lane import Timer
-from callboard_core.messages import Reply
 from callboard_core.view import Entry, Key
 
 __all__ = ["Dispatcher"]
@@ -109,11 +108,15 @@ class Dispatcher:
             future = self.submit(args, timeout, None)
             begun()
             return future.result()
-        reply = self._road.ask(pending.entry, args, timeout=timeout, call_id=pending.id)
-        if isinstance(reply, Reply):
-            return self._take_reply(pending, reply)
+        found = self._road.ask(pending.entry, args, timeout=timeout, call_id=pending.id)
+        if isinstance(found, Result):
+            if self._succeeds(pending):
+                return found.value
+            answer: Future[Any] = Future()
+            answer.set_result(found.value)
+            return self._wait(pending, pending.entry, answer)
         begun()
-        return self._wait(pending, pending.entry, reply)
+        return self._wait(pending, pending.entry, found)
 
     def _assign_now(self, args: Mapping[str, Any], timeout: float) -> Pending | None:
         """Take a call for a member that is free; None if there is none."""
@@ -128,24 +131,17 @@ class Dispatcher:
             self._pending[pending.id] = pending
         return pending
 
-    def _take_reply(self, pending: Pending, reply: Reply) -> Any:
-        """End a call that was answered at once."""
-        usual = reply.ok is True and type(reply.result) is not dict
+    def _succeeds(self, pending: Pending) -> bool:
+        """End a call that has succeeded at once; False if it is somewhere else meanwhile."""
         with self._lock:
-            # What is large or went wrong, or is somewhere else meanwhile, goes the long way.
-            if usual and pending.attempt == 1 and self._pending.pop(pending.id, None) is not None:
-                effects = self._policy.finish(pending.id, Outcome.DONE, monotonic())
-            else:
-                usual = False
-        if not usual:
-            answer: Future[Any] = Future()
-            _answer(answer, reply)
-            return self._wait(pending, pending.entry, answer)
+            if pending.attempt != 1 or self._pending.pop(pending.id, None) is None:
+                return False
+            effects = self._policy.finish(pending.id, Outcome.DONE, monotonic())
         if effects:
             self._carry_out(effects)
         if pending.timer is not None:
             pending.timer.cancel()
-        return reply.result
+        return True
 
     def _wait(self, pending: Pending, entry: Entry | None, answer: Future[Any]) -> Any:
         """Wait for a call that is under way, with a future like others."""
@@ -427,13 +423,3 @@ class Dispatcher:
 
 def _is_on(pending: Pending, key: Key) -> bool:
     return pending.entry is not None and pending.entry.key == key
-
-
-def _answer(future: Future[Any], reply: Reply) -> None:
-    """End a future with what a final reply says."""
-    if reply.ok:
-        future.set_result(reply.result)
-    else:
-        future.set_exception(
-            reply.error.to_exception() if reply.error else Failed("the callee gave no reason")
-        )

@@ -11,12 +11,16 @@ from callboard_core.calls import codec, quick
 from callboard_core.errors import BadPayload, BadRequest, Failed, TooLarge
 from callboard_core.messages import MESSAGE_LIMIT, Call, Payload, Reply, describe, parse
 
-__all__ = ["encode_call", "encode_result", "read_call", "read_reply"]
+__all__ = ["Asked", "encode_call", "encode_result", "read_asked", "read_call", "read_reply", "read_result"]
 
 _P = TypeVar("_P", bound=Payload)
+#: A call as a callee sees it.
+Asked = Call | quick.Usual
 
 #: How a binary form in a JSON payload begins.
 _FORM = b'"$'
+#: Bytes up to which it is worth trying whether a message is a usual one.
+SMALL = 4096
 
 
 def encode_call(
@@ -88,6 +92,12 @@ def read_call(payload: bytes) -> Call:
     return _read(Call, payload, "args", {})
 
 
+def read_asked(payload: bytes) -> Asked:
+    """Read a call for who is to answer it: as :func:`read_call`, sooner."""
+    found = quick.call_of(payload) if len(payload) <= SMALL else None
+    return found or read_call(payload)
+
+
 def read_reply(payload: bytes) -> Reply:
     """Read an answer in either encoding.
 
@@ -96,6 +106,17 @@ def read_reply(payload: bytes) -> Reply:
         BadPayload: it does not parse; ``key`` names what is wrong.
     """
     return _read(Reply, payload, "result", None)
+
+
+def read_result(payload: bytes) -> dict[str, Any] | Reply:
+    """Read an answer; of one that has succeeded with a plain result only the ``id`` and the ``result``.
+
+    Raises:
+        TooLarge: it is over the message limit.
+        BadPayload: it does not parse; ``key`` names what is wrong.
+    """
+    found = quick.result_of(payload) if len(payload) <= SMALL else None
+    return found or _read(Reply, payload, "result", None)
 
 
 def _too_large(size: int) -> TooLarge:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import JsonValue
 
 from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.link.link import Link
-from callboard_core.messages import Reply
 from callboard_core.topics import Address, Kind, Leaf
 from callboard_core.view import Entry
 
-__all__ = ["Broker", "Driven", "NotSent", "Road", "address_of", "road_of"]
+__all__ = ["Broker", "Driven", "NotSent", "Result", "Road", "address_of", "road_of"]
 
 
 class NotSent(Unavailable):
     """A call that surely has not reached anybody; it may be given to another member whatever it does."""
+
+
+@dataclass(slots=True, eq=False)
+class Result:
+    """What a call has come to that was answered at once and has succeeded; it is whole."""
+
+    value: Any
 
 
 class Driven(Future[Any]):
@@ -52,11 +59,11 @@ class Road(Protocol):
 
     def ask(
         self, entry: Entry, args: Mapping[str, Any], *, timeout: float, call_id: str
-    ) -> Future[JsonValue] | Reply:
+    ) -> Future[JsonValue] | Result:
         """Call a worker on behalf of the calling thread, which waits for the answer.
 
         Returns:
-            The final answer if it came at once, or as :meth:`call`; what is then :class:`Driven` must be driven, because
+            The result if it came at once, or as :meth:`call`; what is then :class:`Driven` must be driven, because
             nobody else keeps its time.
         """
 
@@ -103,7 +110,7 @@ class Broker:
 
     def ask(
         self, entry: Entry, args: Mapping[str, Any], *, timeout: float, call_id: str
-    ) -> Future[JsonValue] | Reply:
+    ) -> Future[JsonValue] | Result:
         """See :class:`Road`."""
         return self.call(entry, args, timeout=timeout, call_id=call_id, on_progress=None)
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from callboard_core.calls.envelopes import read_call
+from callboard_core.calls.envelopes import Asked, read_asked
 from callboard_core.errors import BadPayload, CallboardError, Unauthorized
 from callboard_core.lane import frames
 from callboard_core.lane.frames import Decoder, Hello, Kind, Welcome
 from callboard_core.lane.sender import Sender
 from callboard_core.lane.wires import Wire
-from callboard_core.messages import Call, ErrorBody, parse
+from callboard_core.messages import ErrorBody, parse
 
 __all__ = ["HANDSHAKE", "SILENCE", "Connection", "Host", "Work"]
 
@@ -43,7 +43,7 @@ class Host(Protocol):
     def lease(self) -> float:
         """Seconds for which a ticket admits."""
 
-    def take(self, connection: Connection, call: Call, worker: str) -> None:
+    def take(self, connection: Connection, call: Asked, worker: str) -> None:
         """Take a call."""
 
     def post(self, caller: str, payload: bytes) -> None:
@@ -172,7 +172,7 @@ class Connection:
     def _handle(self, kind: Kind, body: bytes) -> None:
         if kind is Kind.CALL:
             worker, envelope = frames.read_call(body)
-            call = read_call(envelope)
+            call = read_asked(envelope)
             if call.reply_to is not None and call.reply_to != self._reply_to:
                 raise BadPayload("it calls in another's name")
             self._host.take(self, call, worker)

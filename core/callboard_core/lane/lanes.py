@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from callboard_core.calls.envelopes import encode_call
 from callboard_core.calls.place import here
-from callboard_core.calls.roads import Broker, NotSent, address_of
+from callboard_core.calls.roads import Broker, NotSent, Result, address_of
 from callboard_core.cards import Lane, WorkerCard
 from callboard_core.errors import CallboardError, Unavailable
 from callboard_core.lane import opening
@@ -27,7 +27,7 @@ from callboard_core.lane.reactor import Reactor, available
 from callboard_core.lane.tickets import proof_of
 from callboard_core.link.calls import new_id
 from callboard_core.link.link import Link
-from callboard_core.messages import Call, Reply
+from callboard_core.messages import Call
 from callboard_core.topics import Address, Kind, Leaf
 from callboard_core.view import Entry, Key
 
@@ -105,7 +105,7 @@ class Lanes:
 
     def ask(
         self, entry: Entry, args: Mapping[str, Any], *, timeout: float, call_id: str
-    ) -> Future[JsonValue] | Reply:
+    ) -> Future[JsonValue] | Result:
         """See :class:`~callboard_core.calls.roads.Road`."""
         line = self._line(entry)
         if line is None or line.busy or (self._told and self._follows(entry.key)):
@@ -117,7 +117,7 @@ class Lanes:
             return _failed(error)
         if not line.ask(sent, entry.name.encode(), envelope):
             return self.call(entry, args, timeout=timeout, call_id=call_id, on_progress=None)
-        return sent.reply or self._go_on(line, sent)
+        return sent.result or sent.future or self._go_on(line, sent)
 
     def tell(self, entry: Entry, args: Mapping[str, Any], *, timeout: float) -> Future[None]:
         """See :class:`~callboard_core.calls.roads.Road`; the broker takes it, so that the sender knows."""
@@ -165,14 +165,14 @@ class Lanes:
     def _envelope(self, sent: Sent) -> bytes:
         return encode_call(sent.id, self._reply_to, sent.args, now=time.time(), timeout=sent.timeout)
 
-    def _go_on(self, line: Line, sent: Sent) -> Future[Any] | Reply:
+    def _go_on(self, line: Line, sent: Sent) -> Future[Any] | Result:
         """Wait longer for a call that was not answered at once."""
         answer = Answered(line, sent)
-        kept = line.keep(sent, answer)
-        if kept is None:
+        if line.keep(sent, answer):
             return answer
-        if sent.reply is not None:
-            return sent.reply
+        found = sent.result or sent.future
+        if found is not None:
+            return found
         sent.future = answer
         self._ask_broker(line, sent, "it was lost")
         return answer

@@ -16,8 +16,8 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any, Protocol
 
-from callboard_core.calls.envelopes import read_reply
-from callboard_core.calls.roads import Driven
+from callboard_core.calls.envelopes import read_result
+from callboard_core.calls.roads import Driven, Result
 from callboard_core.errors import CallboardError, Failed, TimedOut
 from callboard_core.lane import frames
 from callboard_core.lane.frames import Decoder, Kind, Welcome
@@ -57,7 +57,7 @@ _NOBODY, _CALLER, _REACTOR = _Reader
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A call on a lane. One that a thread reads the answer to has no future, and gets the reply itself."""
+    """A call on a lane. One that a thread waits for has no future until it needs one, and mostly gets its result before."""
 
     id: str
     entry: Entry
@@ -67,7 +67,7 @@ class Sent:
     on_progress: Callable[[float], None] | None = None
     future: Future[Any] | None = None
     timer: Timer | None = None
-    reply: Reply | None = None
+    result: Result | None = None
 
     def late(self) -> TimedOut:
         """What is said when its time is over."""
@@ -179,9 +179,9 @@ class Line:
         return True  # if it broke the call is handed back with the others
 
     def ask(self, sent: Sent, worker: bytes, envelope: bytes) -> bool:
-        """Send a call and read its answer, which is then its ``reply``; False if it was not sent.
+        """Send a call and read its answer, which is then its ``result`` or, if it is unusual, in its ``future``.
 
-        Returns also, without a reply, when the answer takes long, or the lane is lost; see :meth:`keep`.
+        Returns without either when the answer takes long, or the lane is lost; see :meth:`keep`. False: it was not sent.
         """
         frame = frames.encode_call(worker, envelope)
         if not self._begin_reading():
@@ -191,19 +191,19 @@ class Line:
             self._sender.send(frame)
             left = patience = min(TICK, sent.timeout)
             until = monotonic() + patience
-            while sent.reply is None and left > 0 and self._read(left):
+            while sent.id in self._pending and left > 0 and self._read(left):
                 left = until - monotonic()
         finally:
             self._stop_reading()
         return True
 
-    def keep(self, sent: Sent, answer: Future[Any]) -> Sent | None:
-        """Give a call that was asked a future; returns the call if it is too late for that: answered, or lost."""
+    def keep(self, sent: Sent, answer: Future[Any]) -> bool:
+        """Give a call that was asked a future; False if it is too late for that: answered, or lost."""
         with self._lock:
             if sent.id not in self._pending:
-                return sent
+                return False
             sent.future = answer
-            return None
+            return True
 
     def send_cancel(self, worker: bytes, envelope: bytes) -> None:
         """Send a call for whose answer nobody waits."""
@@ -293,7 +293,11 @@ class Line:
 
     def _handle(self, kind: Kind, body: bytes) -> None:
         if kind is Kind.ANSWER:
-            self._take(read_reply(body))
+            found = read_result(body)
+            if isinstance(found, dict):
+                self._succeed(found["id"], found["result"])
+            else:
+                self._take(found)
         elif kind is Kind.PONG:
             self._pinged = None
         elif kind is Kind.WELCOME:
@@ -301,6 +305,17 @@ class Line:
             self._renew_at = self._due()
         else:
             self.lose(f"the worker's process says {kind.name.lower()}")
+
+    def _succeed(self, call_id: str, result: Any) -> None:
+        with self._lock:
+            sent = self._pending.pop(call_id, None)
+            if sent is None:
+                self.late += 1
+                return
+            if sent.future is None:
+                sent.result = Result(result)
+                return
+        sent.succeed(result)
 
     def _take(self, reply: Reply) -> None:
         if reply.ok is None:
@@ -311,9 +326,7 @@ class Line:
             if sent is None:
                 self.late += 1
                 return
-            if sent.future is None:
-                sent.reply = reply
-                return
+            sent.future = sent.future or Future()
         if reply.ok:
             sent.succeed(reply.result)
         else:

@@ -17,6 +17,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from callboard_core import topics
+from callboard_core.calls.envelopes import Asked
 from callboard_core.cards import Lane
 from callboard_core.errors import BadRequest, CallboardError, Unavailable
 from callboard_core.jobs import Request
@@ -25,7 +26,6 @@ from callboard_core.lane.connection import HANDSHAKE, SILENCE, Connection, Work
 from callboard_core.lane.frames import Hello
 from callboard_core.lane.tickets import LIFETIME, Tickets
 from callboard_core.lane.wires import Plain, Tls, Wire, same_user
-from callboard_core.messages import Call
 from callboard_core.runners import Pool
 from callboard_core.topics import Kind
 
@@ -53,7 +53,7 @@ class Takes(Protocol):
 
     def take(
         self,
-        call: Call,
+        call: Asked,
         kind: Kind,
         name: str,
         arrived: float,
@@ -204,7 +204,7 @@ class LaneServer:
         """Seconds for which a ticket admits."""
         return LEASE
 
-    def take(self, connection: Connection, call: Call, worker: str) -> None:
+    def take(self, connection: Connection, call: Asked, worker: str) -> None:
         """Take a call; what is done quickly is done on the thread that read it."""
         if not self._news.is_set():
             self._news.set()

@@ -17,7 +17,8 @@ __all__ = ["CHUNK", "Plain", "Tls", "Wire", "peer_user", "same_user"]
 #: Bytes read at a time, and when the last ones were as many.
 SMALL, CHUNK = 16 * 1024, 256 * 1024
 #: Seconds for which what usually comes at once is looked for again and again. To be woken up takes longer than most calls
-#: do, above all where the processor has gone to sleep meanwhile, and costs more of its time.
+#: do, above all where the processor has gone to sleep meanwhile, and costs more of its time. Between two looks whoever waits
+#: for the same processor, perhaps the other side, has its turn.
 SPIN = 100e-6
 #: Whether there is a processor left on which the other side can work meanwhile.
 _MAY_SPIN = (os.cpu_count() or 1) > 1
@@ -94,6 +95,7 @@ class Plain:
         while not self._poll(0):
             if monotonic() > until:
                 return False
+            os.sched_yield()
         return True
 
     def write(self, data: bytes | memoryview) -> int:

@@ -43,17 +43,20 @@ class _Ids:
     def __init__(self) -> None:
         self._process = _in_base32(secrets.randbits(50), 5)
         self._count = itertools.count(secrets.randbits(20))
-        self._millisecond, self._time = 0, ""
+        self._latest = (
+            0,
+            0,
+            "",
+        )  # the millisecond, the count without its last digits, and the id without them
 
     def __call__(self) -> str:
-        millisecond = time.time_ns() // 1_000_000
-        if millisecond != self._millisecond:
-            # The text first: another thread must not take the old one for the new time's.
-            self._time = _in_base32(millisecond, 5)
-            self._millisecond = millisecond
-        number = next(self._count)
-        ending = _PAIRS[number >> 20 & 1023] + _PAIRS[number >> 10 & 1023] + _PAIRS[number & 1023]
-        return self._time + self._process + ending
+        millisecond, number = time.time_ns() // 1_000_000, next(self._count)
+        before, high, beginning = self._latest
+        if before != millisecond or high != number >> 10:
+            high = number >> 10
+            beginning = _in_base32(millisecond, 5) + self._process + _in_base32(high & 0xFFFFF, 2)
+            self._latest = (millisecond, high, beginning)
+        return beginning + _PAIRS[number & 1023]
 
 
 def _in_base32(value: int, pairs: int) -> str:

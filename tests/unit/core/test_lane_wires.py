@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 
 import pytest
@@ -69,6 +70,14 @@ def test_a_spin_ends_and_the_kernel_waits_for_the_rest(brisk, monkeypatch):
     assert wire.read(0.01) is None
     assert set(looks.asked[:-1]) == {0}
     assert looks.asked[-1] == 10.0
+
+
+def test_between_two_looks_others_have_their_turn(brisk, monkeypatch):
+    wire, there, looks = brisk
+    monkeypatch.setattr(wires, "SPIN", 0.5)
+    monkeypatch.setattr(os, "sched_yield", lambda: there.send(b"x"))  # the other side shares the processor
+    assert wire.read(1.0) == b"x"
+    assert looks.asked == [0, 0]
 
 
 def test_a_look_without_patience_is_one_look(brisk, monkeypatch):
