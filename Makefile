@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Also on a bare Debian, where neither is set.
 export LANG ?= C.UTF-8
 export PYTHONUTF8 := 1
+# The tests start thousands of processes, and without kept bytecode each one compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Debian packages the tests use for real: brokers, a browser, a database, network namespaces, renderers; and what judges the
 # boot files and file systems of cards, and makes the Debian that boots from them.
