@@ -12,10 +12,11 @@ from callboard_broker.access import Role, Users, users_file
 from callboard_core.topics import matches
 from support import packets as p
 from support.embedded import Certificates
-from support.engines import ENGINES, Engine, Options, free_port, password, running
+from support.engines import ENGINES, Engine, Options, free_port, running
 from support.matrix import ME, OTHER, PUBLISH, ROLES, SUBSCRIBE
 from support.talker import Talker
 from support.timing import Stopwatch
+from support.users import password
 from support.wire import Closed, Will, Wire
 
 
@@ -158,11 +159,15 @@ def test_every_transport_has_the_same_rules(guarded: Engine, role: str, transpor
     with login(guarded, "admin", "watch") as watch:
         watch.subscribe(("callboard/#", 1), ("elsewhere/#", 1))
         watch.backlog()
-        for topic in PUBLISH:
-            with talker() as one:
+        may = {topic for topic in PUBLISH if may_publish(guarded, role, topic)}
+        with talker() as one:
+            for topic in may:
+                one.publish(topic, transport.encode())
+        for topic in PUBLISH.keys() - may:
+            with talker() as one:  # a connection of its own, for this may be its end
                 one.publish(topic, transport.encode())
         seen = {message.topic for message in watch.backlog() if message.payload == transport.encode()}
-        assert seen == {topic for topic in PUBLISH if may_publish(guarded, role, topic)}
+        assert seen == may
         with talker() as one:
             one.subscribe(*SUBSCRIBE)
             for topic in topics:

@@ -18,8 +18,9 @@ from playwright.sync_api import sync_playwright
 from support import wire
 from support.browser import CHROMIUM, FLAGS
 from support.embedded import Certificates
-from support.engines import Engine, Options, free_port, password, running
+from support.engines import Engine, Options, free_port, running
 from support.mqttjs import bundle
+from support.users import password
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from support import packets as p
 from support import wire
 from support.boards import eventually
 from support.embedded import embedded_engine
-from support.engines import Options, password, running
+from support.engines import Options, running
+from support.users import password
 
 
 class User(NamedTuple):

@@ -21,8 +21,9 @@ from callboard_console.cli.main import app
 from callboard_core.topics import matches
 from support import packets, wire
 from support.emqx import Acl
-from support.engines import Mosquitto, Options, password
+from support.engines import Mosquitto, Options
 from support.matrix import ME, OTHER, PUBLISH, ROLES, SUBSCRIBE
+from support.users import password
 
 PLUGIN = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
 

@@ -15,20 +15,10 @@ import httpx
 
 from callboard_core.processes import dying_with_parent
 from support.timing import Stopwatch
+from support.users import make_users, password
 
 CHILD = Path(__file__).with_name("board_child.py")
-PASSWORDS = {role: f"{role}-password" for role in ("viewer", "operator", "node", "board", "admin")}
-
-
-def make_users(state: Path) -> None:
-    """One user per role, named like it, password "ROLE-password"."""
-    from callboard_broker.access import Role, Users, users_file
-
-    state.mkdir(parents=True, exist_ok=True)
-    users = Users(users_file(state))
-    for role in Role:
-        if role not in users.names():
-            users.put(role, role, PASSWORDS[role])
+PASSWORDS = {role: password(role) for role in ("viewer", "operator", "node", "board", "admin")}
 
 
 class BoardProcess:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from support import wire
+from support.users import make_users, password
 
 CHILD = Path(__file__).with_name("embedded_child.py")
 ENGINES = ("embedded", "mosquitto")
@@ -54,20 +55,6 @@ def free_port() -> int:
             return port
 
 
-def password(role: str) -> str:
-    """The password of a role's test user."""
-    return f"{role}-password"
-
-
-def _make_users(state: Path) -> None:
-    from callboard_broker.access import Role, Users, users_file
-
-    users = Users(users_file(state))
-    for role in Role:
-        if role not in users.names():
-            users.put(role, role, password(role))
-
-
 class Engine:
     """A broker in a child process; its state directory outlives a kill."""
 
@@ -80,7 +67,7 @@ class Engine:
         self._process: subprocess.Popen[bytes] | None = None
         state.mkdir(parents=True, exist_ok=True)
         if options.access:
-            _make_users(state)
+            make_users(state)
 
     @property
     def address(self) -> tuple[str, int]:

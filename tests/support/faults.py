@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from callboard_core.processes import dying_with_parent
-from support.boards import PASSWORDS, make_users
+from support.boards import PASSWORDS
 from support.netns import Lan, ip
 from support.up import clean_environment
+from support.users import make_users
 
 __all__ = ["Caller", "Machine", "Outcome", "Site", "site"]
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from support.boards import BoardProcess, board_process, eventually
-from support.engines import Engine, Options, password, running
+from support.engines import Engine, Options, running
 from support.fakenode import fake_node
+from support.users import password
 
 #: Kills of the board in the test that kills it again and again.
 KILLS = 50 if os.environ.get("CALLBOARD_LONG") == "1" else 5

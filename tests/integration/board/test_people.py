@@ -17,8 +17,9 @@ from callboard_broker.access import Users, users_file
 from callboard_core.errors import ERRORS
 from support import packets
 from support.boards import BoardProcess, board_process, eventually
-from support.engines import Engine, Options, password, running
+from support.engines import Engine, Options, running
 from support.timing import Stopwatch
+from support.users import password
 from support.wire import Will, Wire
 
 
