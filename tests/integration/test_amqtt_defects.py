@@ -209,7 +209,8 @@ def resident(broker: Broker) -> int:
 def test_8_publishing_below_dollar_leaves_no_dead_connection(broker: Broker) -> None:
     with broker.connect("a") as client:
         client.publish("$SYS/mine", b"1")
-        client.subscribe("a")
+        client.send(p.subscribe([("a", 0)], pid=1, level=4))
+        client.expect(p.SUBACK, timeout=broker.soon)
         client.publish("a", b"1")
         assert client.message(broker.soon).payload == b"1"
 
