@@ -78,7 +78,7 @@ class Workers:
                 name="history",
                 epoch=presence.epoch,
                 label="The past of a thing",
-                description="Answers with at most `points` points.",
+                description="What a thing was between two times, in no more points than asked for.",
                 service="history",
                 concurrency=4,
                 idempotent=True,
