@@ -258,11 +258,19 @@ class TestAFileWithACode:
         assert "trying again" in said[0]
         assert not file.exists()
 
-    def test_it_can_be_stopped_at_once(self, board, store, tmp_path):
+    def test_it_can_be_stopped_at_once(self, board, store, tmp_path, monkeypatch):
         board.decide = lambda *_: (202, {"state": "pending", "ticket": "t", "poll": 600.0})
         file = tmp_path / "join"
         file.write_text(board.code().text)
-        said = []
+        said, ended, join = [], threading.Event(), Joining.run
+
+        def run(joining):
+            try:
+                join(joining)
+            finally:
+                ended.set()
+
+        monkeypatch.setattr(Joining, "run", run)
 
         async def follow():
             following = Inviting(file, Applicant("pi"), store).follow(search=lambda _: (), say=said.append)
@@ -274,7 +282,7 @@ class TestAFileWithACode:
 
         asyncio.run(follow())
         assert file.exists(), "the next start goes on"
-        wait_until(lambda: not any(thread.name == "pi-joining" for thread in threading.enumerate()))
+        assert ended.wait(10)
 
     def test_a_machine_whose_enrolment_was_withdrawn_joins_again(self, board, store, tmp_path):
         joining(board.code(), store).run()

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
 
 from callboard_core.discovery import Found
 from callboard_core.errors import BadRequest
 from callboard_core.trust import JoinCode, is_in_bundle
+from callboard_nodes.aside import aside
 from callboard_nodes.enrolment.joining import Applicant, Joining
 from callboard_nodes.enrolment.standing import is_withdrawn
 from callboard_nodes.enrolment.store import Store
 
 __all__ = ["Inviting", "read_invitation", "scrub"]
-
-_R = TypeVar("_R")
 
 _log = logging.getLogger("callboard.enrolment")
 
@@ -100,7 +96,7 @@ class Inviting:
         if found is None:
             await self._join(code, search, say)
         elif is_in_bundle(found.bundle, code.authority):
-            withdrawn = await _apart(lambda: is_withdrawn(found, code.addresses), f"{self._who.id}-asking")
+            withdrawn = await aside(is_withdrawn, found, code.addresses)
             if withdrawn is None:
                 return
             if withdrawn:
@@ -119,24 +115,6 @@ class Inviting:
         stop = threading.Event()
         joining = Joining(code, self._who, self._store, patient=True, search=search, say=say, stop=stop)
         try:
-            await _apart(joining.run, f"{self._who.id}-joining")
+            await aside(joining.run)
         finally:
             stop.set()
-
-
-async def _apart(work: Callable[[], _R], name: str) -> _R:
-    """Do something in none of the loop's threads: the end of the process must not wait for an answer from the network."""
-    done = Future[_R]()
-
-    def run() -> None:
-        try:
-            result = work()
-        except Exception as error:  # noqa: BLE001 - it is the waiter's
-            if done.set_running_or_notify_cancel():
-                done.set_exception(error)
-        else:
-            if done.set_running_or_notify_cancel():
-                done.set_result(result)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return await asyncio.wrap_future(done)

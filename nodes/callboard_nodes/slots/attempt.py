@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from callboard_core.errors import CallboardError, Failed, Forbidden
 from callboard_core.farm.messages import Output
-from callboard_nodes.slots.aside import aside
+from callboard_nodes.aside import aside
 from callboard_nodes.slots.bench import Bench, prepare
 from callboard_nodes.slots.engines.base import (
     Begun,

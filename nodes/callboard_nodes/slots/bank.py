@@ -27,9 +27,9 @@ from callboard_core.messages import State, Status, StatusName, describe, parse
 from callboard_core.presence import Presence
 from callboard_core.settings import Settings
 from callboard_core.topics import BOARD, Kind
+from callboard_nodes.aside import aside
 from callboard_nodes.sensors.cpu import parse_stat
 from callboard_nodes.slots import configured, devices, images
-from callboard_nodes.slots.aside import aside
 from callboard_nodes.slots.bench import Bench
 from callboard_nodes.slots.configured import SlotPlan
 from callboard_nodes.slots.detect import PROGRAMS, Detector, Found, usual_memory

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from callboard_core.errors import Forbidden, NotFound
 from callboard_core.farm.messages import Assignment, Input, Output
-from callboard_nodes.slots.aside import aside
+from callboard_nodes.aside import aside
 from callboard_nodes.slots.engines.base import Args, Engine, Work, read_args
 from callboard_nodes.slots.inputs import Fetcher, InputCache, SharedFolders, Tree
 from callboard_nodes.slots.runs import Launch, WarmPool

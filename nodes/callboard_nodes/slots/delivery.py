@@ -22,7 +22,7 @@ from callboard_core.errors import (
     TooLarge,
 )
 from callboard_core.farm.messages import AttemptCall, AttemptEvent, AttemptReply
-from callboard_nodes.slots.aside import aside
+from callboard_nodes.aside import aside
 from callboard_nodes.slots.images import content_type
 from callboard_nodes.slots.journal import Entry, Journal
 

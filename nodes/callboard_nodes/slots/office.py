@@ -16,7 +16,7 @@ from callboard_core.farm.messages import ATTEMPT_WORKER, AttemptCall, AttemptRep
 from callboard_core.link import Link
 from callboard_core.messages import describe
 from callboard_core.topics import BOARD, Address, Kind, Leaf
-from callboard_nodes.slots.aside import aside
+from callboard_nodes.aside import aside
 from callboard_nodes.slots.bench import Source
 from callboard_nodes.slots.delivery import Store
 

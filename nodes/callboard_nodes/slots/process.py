@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callboard_core.processes import dying_with_parent
+from callboard_nodes.aside import aside
 from callboard_nodes.slots import guard as guarding
-from callboard_nodes.slots.aside import aside
 
 __all__ = ["Child", "Guard", "Limits", "Lines"]
 

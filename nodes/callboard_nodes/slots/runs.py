@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from callboard_core.farm.logs import heading
-from callboard_nodes.slots.aside import aside
+from callboard_nodes.aside import aside
 from callboard_nodes.slots.engines.base import (
     Begun,
     Finished,

@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 #: Pieces of work that may hang at a time.
 _THREADS = 500
-_POOL = Pool("slots-aside", _THREADS)
+_POOL = Pool("aside", _THREADS)
 
 
 async def aside(function: Callable[..., _T], *args: Any) -> _T:
@@ -29,7 +29,7 @@ async def aside(function: Callable[..., _T], *args: Any) -> _T:
     """
     future: Future[_T] = Future()
     if not _POOL.run(partial(_settle, future, function, *args)):
-        raise Overloaded(f"{_THREADS} pieces of work of this node's slots hang")
+        raise Overloaded(f"{_THREADS} pieces of work of this node hang")
     return await asyncio.wrap_future(future)
 
 
