@@ -14,12 +14,19 @@ from typing import Any
 from callboard_core.errors import CallboardError, Failed
 from callboard_core.jobs import Cancellation
 
-__all__ = ["Children"]
+__all__ = ["Children", "is_child"]
 
 #: Fresh interpreters: a fork would copy threads' locks in whatever state they are.
 _SPAWN = multiprocessing.get_context("spawn")
+#: How they are called, from before they import the program they belong to.
+_NAME = "callboard-worker"
 #: Seconds to wait for a child to end by itself.
 _PATIENCE = 1.0
+
+
+def is_child() -> bool:
+    """Tell whether this is such a process, which imports a node's program for a function and is no node itself."""
+    return multiprocessing.current_process().name == _NAME
 
 
 class Children:
@@ -123,7 +130,9 @@ class _Child:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._pipe, theirs = _SPAWN.Pipe()
-        self._process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs, function), daemon=True)
+        self._process: BaseProcess = _SPAWN.Process(
+            name=_NAME, target=_serve, args=(theirs, function), daemon=True
+        )
         self._killed = False
         self._process.start()
         theirs.close()

@@ -19,6 +19,7 @@ from callboard_core.messages import Severity, Value
 from callboard_core.settings import Settings, load_settings
 from callboard_core.topics import BOARD, check_id
 from callboard_nodes import events, machine, things
+from callboard_nodes.children import is_child
 from callboard_nodes.enrolment import Applicant, Inviting, Renewal, Renewing, Store
 from callboard_nodes.events import Heard
 from callboard_nodes.hosting import NodeThread, until_signal
@@ -206,8 +207,11 @@ class Node(Offers):
     def run(self) -> None:
         """Run until SIGTERM or Ctrl-C. While there is no board, keep readings and look for it.
 
-        Exits with code 1 and one line on standard error if the node cannot run (id taken, wrong password …).
+        Exits with code 1 and one line on standard error if the node cannot run (id taken, wrong password …). Does
+        nothing in a worker's own process, which imports this program only for the function.
         """
+        if is_child():
+            return
         if not logging.getLogger().handlers:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         try:
@@ -225,6 +229,11 @@ class Node(Offers):
         Raises:
             CallboardError: the node cannot run; the message says why and what to do.
         """
+        if is_child():
+            raise BadRequest(
+                f"node {self.id!r} is started again by a process that imports this program to run a worker; "
+                "start it below `if __name__ == '__main__':`"
+            )
         await self._join()
         running = self._open()
         try:

@@ -58,6 +58,10 @@ def nap(request):
     time.sleep(1.2)
     return "rested"
 
+@node.worker(run="process")
+def square(n: int):
+    return n * n
+
 @node.worker
 def how_many_cancelled():
     return cancelled
@@ -71,6 +75,10 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with running_board(tmp_path_factory.mktemp("board"), node=False) as up, OwnNode(up, "studio", NODE):
         eventually(lambda: "ready" in up.nodes().get("studio", ""), "the node is there")
         yield up
+
+
+def test_a_function_of_the_nodes_own_program_runs_in_a_process(board: Up) -> None:
+    assert board.cli("call", "square", "n=12").stdout == "144\n"
 
 
 def test_a_service_is_called_by_its_name(board: Up) -> None:

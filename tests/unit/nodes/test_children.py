@@ -8,7 +8,7 @@ import pytest
 
 from callboard_core.errors import Failed
 from callboard_core.jobs import Cancellation
-from callboard_nodes.children import Children
+from callboard_nodes.children import Children, is_child
 from support import crew
 
 
@@ -31,5 +31,14 @@ def test_a_cancellation_ends_the_call_that_runs() -> None:
         with pytest.raises(Failed, match="ended while it worked"):
             children.call({"seconds": 30}, cancelled)
         assert isinstance(children.call({"seconds": 0}, Cancellation()), int)
+    finally:
+        children.close()
+
+
+def test_a_child_knows_that_it_is_one() -> None:
+    children = Children(is_child, 1)
+    try:
+        assert children.call({}, Cancellation())
+        assert not is_child()
     finally:
         children.close()
