@@ -114,6 +114,11 @@ class Callee:
         thing = self._things.get((kind, name))
         return (0, 0) if thing is None else self._working.busy(thing)
 
+    def callers(self, kind: Kind, name: str) -> dict[str, int]:
+        """How often each client has called a thing since this was last asked; 0 for who waits for an older call."""
+        thing = self._things.get((kind, name))
+        return {} if thing is None else self._working.callers(thing)
+
     def unhandle(self, kind: Kind, name: str) -> None:
         """Answer further calls of a thing with ``not_found``; what runs or waits is still done."""
         self._things.pop((kind, name), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from statistics import quantiles
@@ -29,11 +29,17 @@ _making = threading.Lock()
 
 
 class Cancellation(threading.Event):
-    """Set when a call is interrupted or took too long; then what was asked for with :meth:`then` is run."""
+    """Set when a call is interrupted or took too long; then what was asked for with :meth:`then` is run.
+
+    True once it is set, so that ``if request.cancelled:`` asks what it seems to.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._hooks: list[Callable[[], object]] = []
+
+    def __bool__(self) -> bool:
+        return self.is_set()
 
     def then(self, hook: Callable[[], object]) -> None:
         """Run ``hook``, which must be quick, when set; at once if it is."""
@@ -79,7 +85,8 @@ class Request:
         """Set when the call is interrupted or took too long."""
         if self._cancelled is None:  # nearly nobody asks for it
             with _making:
-                self._cancelled = self._cancelled or Cancellation()
+                if self._cancelled is None:
+                    self._cancelled = Cancellation()
         return self._cancelled
 
     @property
@@ -120,9 +127,16 @@ class Tally:
             reply_to = _OTHERS
         callers[reply_to] = callers.get(reply_to, 0) + 1
 
-    def take_callers(self) -> dict[str, int]:
-        """Return how often each client has called, and begin anew; "*" are many others, "" who does not say."""
+    def take_callers(self, waiting: Iterable[str | None] = ()) -> dict[str, int]:
+        """Return how often each client has called, and begin anew; "*" are many others, "" who does not say.
+
+        Args:
+            waiting: where the answers to calls go that are still worked on; who has not called since counts 0.
+        """
         taken, self.callers = self.callers, {}
+        for reply_to in waiting:
+            if len(taken) < CALLERS:
+                taken.setdefault(reply_to, 0)
         return {_client_of(reply_to): count for reply_to, count in taken.items()}
 
     def percentile(self, share: int) -> float | None:

@@ -97,6 +97,13 @@ class Working:
         with self._lock:
             return (thing.running, len(thing.waiting))
 
+    def callers(self, thing: Thing) -> dict[str, int]:
+        """How often each client has called a thing since this was last asked; 0 for who waits for an older call."""
+        with self._lock:
+            busy = thing.running or thing.waiting
+            waiting = [job.caller for job in self._jobs.values() if job.thing is thing] if busy else []
+            return thing.tally.take_callers(waiting)
+
     def find(self, caller: str | None, wanted: str) -> Job | None:
         """The call of this caller; of one that does not name itself, the only call of that id."""
         with self._lock:

@@ -250,7 +250,7 @@ class Serving:
             "failed": tally.failed,
             "refused": tally.refused,
         }
-        if callers := tally.take_callers():
+        if callers := self._callee.callers(Kind.WORKER, name):
             figures["callers"] = dict(callers)
         for share in (50, 95):
             if (within := tally.percentile(share)) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import threading
@@ -136,6 +137,50 @@ def test_functions_run_in_processes_and_survive_their_crashes(make_node: MakeNod
         pools["nap"].call(seconds=30)
     assert begun.within(10), begun
     wait_until(lambda: woken(pools["nap"]), 20)
+
+
+def test_a_function_asks_whether_its_call_was_cancelled(make_node: MakeNode, board: Client) -> None:
+    node, inside, told = make_node("alpha"), threading.Event(), threading.Event()
+
+    @node.worker
+    def work(request: Request) -> None:
+        assert not request.cancelled
+        inside.set()
+        while not request.cancelled:
+            time.sleep(0.01)
+        told.set()
+
+    node.start()
+    pool = board.pool("work")
+    pool.wait_ready(5)
+    call = pool.submit()
+    assert inside.wait(5)
+    assert call.cancel()
+    assert told.wait(5)
+
+
+def test_who_waits_for_a_long_call_is_told_with_every_heartbeat(make_node: MakeNode, board: Client) -> None:
+    node, release = make_node("alpha"), threading.Event()
+    node.worker(service="work", heartbeat=0.2)(lambda: release.wait(20))
+    told: Collector[dict[str, Any]] = Collector()
+    board.link.subscribe(
+        "callboard/alpha/event/heartbeat", lambda message: told(json.loads(message.payload)["data"]), qos=0
+    )
+    node.start()
+    pool = board.pool("work")
+    pool.wait_ready(5)
+    call = pool.submit()
+    caller = board.link.client_id
+    told.wait(lambda _: len(counts(told, caller)) >= 3, 10)
+    assert counts(told, caller)[:3] == [1, 0, 0]
+    release.set()
+    assert call.result(5)
+
+
+def counts(told: Collector[dict[str, Any]], caller: str) -> list[int]:
+    """How many new calls of the caller's each heartbeat told that named it."""
+    callers = [one["workers"]["work"].get("callers", {}) for one in told.items]
+    return [one[caller] for one in callers if caller in one]
 
 
 def woken(pool: Pool) -> bool:

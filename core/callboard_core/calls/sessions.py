@@ -1,6 +1,6 @@
 """Who calls whom: sessions, as the heartbeats of the called count them. Pure; no I/O, no clock.
 
-A node counts the calls to each of its workers by client, whatever way they came; the board, which calls for people
+A node counts the calls to each of its workers by client, whatever way they came, and names with 0 who waits for an older one; the board, which calls for people
 who come over HTTP or plain MQTT, counts those by who asked.
 """
 
@@ -15,7 +15,7 @@ from callboard_core.topics import BOARD
 
 __all__ = ["KEEP", "Session", "Sessions"]
 
-#: Seconds that a session lives without a call, and over which its rate is averaged.
+#: Seconds that a session lives in which nothing is called or worked on, and over which its rate is averaged.
 KEEP = 5.0
 #: Seconds between two heartbeats, unless they say otherwise by coming.
 _BEAT = 1.5
@@ -40,7 +40,7 @@ class Sessions:
     """One thread at a time.
 
     Args:
-        keep: seconds that a session lives without a call.
+        keep: seconds that a session lives in which nothing is called or worked on.
     """
 
     def __init__(self, keep: float = KEEP) -> None:
@@ -56,7 +56,7 @@ class Sessions:
                 self._calls.setdefault((caller, node, worker), deque()).append((now, calls))
 
     def live(self, now: float) -> list[Session]:
-        """Return the sessions in which something was called lately, the busiest first."""
+        """Return the sessions in which something was called, or was still worked on, lately; the busiest first."""
         self._expire(now)
         found = [
             Session(caller, node, worker, self._rate(node, beats, now), beats[-1][0])
@@ -79,9 +79,9 @@ class Sessions:
 
 
 def _counted(workers: object) -> Iterator[tuple[str, str, int]]:
-    """Worker, caller and number of calls; what is none is left out."""
+    """Worker, caller and number of new calls, which is 0 while an older one is worked on; what is none is left out."""
     for worker, told in workers.items() if isinstance(workers, Mapping) else ():
         callers = told.get("callers") if isinstance(told, Mapping) else None
         for caller, calls in callers.items() if isinstance(callers, Mapping) else ():
-            if isinstance(calls, int) and not isinstance(calls, bool) and calls > 0:
+            if isinstance(calls, int) and not isinstance(calls, bool) and calls >= 0:
                 yield str(worker), str(caller), calls

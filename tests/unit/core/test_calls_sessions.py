@@ -31,6 +31,15 @@ def test_a_session_ends_when_nothing_is_called_any_more():
     assert sessions.live(15.1) == []
 
 
+def test_a_session_lasts_as_long_as_what_was_called_is_worked_on():
+    sessions = Sessions(keep=5.0)
+    sessions.note("a", beat(cli=1), 10.0)
+    for now in (14.0, 18.0, 22.0):
+        sessions.note("a", beat(cli=0), now)
+    assert sessions.live(22.0) == [Session("cli", "a", "texture", 0.0, 22.0)]
+    assert sessions.live(27.1) == []
+
+
 def test_through_the_board_services_are_called_by_whoever_asked():
     sessions = Sessions()
     sessions.note("board", {"services": {"render:frames": {"callers": {"http:anna": 3}, "running": 1}}}, 1.0)
