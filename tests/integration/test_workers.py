@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 import callboard
 from callboard import Available, Changed, Client, Dropped, Node, Pool, Request
@@ -137,6 +138,29 @@ def test_functions_run_in_processes_and_survive_their_crashes(make_node: MakeNod
         pools["nap"].call(seconds=30)
     assert begun.within(10), begun
     wait_until(lambda: woken(pools["nap"]), 20)
+
+
+class Place(BaseModel):
+    x: int
+    on: dt.date
+
+
+def test_models_and_dates_are_given_as_they_are_taken(make_node: MakeNode, board: Client) -> None:
+    node = make_node("alpha")
+
+    @node.worker
+    def move(place: Place, until: dt.date) -> str:
+        return f"{place.x} from {place.on} to {until}"
+
+    node.start()
+    pool = board.pool("move")
+    pool.wait_ready(5)
+    day = dt.date(2026, 1, 2)
+    assert pool.call(place=Place(x=3, on=day), until=day) == "3 from 2026-01-02 to 2026-01-02"
+    with pytest.raises(BadRequest, match=r"^until: expected a text, got <object"):
+        pool.call(place=Place(x=3, on=day), until=object())
+    with pytest.raises(BadRequest, match=r"^place\.x: expected a whole number"):
+        pool.call(place={"x": "3", "on": day}, until=day)
 
 
 def test_a_function_asks_whether_its_call_was_cancelled(make_node: MakeNode, board: Client) -> None:

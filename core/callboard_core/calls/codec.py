@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from callboard_core.errors import BadPayload, TooLarge
 from callboard_core.messages import MESSAGE_LIMIT
@@ -129,7 +133,7 @@ def from_json(value: Any) -> Any:
 
 
 def clean(value: Any, path: str = "") -> Any:
-    """Return a value with only what travels: JSON, bytes and arrays.
+    """Return a value with only what travels: JSON, bytes and arrays. Models, dates and the like take their JSON form.
 
     Raises:
         BadPayload: something else is in it; ``key`` names it.
@@ -160,6 +164,14 @@ def _clean_container(value: Any, path: str) -> Any:
             clean(item, f"{path}.{position}" if path else str(position))
             for position, item in enumerate(value)
         ]
+    return clean(_as_plain(value, path), path)
+
+
+def _as_plain(value: Any, path: str) -> Any:
+    """The JSON form of a model, a date and the like."""
+    if not isinstance(value, AbstractSet | Iterator):  # what has no order, or is gone when it was read
+        with contextlib.suppress(PydanticSerializationError, ValueError):
+            return to_jsonable_python(value)
     raise _wrong(path, f"{type(value).__name__} does not travel")
 
 

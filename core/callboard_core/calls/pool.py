@@ -5,12 +5,14 @@ Here is what users touch; who belongs to it is the roster's business, what becom
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Self
 
 from callboard_core.calls.arguments import checker
+from callboard_core.calls.codec import clean
 from callboard_core.calls.dispatcher import Dispatcher
 from callboard_core.calls.fetching import followed
 from callboard_core.calls.figures import MemberInfo, Stats
@@ -21,7 +23,7 @@ from callboard_core.calls.roads import Road, road_of
 from callboard_core.calls.roster import Cards, Roster
 from callboard_core.calls.waiting import running_loop, wait_here
 from callboard_core.cards import WorkerCard
-from callboard_core.errors import CallboardError, TimedOut, Unavailable
+from callboard_core.errors import BadPayload, CallboardError, TimedOut, Unavailable
 from callboard_core.link.calls import new_id
 from callboard_core.link.link import Link
 
@@ -238,7 +240,11 @@ class Pool:
         if card is not known:
             check = _anything if card is None else checker(card.parameters)
             self._checker = (card, check)
-        check(args)
+        try:
+            check(args)
+        except BadPayload:
+            args = _as_sent(args)
+            check(args)
         return args
 
     def _whole(self, answer: Future[Any], timeout: float) -> Future[Any]:
@@ -251,6 +257,15 @@ class Pool:
     def _patience(self) -> float:
         """How long a call waits for a first member."""
         return self._wait if self._directory.complete else max(self._wait, ARRIVING)
+
+
+def _as_sent(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with models, dates and the like in the form in which they travel; the others as they are."""
+    sent = dict(args)
+    for name, value in args.items():
+        with contextlib.suppress(BadPayload):  # what does not travel is wrong as it is
+            sent[name] = clean(value, name)
+    return sent
 
 
 def _anything(_: Mapping[str, Any]) -> None:

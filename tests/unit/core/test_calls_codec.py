@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import enum
 import json
 import sys
+from pathlib import Path
+from uuid import UUID
 
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pydantic import BaseModel
 
 from callboard_core.calls import artifacts, codec
 from callboard_core.calls.artifacts import ArtifactRef
@@ -86,10 +91,42 @@ def test_numbers_of_numpy_and_members_of_enums_travel_as_what_they_hold():
     assert read_call(encode_call("id", None, {"c": Colour.RED}, now=0, timeout=1)).args == {"c": "red"}
 
 
+class Point(BaseModel):
+    x: float
+    name: str = ""
+
+
+@dataclasses.dataclass
+class Size:
+    width: int
+
+
+def test_models_and_dates_travel_in_their_json_form():
+    args = {
+        "p": Point(x=1),
+        "s": [Size(3)],
+        "d": dt.date(2026, 1, 2),
+        "u": UUID(int=5),
+        "f": Path("a/b"),
+        "b": b"\xff",
+    }
+    assert read_call(encode_call("id", None, args, now=0, timeout=1)).args == {
+        "p": {"x": 1.0, "name": ""},
+        "s": [{"width": 3}],
+        "d": "2026-01-02",
+        "u": "00000000-0000-0000-0000-000000000005",
+        "f": "a/b",
+        "b": b"\xff",
+    }
+    with pytest.raises(BadRequest, match=r"^p\.x: NaN"):
+        encode_call("id", None, {"p": Point(x=float("nan"))}, now=0, timeout=1)
+
+
 @pytest.mark.parametrize(
     ("value", "key"),
     [
         ({1, 2}, "x"),
+        ((n for n in range(2)), "x"),
         (object(), "x"),
         (float("nan"), "x"),
         ([b"", float("inf")], "x.1"),
