@@ -146,7 +146,10 @@ def _adapter(
     fields: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
-            raise BadRequest(f"parameter {parameter} of {function.__name__}() cannot be given by name")
+            raise BadRequest(
+                f"parameter {parameter} of {function.__name__}() cannot be given by name; "
+                "name each argument, or take a list or a dict of them"
+            )
         annotation = _annotation(function, name)
         fields[name] = annotation if parameter.default is parameter.empty else NotRequired[annotation]
     record = TypedDict(function.__name__, fields)  # type: ignore[misc]  # made at run time

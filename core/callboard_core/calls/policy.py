@@ -15,7 +15,7 @@ from itertools import islice
 from statistics import fmean
 
 from callboard_core.calls.member import SILENT, STALE, Key, Member, Standing, Token, Traits
-from callboard_core.errors import CallboardError, Overloaded, Unavailable
+from callboard_core.errors import BadRequest, CallboardError, Overloaded, Unavailable
 
 __all__ = ["Assign", "Effect", "Limits", "Outcome", "Policy", "Refuse"]
 
@@ -57,6 +57,21 @@ class Limits:
     responsiveness: float | None = 5.0
     pass_share: float = 0.1
     attempts: int = 5
+
+    def __post_init__(self) -> None:
+        """Check the limits.
+
+        Raises:
+            BadRequest: one is none; the message names it.
+        """
+        if self.queue < 0:
+            raise BadRequest(f"queue: {self.queue} is not 0 or more")
+        if self.responsiveness is not None and not self.responsiveness > 0:
+            raise BadRequest(f"responsiveness: {self.responsiveness:g} is not more than 0 seconds")
+        if not 0 <= self.pass_share <= 1:
+            raise BadRequest(f"pass_share: {self.pass_share:g} is not within 0 and 1")
+        if self.attempts < 1:
+            raise BadRequest(f"attempts: {self.attempts} is not 1 or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from callboard_core.calls.names import check_service, field_of
 from callboard_core.calls.pool import TIMEOUT, Pool
 from callboard_core.cards import WorkerCard
-from callboard_core.errors import BadRequest
+from callboard_core.errors import BadPayload, BadRequest
 from callboard_core.view import Entry
 
 __all__ = ["Method", "Proxy"]
@@ -150,11 +150,15 @@ class Proxy:
         """Set one attribute; returns the value in force.
 
         Raises:
-            BadRequest: not exactly one was given.
+            BadRequest: not exactly one was given, or it cannot be set.
         """
         if len(attributes) != 1:
             raise BadRequest("set one attribute at a time")
         [(name, value)] = attributes.items()
+        card = self._card(name)
+        if card is not None and "value" not in _properties(card):
+            what = "can only be read" if card.attribute else "is a method, not an attribute"
+            raise BadPayload(f"{name}: {self._name} has it, but it {what}", key=name)
         return self.method(name)(value=value)
 
     def fields(self) -> list[str]:
@@ -185,7 +189,8 @@ class Proxy:
         return next((card for card in cards if isinstance(card, WorkerCard)), None)
 
     def _everything(self) -> Pool:
-        return self._pool(re.compile(f"{re.escape(self._name)}(:.*)?"))
+        name = self._name.replace(".", r"\.")  # which alone means something; people read the rest
+        return self._pool(re.compile(f"{name}(:.*)?"))
 
     def _pool(self, service: str | re.Pattern[str]) -> Pool:
         with self._lock:
@@ -195,9 +200,14 @@ class Proxy:
             return pool
 
 
+def _properties(card: WorkerCard) -> Mapping[str, Any]:
+    """The schema of each parameter; none if the card does not tell."""
+    found: Any = card.parameters.get("properties", {})
+    return found if isinstance(found, Mapping) else {}
+
+
 def _signature(card: WorkerCard) -> Signature:
     """What a worker takes and returns, as its card says; parameters without a Python name are left out."""
-    properties: Any = card.parameters.get("properties", {})
     required: Any = card.parameters.get("required", ())
     found = [
         Parameter(
@@ -206,7 +216,7 @@ def _signature(card: WorkerCard) -> Signature:
             default=Parameter.empty if name in required else part.get("default"),
             annotation=_type(part),
         )
-        for name, part in properties.items()
+        for name, part in _properties(card).items()
         if isinstance(part, Mapping) and name.isidentifier() and not iskeyword(name)
     ]
     return Signature(found, return_annotation=_type(card.result))

@@ -44,7 +44,8 @@ class Waiters:
             settle(ready, error=self._end())
         self.tell()
         if not ready.done():
-            late = TimedOut(f"{self._service}: not {members or 'all'} to call within {timeout:g} s")
+            who = "nobody" if members == 1 else f"not {members or 'all'}"
+            late = TimedOut(f"{self._service}: {who} to call within {timeout:g} s")
             timer = self._later(timeout, partial(self._give_up, ready, late))
             ready.add_done_callback(lambda _: timer.cancel())
         return ready

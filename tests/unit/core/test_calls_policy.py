@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from callboard_core.calls.member import AHEAD, BRISK, STALE, Standing, Traits
 from callboard_core.calls.place import Nearness
 from callboard_core.calls.policy import Assign, Effect, Limits, Outcome, Policy, Refuse
-from callboard_core.errors import Overloaded, Unavailable
+from callboard_core.errors import BadRequest, Overloaded, Unavailable
 
 SITE = Traits()
 SILENT = {Standing.HUNG, Standing.DOUBTFUL}
@@ -33,6 +35,22 @@ def pool(*members: str, traits: Traits = SITE, **limits) -> Policy:
     for name in members:
         policy.join(name, traits, 0.0)
     return policy
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"queue": -1},
+        {"responsiveness": 0.0},
+        {"responsiveness": math.nan},
+        {"pass_share": 1.5},
+        {"attempts": 0},
+    ],
+    ids=str,
+)
+def test_limits_that_are_none_are_refused_by_name(limits: dict[str, float]):
+    with pytest.raises(BadRequest, match=f"^{next(iter(limits))}: "):
+        Limits(**limits)
 
 
 def test_a_call_goes_to_the_member_with_the_fewest_calls():

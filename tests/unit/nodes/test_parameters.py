@@ -92,7 +92,7 @@ def test_no_parameters_and_untyped_ones_are_fine():
 
 
 def test_what_cannot_be_given_by_name_or_written_as_json_is_refused():
-    with pytest.raises(BadRequest, match="cannot be given by name"):
+    with pytest.raises(BadRequest, match="cannot be given by name; name each argument"):
         Parameters.of(lambda *beds: None)
 
     def thing(what: Request):
