@@ -60,6 +60,10 @@ def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield up
 
 
+#: For what the broker has no part in: the board reads cards and readings as it reads everything.
+any_engine = pytest.mark.parametrize("board", ["embedded"], indirect=True)
+
+
 @pytest.fixture
 def pump(board: Up) -> Iterator[OwnNode]:
     with OwnNode(board, "pump", PUMP) as node:
@@ -222,6 +226,7 @@ def test_a_card_of_a_megabyte_is_refused_and_shown(board: Up):
         link.publish(topic, b"", qos=1, retain=True).result(20)
 
 
+@any_engine
 @pytest.mark.parametrize(
     ("topic", "payload", "reason"),
     [
@@ -249,8 +254,8 @@ def test_a_card_or_status_that_makes_no_sense_is_refused_and_shown(
 
 
 @pytest.mark.parametrize("node", ["a#b", "a/b", "+", "Board", "-a", "a" * 64, ""])
-def test_a_node_id_that_is_none_is_wrong_usage_with_a_better_one(board: Up, node: str):
-    done = board.cli("node", "--id", node, check=False)
+def test_a_node_id_that_is_none_is_wrong_usage_with_a_better_one(tmp_path: Path, node: str):
+    done = prepare_board(tmp_path).cli("node", "--id", node, check=False)
     assert_one_line(done, 2, "node.id")
 
 
@@ -313,6 +318,7 @@ def stored(up: Up, thing: str, query: str) -> list[float]:
         return []
 
 
+@any_engine
 def test_a_clock_a_day_off_is_marked_and_its_readings_are_kept_at_the_right_time(board: Up):
     with OwnNode(board, "old-clock", YESTERDAY):
         node = eventually(

@@ -205,6 +205,7 @@ def test_set_changes_a_control_and_says_what_is_in_force(board: Up):
     assert board.value("greenhouse", "fan") == 40
 
 
+@pytest.mark.parametrize("board", ["embedded"], indirect=True)  # it is the command that speaks
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [

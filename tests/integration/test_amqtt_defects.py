@@ -22,7 +22,7 @@ from support.packets import Will
 
 CHILD = Path(__file__).parents[1] / "support" / "amqtt_child.py"
 #: Seconds to wait for what ours does in milliseconds, on however slow a machine, and stock never.
-PATIENCE = {"ours": 30.0, "stock": 3.0}
+PATIENCE = {"ours": 30.0, "stock": 1.0}
 ANONYMOUS = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 TABOO = {"amqtt.plugins.topic_checking.TopicTabooPlugin": {}}
 
