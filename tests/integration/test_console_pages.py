@@ -330,7 +330,11 @@ def with_workers(page: ConsolePage, **more: object) -> ConsolePage:
         timeout=7.0,
         parameters={
             "type": "object",
-            "properties": {"x": {"type": "integer"}, "y": {"type": "integer", "default": 2}},
+            "properties": {
+                "x": {"type": "integer"},
+                "y": {"type": "integer", "default": 2},
+                "at": {"type": "object", "properties": {"a": {"type": "integer"}}},
+            },
             "required": ["x"],
         },
     )
@@ -359,12 +363,13 @@ def test_a_service_is_called_with_a_form_made_of_its_schema(open_page):
     page.app.button(key="workers_call").click()
     assert page.run().app.error[0].value == plain("X: this is needed")
     page.app.number_input(key="call:texture:x").set_value(4)
+    page.app.text_area(key="call:texture:at").set_value('{"a": 1}')
     page.app.button(key="workers_call").click()
     page.run()
     assert page.sent == [
         (
             "callboard/board/command/worker/call",
-            {"service": "texture", "args": {"x": 4, "y": 2}, "timeout": 7.0},
+            {"service": "texture", "args": {"x": 4, "y": 2, "at": {"a": 1}}, "timeout": 7.0},
         )
     ]
     assert "[[0, 0]]" in page.seen("workers_orders")

@@ -1,10 +1,15 @@
 """Forms from JSON Schemas."""
 
+import enum
+from typing import Any
+
 import pytest
+from pydantic import BaseModel
 
 from callboard_console.web.views import schema
 from callboard_console.web.views.schema import Field
 from callboard_core.errors import BadRequest
+from callboard_nodes.parameters import Parameters
 
 WATER = {
     "type": "object",
@@ -33,13 +38,67 @@ def test_flat_properties_become_fields():
     "given",
     [
         {"type": "array"},
-        {"properties": {"a": {"type": "object"}}},
-        {"properties": {"a": True}},
         {"properties": ["a"]},
     ],
 )
 def test_what_a_form_cannot_express_is_written_as_json(given):
     assert schema.fields(given) is None
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Place(BaseModel):
+    x: int
+
+
+def paint(
+    place: Place, either: int | str, what: Any, sizes: list[int], colour: Colour | None = Colour.RED
+) -> None: ...
+
+
+def test_a_form_asks_for_every_parameter_by_name_whatever_its_type():
+    form = schema.fields(Parameters.of(paint).schema)
+    assert form is not None
+    assert [(field.name, field.title, field.shape, field.written) for field in form] == [
+        ("place", "Place", "free", ""),
+        ("either", "Either", "free", ""),
+        ("what", "What", "free", ""),
+        ("sizes", "Sizes", "free", ""),
+        ("colour", "Colour", "choice", "red"),
+    ]
+    assert form[-1].options == ("red", "blue")
+    given = {"place": '{"x": 3}', "either": "many", "what": "[1]", "sizes": "1,2", "colour": "blue"}
+    assert schema.collect(form, given) == {
+        "place": {"x": 3},
+        "either": "many",
+        "what": [1],
+        "sizes": [1, 2],
+        "colour": "blue",
+    }
+    assert schema.collect(form, {**given, "either": "7"})["either"] == 7
+    with pytest.raises(BadRequest, match="Place: this is needed"):
+        schema.collect(form, {**given, "place": ""})
+
+
+def test_a_default_that_is_no_text_is_shown_as_json():
+    form = schema.fields(
+        {
+            "properties": {
+                "a": {"type": "array", "default": [1, "é"]},
+                "b": True,
+                "c": {"enum": 5, "anyOf": [True]},
+            }
+        }
+    )
+    assert form is not None
+    assert [(field.shape, field.written) for field in form] == [
+        ("free", '[1, "é"]'),
+        ("free", ""),
+        ("free", ""),
+    ]
 
 
 def test_an_action_without_parameters_has_an_empty_form():

@@ -206,6 +206,10 @@ def _input(key: str, field: schema.Field) -> JsonValue:
         case "text":
             written: JsonValue = st.text_input(label, value=str(field.default or ""), **common)
             return written
+        case "free":
+            common["help"] = common["help"] or "JSON, or a plain text"
+            typed: JsonValue = st.text_area(label, value=field.written, height=68, **common)
+            return typed
         case "integer" | "number":
             filled: JsonValue = st.number_input(label, **schema.limits(field), **common)
             return filled

@@ -125,11 +125,8 @@ def _row(job: JobReport, picked: bool, tz: tzinfo, *, may_command: bool) -> Mark
 def expressible(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the part of a job type's settings that a form has fields for, and the names of the others."""
     properties: Mapping[str, Any] = settings.get("properties", {})
-    simple = {
-        name: wanted
-        for name, wanted in properties.items()
-        if schema.fields({"type": "object", "properties": {name: wanted}}) is not None
-    }
+    fields = schema.fields({"type": "object", "properties": properties}) or []
+    simple = {field.name: properties[field.name] for field in fields if field.shape != "free"}
     required = [name for name in settings.get("required", []) if name in simple]
     rest = [name for name in properties if name not in simple]
     return {"type": "object", "properties": simple, "required": required}, rest

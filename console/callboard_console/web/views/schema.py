@@ -1,4 +1,4 @@
-"""Forms from JSON Schemas: the flat, common part becomes fields; anything else is written as JSON."""
+"""Forms from JSON Schemas: the flat, common part becomes fields of its own kind; anything else is written as JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
+from callboard_core.calls.texts import read_arguments, resolved
 from callboard_core.errors import BadRequest
 
 __all__ = ["Field", "collect", "fields", "limits", "parse_args"]
 
-Shape = Literal["text", "integer", "number", "boolean", "choice"]
+#: ``free`` is JSON, or a text where the schema has room for one.
+Shape = Literal["text", "integer", "number", "boolean", "choice", "free"]
 
 _SHAPES: dict[str, Shape] = {
     "string": "text",
@@ -25,7 +27,7 @@ _SHAPES: dict[str, Shape] = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One parameter of an action."""
+    """One parameter of an action or worker; ``schema`` is that of arguments which hold nothing else."""
 
     name: str
     title: str
@@ -36,28 +38,32 @@ class Field:
     maximum: float | None = None
     options: tuple[JsonValue, ...] = ()
     description: str | None = None
+    schema: Mapping[str, Any] | None = None
+
+    @property
+    def written(self) -> str:
+        """The default as a text to begin with."""
+        if self.default is None or isinstance(self.default, str):
+            return self.default or ""
+        return json.dumps(self.default, ensure_ascii=False)
 
 
 def fields(schema: Mapping[str, Any]) -> list[Field] | None:
-    """Return the fields of an object schema; None when it holds something a form cannot express."""
+    """Return the fields of an object schema; None when it is none."""
     if schema.get("type", "object") != "object":
         return None
     properties = schema.get("properties", {})
     required = schema.get("required", [])
     if not isinstance(properties, Mapping):
         return None
-    found = [_field(str(name), wanted, required=name in required) for name, wanted in properties.items()]
-    return None if any(each is None for each in found) else [each for each in found if each is not None]
+    return [_field(str(name), schema, required=name in required) for name in properties]
 
 
-def _field(name: str, wanted: object, *, required: bool) -> Field | None:
-    if not isinstance(wanted, Mapping):
-        return None
-    wanted = _plain(wanted)
-    options = tuple(wanted.get("enum", ()))
-    shape: Shape | None = "choice" if options else _SHAPES.get(str(wanted.get("type")))
-    if shape is None:
-        return None
+def _field(name: str, root: Mapping[str, Any], *, required: bool) -> Field:
+    alone = {**root, "properties": {name: root["properties"][name]}}
+    wanted = _plain(root["properties"][name], root)
+    options = tuple(_listed(wanted.get("enum")))
+    shape: Shape = "choice" if options else _SHAPES.get(str(wanted.get("type")), "free")
     return Field(
         name=name,
         title=str(wanted.get("title") or name.replace("_", " ").capitalize()),
@@ -68,13 +74,25 @@ def _field(name: str, wanted: object, *, required: bool) -> Field | None:
         maximum=wanted.get("maximum"),
         options=options,
         description=wanted.get("description"),
+        schema=alone,
     )
 
 
-def _plain(wanted: Mapping[str, Any]) -> Mapping[str, Any]:
-    """See through ``X or null``, as optional parameters are described."""
-    variants = [each for each in wanted.get("anyOf", ()) if each.get("type") != "null"]
-    return {**wanted, **variants[0]} if len(variants) == 1 else wanted
+def _plain(wanted: object, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """See through references, and through ``X or null``, as optional parameters are described."""
+    if not isinstance(wanted, Mapping):
+        return {}
+    variants = [each for each in _listed(wanted.get("anyOf")) if each != {"type": "null"}]
+    inner = variants[0] if len(variants) == 1 else wanted
+    if not isinstance(inner, Mapping):
+        return {}
+    if "$ref" in inner:  # whose title is that of the type, not of the parameter
+        inner = {key: value for key, value in resolved(inner, root).items() if key != "title"}
+    return {**wanted, **inner}
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def limits(field: Field) -> dict[str, Any]:
@@ -99,8 +117,15 @@ def collect(form: list[Field], given: Mapping[str, Any]) -> dict[str, JsonValue]
         if blank and field.required:
             raise BadRequest(f"{field.title}: this is needed")
         if not blank:
-            args[field.name] = int(value or 0) if field.shape == "integer" else value
+            args[field.name] = _value(field, value)
     return args
+
+
+def _value(field: Field, value: Any) -> JsonValue:
+    if field.shape == "free":
+        found: JsonValue = read_arguments(field.schema or {}, {field.name: [value]})[field.name]
+        return found
+    return int(value or 0) if field.shape == "integer" else value
 
 
 def parse_args(text: str) -> dict[str, JsonValue]:
