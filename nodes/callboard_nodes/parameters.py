@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict
 
@@ -63,7 +64,7 @@ class Parameters:
         request = next((name for name in given if _is_request(function, name)), None)
         given.pop(request or "", None)
         adapter = _adapter(function, given)
-        schema = adapter.json_schema()
+        schema = _schema(function, adapter)
         schema.pop("title", None)
         schema.setdefault("properties", {})
         _add_defaults(schema, given)
@@ -157,8 +158,19 @@ def _adapter(
     try:
         return typing.cast("TypeAdapter[dict[str, Any]]", TypeAdapter(record))
     except PydanticSchemaGenerationError as error:
-        what = str(error).partition(".")[0]
-        raise BadRequest(f"{function.__name__}(): a parameter's type has no JSON form: {what}") from None
+        raise _no_json(function, error) from None
+
+
+def _schema(function: Callable[..., Any], adapter: TypeAdapter[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return adapter.json_schema()
+    except PydanticInvalidForJsonSchema as error:
+        raise _no_json(function, error) from None
+
+
+def _no_json(function: Callable[..., Any], error: Exception) -> BadRequest:
+    what = str(error).partition("\n")[0].partition(".")[0]
+    return BadRequest(f"{function.__name__}(): a parameter's type has no JSON form: {what}")
 
 
 def _annotation(function: Callable[..., Any], name: str) -> Any:
@@ -195,6 +207,8 @@ def _add_defaults(schema: dict[str, Any], parameters: Mapping[str, inspect.Param
         if parameter.default is parameter.empty:
             continue
         try:
-            schema["properties"][name]["default"] = to_jsonable_python(parameter.default)
-        except PydanticSerializationError:
+            default = to_jsonable_python(parameter.default)
+            json.dumps(default, allow_nan=False)
+        except (PydanticSerializationError, ValueError):
             continue  # a form shows no default then; the function still has it
+        schema["properties"][name]["default"] = default

@@ -148,6 +148,10 @@ def _check_run(function: Callable[..., Any], run: Run, parameters: Parameters, s
         return
     if is_async(function):
         raise BadRequest(f"worker {service!r}: an async function cannot run in a process of its own")
+    if "<locals>" in getattr(function, "__qualname__", "") or getattr(function, "__name__", "") == "<lambda>":
+        raise BadRequest(
+            f"worker {service!r}: a process of its own must import the function; define it at the top of a module"
+        )
     if parameters.request is not None:
         raise BadRequest(f"worker {service!r}: a function in a process of its own cannot take the request")
 

@@ -541,3 +541,5 @@ def test_settings_that_are_wrong_are_named(make_node: MakeNode) -> None:
 
     with pytest.raises(BadRequest, match="async"):
         node.worker(run="process")(asynchronous)
+    with pytest.raises(BadRequest, match="at the top of a module"):
+        node.worker(service="local", run="process")(lambda: None)

@@ -138,6 +138,13 @@ def clean(value: Any, path: str = "") -> Any:
     Raises:
         BadPayload: something else is in it; ``key`` names it.
     """
+    try:
+        return _clean(value, path)
+    except RecursionError:
+        raise _wrong(path, "what holds itself, or a thousand others in each other, does not travel") from None
+
+
+def _clean(value: Any, path: str) -> Any:
     if value is None or type(value) in _PLAIN:
         return value
     if isinstance(value, str | int):
@@ -153,18 +160,18 @@ def clean(value: Any, path: str = "") -> Any:
 
 def _clean_container(value: Any, path: str) -> Any:
     if isinstance(value, Array) or _is_numpy(value):
-        return value if _as_array(value) is not None else clean(value.item(), path)
+        return value if _as_array(value) is not None else _clean(value.item(), path)
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise _wrong(path, f"the key {key!r} is no text")
-        return {key: clean(item, f"{path}.{key}" if path else key) for key, item in value.items()}
+        return {key: _clean(item, f"{path}.{key}" if path else key) for key, item in value.items()}
     if isinstance(value, Sequence):
         return [
-            clean(item, f"{path}.{position}" if path else str(position))
+            _clean(item, f"{path}.{position}" if path else str(position))
             for position, item in enumerate(value)
         ]
-    return clean(_as_plain(value, path), path)
+    return _clean(_as_plain(value, path), path)
 
 
 def _as_plain(value: Any, path: str) -> Any:

@@ -144,6 +144,13 @@ def test_what_does_not_travel_is_refused_and_named(value: object, key: str):
         encode_result("id", {"x": value}, msgpack=True)
 
 
+def test_what_holds_itself_is_refused():
+    ring: list[object] = []
+    ring.append(ring)
+    with pytest.raises(BadRequest, match="holds itself"):
+        encode_call("id", None, {"x": ring}, now=0, timeout=1)
+
+
 def test_what_is_too_large_is_refused():
     with pytest.raises(TooLarge):
         encode_call("id", None, {"x": b"0" * 1_100_000}, now=0, timeout=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from datetime import date
 from enum import Enum
 from typing import Annotated, Literal
@@ -106,13 +108,19 @@ def test_what_cannot_be_given_by_name_or_written_as_json_is_refused():
     def odd(what):
         pass
 
-    odd.__annotations__["what"] = Odd
-    with pytest.raises(BadRequest, match=r"odd\(\): a parameter's type has no JSON form"):
-        Parameters.of(odd)
+    for kind in (Odd, Callable[[int], int]):
+        odd.__annotations__["what"] = kind
+        with pytest.raises(BadRequest, match=r"odd\(\): a parameter's type has no JSON form"):
+            Parameters.of(odd)
 
 
 def test_a_default_that_is_no_json_is_left_out_of_the_schema():
     def paint(colour: str = object()):
         pass
 
+    def heat(limit: float = math.nan):
+        pass
+
     assert "default" not in Parameters.of(paint).schema["properties"]["colour"]
+    assert "default" not in Parameters.of(heat).schema["properties"]["limit"]
+    assert Parameters.of(heat).check({}) == {}
