@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import subprocess
-import sys
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from callboard_core.processes import dying_with_parent
+from support import board_child
 from support.timing import Stopwatch
 from support.users import make_users, password
 
-CHILD = Path(__file__).with_name("board_child.py")
 PASSWORDS = {role: password(role) for role in ("viewer", "operator", "node", "board", "admin")}
+
+#: Boards are forked from a process that has loaded what they need; each of them would else take a second or two for that.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["callboard_broker.board"])
 
 
 class BoardProcess:
@@ -35,7 +38,7 @@ class BoardProcess:
     ) -> None:
         self.state = state
         self.url = ""
-        self._process: subprocess.Popen[str] | None = None
+        self._process: ForkServerProcess | None = None
         self._wanted = {
             "mqtt": mqtt,
             "credential": credential,
@@ -46,31 +49,27 @@ class BoardProcess:
     @property
     def pid(self) -> int:
         assert self._process is not None
+        assert self._process.pid is not None
         return self._process.pid
 
     @property
     def log(self) -> str:
         return (self.state / "board.log").read_text(errors="replace")
 
-    def start(self) -> float:
-        """Start; return the seconds until it answered."""
-        begun = time.monotonic()
-        with (self.state / "board.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, str(CHILD), json.dumps(self._wanted)],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                preexec_fn=dying_with_parent(),  # noqa: PLW1509 - one prctl call; also when the run is killed
-                text=True,
-            )
-        assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().strip()
-        if not self.url:
-            code = self._process.wait(30)
-            self._end()
-            raise RuntimeError(f"the board ended with {code}:\n{self.log}")
-        return time.monotonic() - begun
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        here, there = _FORKS.Pipe(duplex=False)
+        with here:
+            with there:
+                given = (self._wanted, self.state / "board.log", there)
+                self._process = _FORKS.Process(target=board_child.run, args=given)
+                self._process.start()
+            try:
+                self.url = here.recv()
+            except EOFError:
+                code = self.wait(30)
+                self._end()
+                raise RuntimeError(f"the board ended with {code}:\n{self.log}") from None
 
     def ensure(self) -> None:
         """Start it again if a test has left it dead."""
@@ -88,8 +87,14 @@ class BoardProcess:
         return {name.removeprefix("callboard_"): float(value) for name, value in pairs}
 
     def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float) -> int:
+        """Wait until it has ended; return its exit code."""
         assert self._process is not None
-        self._process.send_signal(number)
+        self._process.join(timeout)
+        assert self._process.exitcode is not None, f"the board has not ended within {timeout:g} s"
+        return self._process.exitcode
 
     def kill(self) -> None:
         if self._process is not None:
@@ -107,9 +112,8 @@ class BoardProcess:
 
     def _end(self) -> None:
         assert self._process is not None
-        assert self._process.stdout is not None
-        self._process.wait(20)
-        self._process.stdout.close()
+        self.wait(20)
+        self._process.close()
         self._process = None
 
 

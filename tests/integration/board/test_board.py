@@ -217,7 +217,7 @@ def test_the_state_folder_keeps_nothing_for_others_to_read(board):
 def test_a_stopped_board_says_goodbye(mosquitto, tmp_path):
     with board_process(tmp_path / "first", mosquitto.port) as board:
         board.signal(signal.SIGTERM)
-        assert board._process.wait(30) == 0
+        assert board.wait(30) == 0
     assert Path(board.state / "board" / "epoch").read_text() == "1\n"
     with board_process(tmp_path / "first", mosquitto.port) as board, board.client() as client:
         wanted = [("ready", 1), ("disconnected", 1), ("ready", 2)]
