@@ -396,7 +396,7 @@ def test_a_late_worker_joins_and_a_drained_one_rests(make_node: MakeNode, board:
     begun = Stopwatch()
     late.start()
     pool.wait_ready(5, members=2)
-    assert pool.call() == "b", "whose pace is not known yet"
+    assert "b" in {pool.call(), pool.call()}, "who is as quick as the other, or whose pace is not known yet"
     assert begun.within(3), begun
     drain = Address("callboard", "a", Leaf.COMMAND, Kind.ACTION, "drain-worker")
     board.link.call(drain, {"worker": "who-a"}, timeout=5).result(5)
