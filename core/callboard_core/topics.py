@@ -6,6 +6,7 @@ The tree is ``{site}/{node}/{leaf}[/{kind}/{name}]``. Ids (site, node, name) mat
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -147,12 +148,14 @@ def check_id(value: str, field: str = "id") -> str:
 
 
 def slug(text: str) -> str:
-    """Turn any text into an id: ``"Open vent"`` and ``"open_vent"`` give ``"open-vent"``.
+    """Turn any text into an id: ``"Open vent"`` and ``"open_vent"`` give ``"open-vent"``, ``"Größe"`` gives ``"grosse"``.
 
     Raises:
         BadRequest: no letter or digit is left.
     """
-    found = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].rstrip("-")
+    spelled = unicodedata.normalize("NFKD", text.casefold())
+    letters = "".join(each for each in spelled if not unicodedata.combining(each))
+    found = re.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:63].rstrip("-")
     if not found:
         raise BadRequest(f"{text!r} has no letter or digit to make an id of")
     return found

@@ -106,6 +106,13 @@ def test_a_slug_is_an_id(text):
         assert topics.check_id(found) == topics.slug(found) == found
 
 
+@pytest.mark.parametrize(
+    ("text", "found"), [("Größe", "grosse"), ("prendre_été", "prendre-ete"), ("ünï", "uni")]
+)
+def test_a_slug_keeps_letters_that_have_accents(text, found):
+    assert topics.slug(text) == found
+
+
 @given(st.text())
 def test_any_text_is_an_id_or_a_bad_request(text):
     with contextlib.suppress(BadRequest):
