@@ -35,6 +35,10 @@ def two(fail: bool = False):
         raise LookupError("two is lost")
     return "two"
 
+@node.worker(traceback=True)
+def fall():
+    raise LookupError("down")
+
 @node.worker
 def picture():
     return bytes(range(256))
@@ -108,6 +112,15 @@ def test_what_cannot_be_called_is_one_line_that_says_why(
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.returncode == code
+
+
+def test_where_a_function_raised_is_shown_if_the_worker_allows_it(board: Up) -> None:
+    done = board.cli("call", "fall", check=False)
+    assert done.returncode == 1
+    *trace, last = done.stderr.splitlines()
+    assert last == "callboard: LookupError: down"
+    assert trace[0].startswith("Traceback")
+    assert any("in fall" in line for line in trace)
 
 
 def test_everybody_is_called_with_all(board: Up) -> None:
@@ -228,7 +241,7 @@ def test_it_is_told_who_offers_what_how_busy_it_is_and_who_calls_whom(board: Up)
         calling = threading.Thread(target=keep_calling)
         calling.start()
         try:
-            seen = board.json("network", "--sessions")
+            seen = eventually(lambda: with_texture_called(board), "the next heartbeat tells who calls")
             rows = board.json("ls", "workers", "--node", "studio")
         finally:
             done.set()
@@ -248,6 +261,12 @@ def test_it_is_told_who_offers_what_how_busy_it_is_and_who_calls_whom(board: Up)
     assert (texture["state"], texture["node"]) == ("ready", "studio")
     assert texture["done"] > 0
     assert texture["p50"] > 0
+
+
+def with_texture_called(board: Up) -> Any:
+    """The network with its sessions, once somebody calls textures."""
+    seen = board.json("network", "--sessions")
+    return seen if any(one["service"] == "texture" for one in seen["sessions"]) else None
 
 
 def test_a_worker_is_drained_and_enabled_from_the_shell(board: Up) -> None:

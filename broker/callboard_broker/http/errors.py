@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from callboard_core.errors import (
@@ -47,6 +47,10 @@ class ErrorText(BaseModel):
 
     code: str
     message: str
+    type: str | None = Field(
+        default=None, description="the exception's class, when a worker's function raised"
+    )
+    traceback: str | None = Field(default=None, description="where it did, if the worker allows to tell")
 
 
 class ErrorAnswer(BaseModel):
@@ -59,9 +63,11 @@ def answer(
     error: CallboardError, headers: Mapping[str, str] | None = None, status: int | None = None
 ) -> JSONResponse:
     """Return the response for an error; ``status`` where HTTP knows it better than the error's code."""
-    body = ErrorAnswer(error=ErrorText(code=error.code, message=error.message))
+    told = ErrorText(code=error.code, message=error.message, type=error.type, traceback=error.traceback)
     return JSONResponse(
-        body.model_dump(), status or error.http_status, {**_headers(error), **(headers or {})}
+        ErrorAnswer(error=told).model_dump(exclude_none=True),
+        status or error.http_status,
+        {**_headers(error), **(headers or {})},
     )
 
 

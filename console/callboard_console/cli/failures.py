@@ -7,7 +7,7 @@ import errno
 from callboard_console.cli.output import plain
 from callboard_core.errors import BadRequest, CallboardError
 
-__all__ = ["FAILED", "USAGE", "describe"]
+__all__ = ["FAILED", "USAGE", "describe", "trace"]
 
 #: Exit codes.
 FAILED = 1
@@ -32,6 +32,12 @@ def describe(error: CallboardError | OSError) -> tuple[str, int]:
     where = f"{error.filename}: " if error.filename else ""
     what = _REMEDIES.get(error.errno or 0) or error.strerror or str(error)
     return _one_line(f"{where}{what}"), FAILED
+
+
+def trace(error: CallboardError | OSError) -> str:
+    """Return where a worker's function raised, if the worker allows to tell; else nothing."""
+    told = error.traceback if isinstance(error, CallboardError) else None
+    return "".join(f"{plain(line)}\n" for line in (told or "").splitlines())
 
 
 def _one_line(text: str) -> str:

@@ -15,7 +15,7 @@ from callboard_console.cli.backup import backup, restore
 from callboard_console.cli.call import call, set_control
 from callboard_console.cli.doctor import doctor
 from callboard_console.cli.export import export
-from callboard_console.cli.failures import describe
+from callboard_console.cli.failures import describe, trace
 from callboard_console.cli.farm import farm
 from callboard_console.cli.flash import flash
 from callboard_console.cli.forget import forget
@@ -100,7 +100,7 @@ def main() -> None:
         app()
     except (CallboardError, OSError) as error:
         line, code = describe(error)
-        print(f"callboard: {line}", file=sys.stderr)
+        print(f"{trace(error)}callboard: {line}", file=sys.stderr)
         sys.exit(code)
 
 

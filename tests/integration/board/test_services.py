@@ -65,6 +65,10 @@ def node(board: BoardProcess, endpoint: Endpoint, tmp_path_factory: pytest.TempP
     def stumble(text: str) -> None:
         raise LookupError(text)
 
+    @node.worker(traceback=True)
+    def fall() -> None:
+        raise LookupError("down")
+
     @node.worker(concurrency=4)
     def late(timeout: int, request: Request) -> bool:
         request.progress(0.5)
@@ -112,6 +116,15 @@ def test_arguments_come_from_the_query_or_the_body(client: httpx.Client) -> None
     )
     assert msgpack.unpackb(packed.content) == {"result": TABLE}
     assert client.get("/services/who:*").json()["result"] in {"one", "two"}
+
+
+def test_what_a_function_raised_is_told_and_where_if_the_worker_allows_it(client: httpx.Client) -> None:
+    told = client.get("/services/stumble", params={"text": "oops"}).json()["error"]
+    assert told == {"code": "failed", "message": "LookupError: oops", "type": "LookupError"}
+    told = client.get("/services/fall").json()["error"]
+    assert (told["type"], told["message"]) == ("LookupError", "LookupError: down")
+    assert told["traceback"].startswith("Traceback")
+    assert "in fall" in told["traceback"]
 
 
 @pytest.mark.parametrize(
