@@ -330,7 +330,7 @@ class _Served:
         return self._run_here if self._children is None else partial(self._run_in_child, self._children)
 
     def _run_here(self, request: Request) -> Any:
-        return as_json(self.worker.call(request))
+        return as_json(self.worker.bind(request)())
 
     def _run_elsewhere(
         self, submit: Callable[[Callable[[], Any]], Future[Any]], request: Request

@@ -86,14 +86,6 @@ class Worker:
         """
         return functools.partial(self.function, **self.parameters.fill(request.args, request))
 
-    def call(self, request: Request) -> Any:
-        """Check a call's arguments and call the function with them.
-
-        Raises:
-            BadPayload: an argument is missing, unknown or wrong; the message names it.
-        """
-        return self.function(**self.parameters.fill(request.args, request))
-
 
 def worker(
     function: Callable[..., Any],

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from callboard_core.errors import (
@@ -23,6 +23,7 @@ from callboard_core.errors import (
     TooLarge,
     Unauthorized,
 )
+from callboard_core.messages import ErrorBody
 
 __all__ = ["ErrorAnswer", "answer", "http", "install", "unexpected"]
 
@@ -42,28 +43,17 @@ _NOT_ALLOWED = 405
 _PLACES = {"body", "query", "path", "header", "cookie"}
 
 
-class ErrorText(BaseModel):
-    """A stable code and one sentence that says what to do."""
-
-    code: str
-    message: str
-    type: str | None = Field(
-        default=None, description="the exception's class, when a worker's function raised"
-    )
-    traceback: str | None = Field(default=None, description="where it did, if the worker allows to tell")
-
-
 class ErrorAnswer(BaseModel):
     """What every failed request answers."""
 
-    error: ErrorText
+    error: ErrorBody
 
 
 def answer(
     error: CallboardError, headers: Mapping[str, str] | None = None, status: int | None = None
 ) -> JSONResponse:
     """Return the response for an error; ``status`` where HTTP knows it better than the error's code."""
-    told = ErrorText(code=error.code, message=error.message, type=error.type, traceback=error.traceback)
+    told = ErrorBody(code=error.code, message=error.message, type=error.type, traceback=error.traceback)
     return JSONResponse(
         ErrorAnswer(error=told).model_dump(exclude_none=True),
         status or error.http_status,

@@ -25,10 +25,7 @@ _END = 253_402_300_800
 
 def is_plain(values: Mapping[str, Any]) -> bool:
     """Tell whether a mapping holds only texts, whole numbers, finite floats, true, false and nothing."""
-    for value in values.values():
-        if type(value) not in _PLAIN and not (type(value) is float and value - value == 0.0):
-            return False
-    return True
+    return all(map(_is_plain, values.values()))
 
 
 def write(fields: Mapping[str, Any]) -> bytes | None:
@@ -56,11 +53,8 @@ class Usual:
 
 def call_of(payload: bytes) -> Usual | None:
     """Read a call that has nothing unusual about it."""
-    try:
-        found = from_json(payload, allow_inf_nan=False)
-    except ValueError:
-        return None
-    if type(found) is not dict or found.keys() != _CALL:
+    found = _object(payload, _CALL)
+    if found is None:
         return None
     call_id, args, sent, expires = found["id"], found["args"], found["t"], found["expires"]
     if type(call_id) is not str or not 0 < len(call_id) <= _LONGEST_ID or type(args) is not dict:
@@ -80,19 +74,25 @@ def call_of(payload: bytes) -> Usual | None:
 
 def result_of(payload: bytes) -> dict[str, Any] | None:
     """Read the answer to a call that has succeeded with a plain result: its ``id`` and ``result``."""
-    try:
-        found = from_json(payload, allow_inf_nan=False)
-    except ValueError:
+    found = _object(payload, _RESULT)
+    if found is None or found["ok"] is not True or type(found["id"]) is not str:
         return None
-    if type(found) is not dict or found.keys() != _RESULT or found["ok"] is not True:
-        return None
-    result = found["result"]
-    plain = type(result) in _PLAIN or (type(result) is float and result - result == 0.0)
-    return found if plain and type(found["id"]) is str else None
+    return found if _is_plain(found["result"]) else None
 
 
 def write_result(call_id: str, result: Any) -> bytes | None:
     """Write the answer to a call that has succeeded; None if the result is not plain."""
-    if type(result) not in _PLAIN and not (type(result) is float and result - result == 0.0):
+    return write({"id": call_id, "ok": True, "result": result}) if _is_plain(result) else None
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in _PLAIN or (type(value) is float and value - value == 0.0)
+
+
+def _object(payload: bytes, keys: frozenset[str]) -> dict[str, Any] | None:
+    """Read an object that has just these keys."""
+    try:
+        found = from_json(payload, allow_inf_nan=False)
+    except ValueError:
         return None
-    return write({"id": call_id, "ok": True, "result": result})
+    return found if type(found) is dict and found.keys() == keys else None
